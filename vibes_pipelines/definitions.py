@@ -1,0 +1,11 @@
+"""What Dagster loads; everything is assembled in `orchestration.build`."""
+
+import dagster as dg
+
+from vibes_pipelines.orchestration.build import build_defs
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The code location."""
+    return build_defs()

@@ -1,0 +1,1 @@
+"""The only room that imports Dagster: assets, checks, jobs, schedules, sensors, resources."""

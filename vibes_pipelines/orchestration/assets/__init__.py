@@ -1,0 +1,1 @@
+"""Assets, one file per stage; each asset calls the plain function of its stage."""

@@ -1,0 +1,118 @@
+"""Delivery assets: the only ones with effects outside this project.
+
+A dry run is the default: it plans, says what it would send, and sends nothing. The schedule and the
+sensor pass `dry_run: false`. A backfill keeps the default, and more than one day is refused.
+"""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from vibes_pipelines.orchestration.keys import (
+    API_PUSH,
+    CRM_CHANGES,
+    CRM_WRITE_BACK,
+    OPT_OUTS,
+    OWNERS,
+    PERSON_CHANGES,
+    PERSON_IMPORT,
+    SUBSCRIPTION_CHANGES,
+)
+from vibes_pipelines.orchestration.metadata import as_markdown
+from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
+from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.stages import delivering
+from vibes_pipelines.stages.delivering import Delivered, Options
+from vibes_pipelines.stages.project import Project
+
+EFFECT_TAG = {"vibes/effect": "delivery"}
+
+Stage = Callable[[Project, str, Options], Delivered]
+
+
+class DeliveryConfig(dg.Config):
+    """How a delivery runs.
+
+    Attributes:
+        dry_run: Plan and report only; nothing leaves.
+        force_reason: Deliver a day that is not the newest; the reason is recorded.
+    """
+
+    dry_run: bool = True
+    force_reason: str | None = None
+
+
+def _delivery_asset(
+    key: dg.AssetKey, deps: list[dg.AssetKey], kinds: set[str], pool: str, stage: Stage
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key,
+        deps=deps,
+        description=(stage.__doc__ or "").strip().splitlines()[0],
+        partitions_def=DAILY,
+        backfill_policy=SINGLE_RUN,
+        group_name="delivery",
+        kinds=kinds,
+        owners=OWNERS,
+        op_tags=EFFECT_TAG,
+        pool=pool,
+    )
+    def delivery(
+        context: dg.AssetExecutionContext, config: DeliveryConfig, project: ProjectResource
+    ) -> dg.MaterializeResult[None]:
+        days = context.partition_keys
+        if len(days) > 1 and not config.dry_run:
+            msg = f"a delivery carries one day, not {len(days)}; start one run for the newest day"
+            raise dg.Failure(msg, allow_retries=False)
+        options = Options(dry_run=config.dry_run, force_reason=config.force_reason)
+        with project.open() as opened:
+            for day in days:
+                delivered = stage(opened, day, options)
+                context.log.info("%s", delivered.sentence)
+                context.add_asset_metadata(_metadata(delivered), partition_key=day)
+        return dg.MaterializeResult()
+
+    return delivery
+
+
+def _metadata(delivered: Delivered) -> dict[str, object]:
+    return {
+        "dry_run": delivered.dry_run,
+        **delivered.counts,
+        "why": dg.MetadataValue.text(delivered.why),
+        "rejected_by_class": dg.MetadataValue.md(
+            as_markdown(["error class", "rows", "what to do"], delivered.rejections)
+        ),
+    }
+
+
+DELIVERY_ASSETS = [
+    _delivery_asset(
+        OPT_OUTS,
+        [SUBSCRIPTION_CHANGES],
+        {"http"},
+        "vibes_api",
+        delivering.deliver_opt_outs,
+    ),
+    _delivery_asset(
+        CRM_WRITE_BACK,
+        [SUBSCRIPTION_CHANGES, CRM_CHANGES],
+        {"sqlalchemy"},
+        "crm",
+        delivering.write_back,
+    ),
+    _delivery_asset(
+        PERSON_IMPORT,
+        [PERSON_CHANGES, OPT_OUTS],
+        {"sftp"},
+        "vibes_sftp",
+        delivering.import_persons,
+    ),
+    _delivery_asset(
+        API_PUSH,
+        [PERSON_CHANGES, OPT_OUTS],
+        {"http"},
+        "vibes_api",
+        delivering.push_persons,
+    ),
+]

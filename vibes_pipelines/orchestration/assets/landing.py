@@ -1,0 +1,135 @@
+"""Landing assets: one immutable snapshot per feed and day, each from one outside table or file."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from vibes_pipelines.orchestration.keys import FEEDS, OUTSIDE, OWNERS
+from vibes_pipelines.orchestration.metadata import column_lineage, snapshot_metadata
+from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
+from vibes_pipelines.orchestration.resources import ProjectResource, ShareResource
+from vibes_pipelines.stages import landing
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.snapshots import Snapshot
+from vibes_pipelines.sync_config import EXTRACT_FEEDS, SyncConfig
+
+# A source that is down for a moment; refusals (keys, passwords, names) fail at once by their class.
+RETRY = dg.RetryPolicy(max_retries=2, delay=20, backoff=dg.Backoff.EXPONENTIAL)
+
+
+def _spec(feed: str, description: str, kinds: set[str]) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        FEEDS[feed],
+        deps=[OUTSIDE[feed]],
+        description=description,
+        group_name=feed.split("/")[0],
+        kinds=kinds | {"parquet"},
+        owners=OWNERS,
+        tags={"pii": "true"},
+        partitions_def=DAILY,
+    )
+
+
+@dg.multi_asset(
+    specs=[
+        _spec("share/persons", "The day's persons, landed from the share.", {"snowflake"}),
+        _spec(
+            "share/subscriptions", "The day's subscriptions, landed from the share.", {"snowflake"}
+        ),
+    ],
+    can_subset=True,
+    backfill_policy=SINGLE_RUN,
+    retry_policy=RETRY,
+)
+def share(
+    context: dg.AssetExecutionContext, project: ProjectResource, snowflake: ShareResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Pulls the share's tables through the connector's Arrow batches, flat in memory."""
+    with project.open() as opened:
+        for feed in landing.LANDED_SHARE_FEEDS:
+            if FEEDS[feed] not in context.selected_asset_keys:
+                continue
+            for day in context.partition_keys:
+                landed = landing.land_share(opened, day, feed, snowflake.connector())
+                _show(context, opened, feed, landed)
+            yield dg.MaterializeResult(asset_key=FEEDS[feed])
+
+
+@dg.multi_asset(
+    specs=[
+        _spec(
+            "extract/current_subscribers",
+            "Who is subscribed to what, landed from the day's full extract.",
+            {"sftp"},
+        ),
+        _spec(
+            "extract/subscriptions",
+            "Subscription events since the extract before, landed from the day's extract.",
+            {"sftp"},
+        ),
+    ],
+    backfill_policy=SINGLE_RUN,
+    retry_policy=RETRY,
+    pool="vibes_sftp",
+)
+def extracts(
+    context: dg.AssetExecutionContext, project: ProjectResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Downloads and checks the day's extracts in one SFTP session."""
+    with project.open() as opened:
+        for day in context.partition_keys:
+            for feed, landed in landing.land_extracts(opened, day).items():
+                _show(context, opened, feed, landed)
+    for feed in EXTRACT_FEEDS:
+        yield dg.MaterializeResult(asset_key=FEEDS[feed])
+
+
+@dg.multi_asset(
+    specs=[_spec("crm/contacts", "The day's contacts, landed from the CRM.", {"sqlalchemy"})],
+    backfill_policy=SINGLE_RUN,
+    retry_policy=RETRY,
+)
+def contacts(
+    context: dg.AssetExecutionContext, project: ProjectResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Reads the mapped columns of the CRM in one transaction, in partitions of rows."""
+    with project.open() as opened:
+        for day in context.partition_keys:
+            _show(context, opened, landing.CONTACTS, landing.land_contacts(opened, day))
+    yield dg.MaterializeResult(asset_key=FEEDS[landing.CONTACTS])
+
+
+def _show(
+    context: dg.AssetExecutionContext,
+    project: Project,
+    feed: str,
+    landed: tuple[Snapshot, bool],
+) -> None:
+    snapshot, newly_landed = landed
+    lineage = _lineage(project.config, feed, list(snapshot.manifest.columns))
+    context.add_asset_metadata(
+        {
+            **snapshot_metadata(snapshot, project, newly_landed=newly_landed),
+            "dagster/column_lineage": lineage,
+        },
+        asset_key=FEEDS[feed],
+        partition_key=snapshot.manifest.day,
+    )
+    context.log.info(
+        "%s: %d rows of %s, %d rejected",
+        feed,
+        snapshot.manifest.rows,
+        snapshot.manifest.day,
+        snapshot.manifest.rejected,
+    )
+
+
+def _lineage(config: SyncConfig, feed: str, columns: list[str]) -> dg.TableColumnLineage:
+    mapped = config.feeds[feed].columns if feed in config.feeds else {}
+    default = str.upper if feed.startswith("share/") else str
+    return column_lineage(
+        {column: [(OUTSIDE[feed], mapped.get(column, default(column)))] for column in columns}
+    )
+
+
+LANDING_ASSETS = [share, extracts, contacts]

@@ -1,0 +1,113 @@
+"""The reconcile: the day's two sides become one diff set of four files."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import dagster as dg
+
+from vibes_pipelines.orchestration.keys import (
+    CRM_CHANGES,
+    FEEDS,
+    OWNERS,
+    PERSON_CHANGES,
+    QUARANTINE,
+    SUBSCRIPTION_CHANGES,
+)
+from vibes_pipelines.orchestration.metadata import as_markdown, column_lineage, file_metadata
+from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
+from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.reconciling import reconcile_day
+from vibes_pipelines.sync_config import SyncConfig
+
+_SNAPSHOTS = [
+    FEEDS[feed]
+    for feed in ("share/persons", "share/subscriptions", "extract/subscriptions", "crm/contacts")
+]
+_FILES = {
+    PERSON_CHANGES: "What to add or change on persons: before, after, reason.",
+    SUBSCRIPTION_CHANGES: "Opt-outs to carry to the platform and to the CRM, with their evidence.",
+    CRM_CHANGES: "What the platform is the authority for, to be written back into the CRM.",
+    QUARANTINE: "Contacts and persons that cannot be acted on safely, each with its kind.",
+}
+
+
+def _spec(key: dg.AssetKey, description: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
+        deps=_SNAPSHOTS,
+        description=description,
+        group_name="reconcile",
+        kinds={"duckdb", "parquet"},
+        owners=OWNERS,
+        tags={"pii": "true"},
+        partitions_def=DAILY,
+    )
+
+
+@dg.multi_asset(
+    specs=[_spec(key, description) for key, description in _FILES.items()],
+    backfill_policy=SINGLE_RUN,
+)
+def diff_set(
+    context: dg.AssetExecutionContext, project: ProjectResource
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Compares contacts and persons of a day; a past day can be rebuilt, it delivers nothing."""
+    with project.open() as opened:
+        for day in context.partition_keys:
+            summary = reconcile_day(opened, day)
+            context.log.info("diff set of %s: %s", day, dict(_counts(summary)))
+            for key in _FILES:
+                context.add_asset_metadata(
+                    _metadata(opened, day, key, summary), asset_key=key, partition_key=day
+                )
+    for key in _FILES:
+        yield dg.MaterializeResult(asset_key=key)
+
+
+def _counts(summary: Summary) -> Iterator[tuple[str, int]]:
+    for name, value in summary.to_json().items():
+        if isinstance(value, int):
+            yield name, value
+
+
+def _metadata(
+    project: Project, day: str, key: dg.AssetKey, summary: Summary
+) -> Mapping[str, object]:
+    path = project.diff_set_folder(day) / f"{key.path[-1]}.parquet"
+    metadata: dict[str, object] = {
+        **file_metadata(path, project),
+        "diff_set": summary.diff_set,
+        "status": summary.status,
+        "dagster/column_lineage": column_lineage(_lineage(project.config)[key]),
+    }
+    if key == PERSON_CHANGES:
+        metadata["summary"] = dg.MetadataValue.md(as_markdown(["count", "rows"], _counts(summary)))
+    return metadata
+
+
+def _lineage(
+    config: SyncConfig,
+) -> dict[dg.AssetKey, dict[str, Iterable[tuple[dg.AssetKey, str]]]]:
+    contacts, persons = FEEDS["crm/contacts"], FEEDS["share/persons"]
+    subscriptions = FEEDS["share/subscriptions"]
+    key = [(contacts, config.contacts.key), (persons, "external_person_id")]
+    mdn = [(persons, "mdn")]
+    if config.contacts.mdn:
+        mdn.append((contacts, config.contacts.mdn.column))
+    identifiers = {"external_person_id": key, "mdn": mdn, "person_key": [(persons, "person_key")]}
+    changes = [(contacts, field.from_) for field in config.fields]
+    changes += [(persons, field.to) for field in config.fields]
+    consents = [(contacts, consent.from_) for consent in config.consents]
+    consents += [(subscriptions, "opt_in_date"), (subscriptions, "opt_out_date")]
+    return {
+        PERSON_CHANGES: {**identifiers, "changes": changes},
+        SUBSCRIPTION_CHANGES: {
+            **identifiers,
+            "action": consents,
+            "evidence_at": consents,
+            "subscription_list_id": [(subscriptions, "subscription_list_id")],
+        },
+        CRM_CHANGES: {"contact_id": key, "before": changes, "after": changes},
+        QUARANTINE: {**identifiers, "kind": [*key, *mdn, *changes]},
+    }

@@ -1,0 +1,202 @@
+"""Asset checks: the properties that must hold before anything downstream may run.
+
+A blocking check of severity ERROR stops what is downstream of its asset; the two lanes of a diff
+set have their own check each, so that a held lane never holds an opt-out.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+
+import dagster as dg
+import duckdb
+
+from vibes_pipelines.orchestration.keys import (
+    CERTIFICATE,
+    FEEDS,
+    PERSON_CHANGES,
+    SUBSCRIPTION_CHANGES,
+)
+from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.stages.certifying import read_certificate
+from vibes_pipelines.stages.delivering import lane_verdict
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.reconciling import read_summary, snapshot_of
+
+# Per feed: the columns that every row needs, and the columns that name a row (empty: none do).
+_FEED_RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "share/persons": (("person_key", "external_person_id", "mdn"), ("person_key",)),
+    "share/subscriptions": (
+        ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date"),
+        ("person_key", "subscription_list_id", "opt_in_date"),
+    ),
+    "extract/current_subscribers": (
+        ("person_id", "mdn_e164_format", "subscription_list_id"),
+        ("person_id", "subscription_list_id"),
+    ),
+    "extract/subscriptions": (("person_id", "subscription_list_id", "subscription_event"), ()),
+    "crm/contacts": ((), ()),
+}
+
+
+def _failed(faults: Iterable[str]) -> dg.AssetCheckResult:
+    text = "; ".join(faults)
+    return dg.AssetCheckResult(
+        passed=not text,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=text or "holds",
+        metadata={"faults": text or "none"},
+    )
+
+
+def _per_day(
+    context: dg.AssetCheckExecutionContext,
+    project: ProjectResource,
+    fault: Callable[[Project, str], str | None],
+) -> dg.AssetCheckResult:
+    with project.open() as opened:
+        days = context.op_execution_context.partition_keys
+        found = [(day, fault(opened, day)) for day in days]
+    return _failed(f"{day}: {text}" for day, text in found if text)
+
+
+def _schema_check(feed: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=FEEDS[feed], name="columns_as_mapped", blocking=True)
+    def columns_as_mapped(
+        context: dg.AssetCheckExecutionContext, project: ProjectResource
+    ) -> dg.AssetCheckResult:
+        """Every column that the reconcile needs was landed."""
+
+        def fault(opened: Project, day: str) -> str | None:
+            landed = snapshot_of(opened, feed, day).manifest.columns
+            missing = [column for column in _needed(opened, feed) if column not in landed]
+            return f"missing {', '.join(missing)}" if missing else None
+
+        return _per_day(context, project, fault)
+
+    return columns_as_mapped
+
+
+def _needed(project: Project, feed: str) -> list[str]:
+    required = list(_FEED_RULES[feed][0])
+    if feed == "share/persons":
+        required += [field.to for field in project.config.fields]
+    if feed == "crm/contacts":
+        required += [project.config.contacts.key, *(f.from_ for f in project.config.fields)]
+    return required
+
+
+def _unique_check(feed: str, columns: tuple[str, ...]) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=FEEDS[feed], name="primary_key_unique", blocking=True)
+    def primary_key_unique(
+        context: dg.AssetCheckExecutionContext, project: ProjectResource
+    ) -> dg.AssetCheckResult:
+        """No two rows have the same key; a doubled feed is stopped here."""
+        listed = ", ".join(f'"{column}"' for column in columns)
+
+        def fault(opened: Project, day: str) -> str | None:
+            with duckdb.connect() as engine:
+                repeated = engine.execute(
+                    f"SELECT count(*) FROM (SELECT {listed} FROM read_parquet(?) "  # noqa: S608 - constants
+                    f"GROUP BY {listed} HAVING count(*) > 1)",
+                    [str(snapshot_of(opened, feed, day).data)],
+                ).fetchall()[0][0]
+            return (
+                f"{repeated} keys ({', '.join(columns)}) stand more than once" if repeated else None
+            )
+
+        return _per_day(context, project, fault)
+
+    return primary_key_unique
+
+
+@dg.asset_check(asset=FEEDS["extract/current_subscribers"])
+def subscribers_agree_with_share(
+    context: dg.AssetCheckExecutionContext, project: ProjectResource
+) -> dg.AssetCheckResult:
+    """The extract and the share, two accounts of one platform, show the same active subscribers."""
+
+    def fault(opened: Project, day: str) -> str | None:
+        extract = snapshot_of(opened, "extract/current_subscribers", day)
+        share = snapshot_of(opened, "share/subscriptions", day)
+        with duckdb.connect() as engine:
+            differing = engine.execute(
+                """
+                SELECT count(*) FROM (
+                    SELECT lower(person_id) AS p, subscription_list_id::VARCHAR AS l
+                    FROM read_parquet($extract)
+                ) AS e FULL JOIN (
+                    SELECT DISTINCT lower(person_key) AS p, subscription_list_id::VARCHAR AS l
+                    FROM read_parquet($share) WHERE opt_out_date IS NULL
+                ) AS s USING (p, l) WHERE e.p IS NULL OR s.p IS NULL
+                """,
+                {"extract": str(extract.data), "share": str(share.data)},
+            ).fetchall()[0][0]
+        return f"{differing} subscriptions are active in only one of them" if differing else None
+
+    result = _per_day(context, project, fault)
+    return result._replace(severity=dg.AssetCheckSeverity.WARN)
+
+
+@dg.asset_check(asset=PERSON_CHANGES, blocking=True)
+def every_contact_is_accounted_for(
+    context: dg.AssetCheckExecutionContext, project: ProjectResource
+) -> dg.AssetCheckResult:
+    """Law 2: contacts = added + updated + unchanged + filtered + quarantined + pending + blocked."""
+
+    def fault(opened: Project, day: str) -> str | None:
+        summary = read_summary(opened, day)
+        landed = snapshot_of(opened, "crm/contacts", day).manifest.rows
+        ends = _ends(summary)
+        if sum(ends.values()) == summary.contacts == landed:
+            return None
+        return f"{landed} contacts landed, {summary.contacts} read, {json.dumps(ends)} ended"
+
+    return _per_day(context, project, fault)
+
+
+def _ends(summary: Summary) -> dict[str, int]:
+    names = "added updated unchanged filtered quarantined pending blocked".split()
+    return {name: getattr(summary, name) for name in names}
+
+
+@dg.asset_check(asset=PERSON_CHANGES, blocking=True)
+def person_changes_within_guards(
+    context: dg.AssetCheckExecutionContext, project: ProjectResource
+) -> dg.AssetCheckResult:
+    """Adds, updates and clears are within their caps, or a person approved this diff set."""
+    return _per_day(context, project, lambda opened, day: lane_verdict(opened, day, "persons").held)
+
+
+@dg.asset_check(asset=SUBSCRIPTION_CHANGES, blocking=True)
+def opt_outs_within_guards(
+    context: dg.AssetCheckExecutionContext, project: ProjectResource
+) -> dg.AssetCheckResult:
+    """Opt-outs are within their cap, or a person approved this diff set."""
+    return _per_day(
+        context, project, lambda opened, day: lane_verdict(opened, day, "opt_outs").held
+    )
+
+
+@dg.asset_check(asset=CERTIFICATE)
+def nothing_is_unexplained(
+    context: dg.AssetCheckExecutionContext, project: ProjectResource
+) -> dg.AssetCheckResult:
+    """Every earlier send is confirmed, pending, rejected or superseded."""
+
+    def fault(opened: Project, day: str) -> str | None:
+        unexplained = read_certificate(opened, day).counts["unexplained"]
+        return f"{unexplained} sends are not visible and not explained" if unexplained else None
+
+    return _per_day(context, project, fault)
+
+
+CHECKS = [
+    *(_schema_check(feed) for feed in _FEED_RULES),
+    *(_unique_check(feed, key) for feed, (_, key) in _FEED_RULES.items() if key),
+    subscribers_agree_with_share,
+    every_contact_is_accounted_for,
+    person_changes_within_guards,
+    opt_outs_within_guards,
+    nothing_is_unexplained,
+]

@@ -1,0 +1,54 @@
+"""Jobs: the daily reconciliation, and each delivery on its own for an operator."""
+
+import dagster as dg
+
+from vibes_pipelines.orchestration.keys import (
+    API_PUSH,
+    CERTIFICATE,
+    CRM_WRITE_BACK,
+    FEEDS,
+    OPT_OUTS,
+    OUTSIDE,
+    PERSON_IMPORT,
+)
+
+DELIVERIES = (OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH)
+
+reconcile_daily = dg.define_asset_job(
+    "reconcile_daily",
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(*OUTSIDE.values()),
+    description="Land both sides, certify yesterday, reconcile, deliver. Dry run unless told.",
+    tags={"vibes/effect": "delivery"},
+)
+
+
+def _delivery_job(name: str, keys: tuple[dg.AssetKey, ...], description: str) -> object:
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(*keys).without_checks(),
+        description=description,
+        tags={"vibes/effect": "delivery"},
+    )
+
+
+person_import = _delivery_job(
+    "person_import", (PERSON_IMPORT,), "Upload the day's import files and read their reports."
+)
+api_push = _delivery_job("api_push", (API_PUSH,), "Push the day's changes that go by API.")
+crm_write_back = _delivery_job(
+    "crm_write_back", (CRM_WRITE_BACK,), "Write the platform's opt-outs and fields to the CRM."
+)
+repush = _delivery_job(
+    "repush", DELIVERIES, "Deliver the newest diff set again: what is open is sent, nothing twice."
+)
+
+JOBS = [reconcile_daily, person_import, api_push, crm_write_back, repush]
+
+
+def delivery_run_config(*, dry_run: bool) -> dg.RunConfig:
+    """The run config that says whether the deliveries of a job have effects."""
+    ops = {"__".join(key.path): {"config": {"dry_run": dry_run}} for key in DELIVERIES}
+    return dg.RunConfig(ops=ops)
+
+
+LANDED_AND_CERTIFIED = (*FEEDS.values(), CERTIFICATE)

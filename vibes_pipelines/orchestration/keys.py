@@ -1,0 +1,26 @@
+"""Asset keys, groups and the owner: the names under which the stages appear in the UI."""
+
+import dagster as dg
+
+OWNERS = ["team:data-engineering"]
+
+OUTSIDE = {
+    "share/persons": dg.AssetKey(["outside", "share_persons"]),
+    "share/subscriptions": dg.AssetKey(["outside", "share_subscriptions"]),
+    "extract/current_subscribers": dg.AssetKey(["outside", "sftp_current_subscribers"]),
+    "extract/subscriptions": dg.AssetKey(["outside", "sftp_subscriptions"]),
+    "crm/contacts": dg.AssetKey(["outside", "crm_contacts"]),
+}
+FEEDS = {feed: dg.AssetKey(feed.split("/")) for feed in OUTSIDE}
+
+CERTIFICATE = dg.AssetKey(["convergence", "certificate"])
+
+PERSON_CHANGES = dg.AssetKey(["reconcile", "person_changes"])
+SUBSCRIPTION_CHANGES = dg.AssetKey(["reconcile", "subscription_changes"])
+CRM_CHANGES = dg.AssetKey(["reconcile", "crm_changes"])
+QUARANTINE = dg.AssetKey(["reconcile", "quarantine"])
+
+OPT_OUTS = dg.AssetKey(["delivery", "opt_outs"])
+PERSON_IMPORT = dg.AssetKey(["delivery", "person_import"])
+API_PUSH = dg.AssetKey(["delivery", "api_push"])
+CRM_WRITE_BACK = dg.AssetKey(["delivery", "crm_write_back"])

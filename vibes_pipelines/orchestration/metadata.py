@@ -1,0 +1,110 @@
+"""What an asset shows in the UI: counts, schema, column lineage, masked previews.
+
+The event log keeps metadata for ever and every user of the UI can read it, so nothing here may
+carry personal data: previews are masked and at most five rows.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.snapshots import Snapshot
+
+PREVIEW_ROWS = 5
+SHOWN_COLUMNS = frozenset(
+    "operation matched_by side action subscription_list_id field reason kind source outcome "
+    "error_class evidence lane route day status rows".split()
+)
+
+Metadata = dict[str, dg.MetadataValue[object] | int | str | float]
+
+
+def row_count(path: Path) -> int:
+    """Rows of a Parquet file, from its footer."""
+    return int(pq.ParquetFile(path).metadata.num_rows)
+
+
+def column_schema(path: Path) -> dg.TableColumnMetadataValue | dg.TableSchema:
+    """The columns of a Parquet file and their types."""
+    schema = pq.read_schema(path)
+    return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])
+
+
+def column_lineage(
+    sources: Mapping[str, Iterable[tuple[dg.AssetKey, str]]],
+) -> dg.TableColumnLineage:
+    """Column → the columns it is made from."""
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(asset_key=key, column_name=name) for key, name in deps]
+            for column, deps in sources.items()
+        }
+    )
+
+
+def file_metadata(path: Path, project: Project) -> Metadata:
+    """Counts, schema and masked preview of one Parquet file."""
+    rows = row_count(path)
+    return {
+        "dagster/partition_row_count": rows,
+        "dagster/column_schema": dg.MetadataValue.table_schema(column_schema(path)),
+        "dagster/uri": dg.MetadataValue.path(str(path)),
+        "preview": dg.MetadataValue.md(masked_preview(path, _hash_key(project))),
+    }
+
+
+def snapshot_metadata(snapshot: Snapshot, project: Project, *, newly_landed: bool) -> Metadata:
+    """What a landed feed shows."""
+    manifest = snapshot.manifest
+    return {
+        **file_metadata(snapshot.data, project),
+        "as_of": dg.MetadataValue.text(manifest.as_of.isoformat()),
+        "source": dg.MetadataValue.text(manifest.source),
+        "content_hash": dg.MetadataValue.text(manifest.content_hash),
+        "rejected_rows": manifest.rejected,
+        "landed": "now" if newly_landed else "before; a landed day is never landed again",
+    }
+
+
+def masked_preview(path: Path, key: bytes) -> str:
+    """Up to five rows as Markdown: codes in clear, everything else as a keyed hash."""
+    table = next(pq.ParquetFile(path).iter_batches(batch_size=PREVIEW_ROWS), None)
+    if table is None or table.num_rows == 0:
+        return "no rows"
+    rows = table.slice(0, PREVIEW_ROWS).to_pylist()
+    return as_markdown(
+        table.schema.names,
+        [[_masked(name, row[name], key) for name in table.schema.names] for row in rows],
+    )
+
+
+def as_markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(header)} |", "|" + " --- |" * len(header)]
+    lines += [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _masked(column: str, value: object, key: bytes) -> str:
+    if value is None:
+        return ""
+    if column == "changes" and isinstance(value, list):
+        return ", ".join(f"{change['action']} {change['field']}" for change in value)
+    if column in SHOWN_COLUMNS:
+        return str(value)
+    return "#" + hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()[:8]
+
+
+def _hash_key(project: Project) -> bytes:
+    """The key of this installation's hashes; made once, kept beside its data."""
+    path = project.settings.home / "hash.key"
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_bytes(secrets.token_bytes(32))
+    return path.read_bytes()

@@ -1,0 +1,64 @@
+"""Resources: the project that the environment describes, and the connection to the share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from vibes_pipelines.settings import Settings, ShareSettings
+from vibes_pipelines.stages.project import Project, open_project
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+
+# The connector repeats a failed request until this many seconds have passed; without it, for ever.
+NETWORK_TIMEOUT_S = 60
+
+
+class ProjectResource(dg.ConfigurableResource[Project]):
+    """Settings, sync config, snapshots and ledger, opened for a step and closed after it."""
+
+    @contextmanager
+    def open(self) -> Iterator[Project]:
+        """The project of this environment."""
+        with open_project() as project:
+            yield project
+
+
+class ShareResource(dg.ConfigurableResource[object]):
+    """Read-only connections to the data share, through `dagster_snowflake.SnowflakeResource`."""
+
+    def connector(self) -> "Callable[[], AbstractContextManager[SnowflakeConnection]]":
+        """A function that opens one connection; nothing is imported or dialled before that."""
+        return self._connect
+
+    @contextmanager
+    def _connect(self) -> "Iterator[SnowflakeConnection]":
+        from dagster_snowflake import SnowflakeResource  # noqa: PLC0415 - five CPU seconds to import
+
+        with SnowflakeResource(**_arguments(Settings().share)).get_connection() as connection:
+            yield connection
+
+
+def _arguments(share: ShareSettings) -> dict[str, Any]:
+    given = {
+        "account": share.account,
+        "user": share.user,
+        "password": share.password.get_secret_value() if share.password else None,
+        "private_key_path": str(share.private_key_path) if share.private_key_path else None,
+        "warehouse": share.warehouse,
+        "role": share.role,
+        "database": share.database,
+        "schema": share.schema,
+    }
+    extra = {"host": share.host, "port": share.port, "protocol": share.protocol}
+    extra = {name: value for name, value in extra.items() if value is not None}
+    return {
+        **{name: value for name, value in given.items() if value is not None},
+        "additional_snowflake_connection_args": {
+            "network_timeout": NETWORK_TIMEOUT_S,
+            "login_timeout": NETWORK_TIMEOUT_S,
+            **extra,
+        },
+    }

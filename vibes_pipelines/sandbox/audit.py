@@ -1,0 +1,99 @@
+"""What was done to the sandbox: counted, so that a test can prove that nothing was lost and nothing done twice.
+
+An effect is a change of state; an identical write again is a repeat and counted apart. The audit knows person keys
+and counts, never values.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from threading import Lock
+
+
+class Audit:
+    """Counters of requests, effects, repeats, import rows and SFTP sessions; safe for several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._requests: Counter[tuple[str, str, int]] = Counter()
+        self._effects: Counter[tuple[str, str]] = Counter()
+        self._repeats: Counter[tuple[str, str]] = Counter()
+        self._imports: Counter[str] = Counter()
+        self._sessions: Counter[str] = Counter()
+
+    def request(self, method: str, route: str, status: int) -> None:
+        """Count an answered request; status 0 when the connection was dropped without an answer."""
+        with self._lock:
+            self._requests[method, route, status] += 1
+
+    def effect(self, kind: str, person_key: str) -> None:
+        """Count a change of a person's state, e.g. kind `api_update`."""
+        with self._lock:
+            self._effects[kind, person_key] += 1
+
+    def repeat(self, kind: str, person_key: str) -> None:
+        """Count a write that found everything as it asks for."""
+        with self._lock:
+            self._repeats[kind, person_key] += 1
+
+    def imported(self, rows: Mapping[str, int]) -> None:
+        """Count a processed import and its rows by what became of them."""
+        with self._lock:
+            self._imports.update({"files": 1, **rows})
+
+    def session(self, outcome: str) -> None:
+        """Count an SFTP session by its outcome, e.g. `accepted` or `refused`."""
+        with self._lock:
+            self._sessions[outcome] += 1
+
+    def effects(self, kind: str | None = None) -> int:
+        """How many effects there were, of one kind or of all."""
+        with self._lock:
+            return _sum_of(self._effects, kind)
+
+    def repeats(self, kind: str | None = None) -> int:
+        """How many repeats there were, of one kind or of all."""
+        with self._lock:
+            return _sum_of(self._repeats, kind)
+
+    def clear(self) -> None:
+        """Forget everything counted so far."""
+        with self._lock:
+            for counter in (self._effects, self._repeats, self._imports, self._sessions):
+                counter.clear()
+            self._requests.clear()
+
+    def as_dict(self, *, persons: bool = True) -> dict[str, object]:
+        """The counters as JSON-ready data; without `persons` only totals by kind."""
+        with self._lock:
+            counts: dict[str, object] = {
+                "requests": [
+                    {"method": method, "route": route, "status": status, "count": count}
+                    for (method, route, status), count in sorted(self._requests.items())
+                ],
+                "effects": _by_kind(self._effects),
+                "repeats": _by_kind(self._repeats),
+                "imports": dict(sorted(self._imports.items())),
+                "sessions": dict(sorted(self._sessions.items())),
+            }
+            if persons:
+                counts["effects_by_person"] = _by_person(self._effects)
+                counts["repeats_by_person"] = _by_person(self._repeats)
+            return counts
+
+
+def _sum_of(counter: Counter[tuple[str, str]], kind: str | None) -> int:
+    return sum(count for (name, _), count in counter.items() if kind in {None, name})
+
+
+def _by_kind(counter: Counter[tuple[str, str]]) -> dict[str, int]:
+    totals: Counter[str] = Counter()
+    for (kind, _), count in counter.items():
+        totals[kind] += count
+    return dict(sorted(totals.items()))
+
+
+def _by_person(counter: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    persons: dict[str, dict[str, int]] = {}
+    for (kind, person_key), count in sorted(counter.items()):
+        persons.setdefault(person_key, {})[kind] = count
+    return persons

@@ -1,0 +1,363 @@
+"""The state of the stand-in platform and the rules by which it changes; no I/O and no JSON.
+
+Everything that reads or writes it holds `Platform.lock`; the methods take it themselves, callers take it where
+several calls must see one state. The HTTP face is `api`, the file face `imports`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from threading import RLock
+from typing import Literal
+
+from vibes_pipelines.sandbox.audit import Audit
+from vibes_pipelines.sandbox.platform_mdn import CarrierLookup, look_up_carrier
+from vibes_pipelines.sandbox.platform_records import (
+    OMITTED,
+    CustomField,
+    Omitted,
+    Person,
+    PersonPatch,
+    Subscription,
+    SubscriptionList,
+    Value,
+    Written,
+    person_key_of,
+)
+from vibes_pipelines.sandbox.platform_refusals import (
+    ExternalPersonIdTakenError,
+    IdentityConflictError,
+    MdnTakenError,
+    MdnWriteOnceError,
+    NoIdentifierError,
+    NotSubscribedError,
+    PersonNotFoundError,
+)
+
+__all__ = [
+    "OMITTED",
+    "CustomField",
+    "Person",
+    "PersonPatch",
+    "Platform",
+    "Subscription",
+    "SubscriptionList",
+    "Value",
+    "Written",
+    "person_key_of",
+]
+
+Source = Literal["api", "import"]
+"""By which road a write came; the audit counts them apart."""
+
+
+class Platform:
+    """One company's mobile database: persons, their subscriptions, custom fields and lists.
+
+    `clock` gives aware UTC instants for every stamp. Person keys and ids of new persons follow from `seed` and a
+    running number, so that the same calls make the same state.
+    """
+
+    def __init__(
+        self,
+        company_key: str,
+        custom_fields: Iterable[CustomField],
+        lists: Iterable[SubscriptionList],
+        clock: Callable[[], datetime],
+        *,
+        seed: int = 0,
+        carrier_lookup: CarrierLookup = look_up_carrier,
+        audit: Audit | None = None,
+    ) -> None:
+        self.company_key = company_key
+        self.custom_fields = {field.name: field for field in custom_fields}
+        self.lists = {entry.id: entry for entry in lists}
+        self.clock = clock
+        self.audit = audit or Audit()
+        self.carrier_lookup = carrier_lookup
+        self.lock = RLock()
+        self.persons: dict[str, Person] = {}
+        self._seed = seed
+        self._next_number = 1
+        self._key_by_external: dict[str, str] = {}
+        self._key_by_mdn: dict[str, str] = {}
+        self._key_by_id: dict[str, str] = {}
+        self._subscriptions: dict[str, list[Subscription]] = {}
+
+    def load(self, persons: Iterable[Person], subscriptions: Iterable[Subscription]) -> None:
+        """Replace the whole state, uncounted by the audit.
+
+        Raises ValueError when two persons share an identifier or a subscription belongs to nobody.
+        """
+        with self.lock:
+            self.persons, self._subscriptions = {}, {}
+            self._key_by_external, self._key_by_mdn, self._key_by_id = {}, {}, {}
+            for person in persons:
+                self._load_person(person)
+            for subscription in subscriptions:
+                if subscription.person_key not in self.persons:
+                    raise ValueError(
+                        f"a subscription belongs to no person: {subscription.person_key}; load the person too"
+                    )
+                self._subscriptions.setdefault(subscription.person_key, []).append(subscription)
+            numbers = (int(number) for number in self._key_by_id if number.isdecimal())
+            self._next_number = max(numbers, default=0) + 1
+
+    def _load_person(self, person: Person) -> None:
+        for name, index, identifier in (
+            ("person_key", self.persons, person.person_key),
+            ("person_id", self._key_by_id, person.person_id),
+            ("external_person_id", self._key_by_external, person.external_person_id),
+            ("mdn", self._key_by_mdn, person.mdn),
+        ):
+            if identifier in index:
+                raise ValueError(f"two persons share one {name}; second: {person.person_key}")
+        for field, value in person.custom.items():
+            if isinstance(value, tuple):
+                person.custom[field] = tuple(sorted(value))
+        self._insert(person)
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """Every subscription, ended ones too."""
+        with self.lock:
+            return [entry for entries in self._subscriptions.values() for entry in entries]
+
+    def find(
+        self,
+        *,
+        person_key: str | None = None,
+        person_id: str | None = None,
+        external_person_id: str | None = None,
+        mdn: str | None = None,
+    ) -> Person | None:
+        """The person with the identifier; of several the one of the highest precedence counts."""
+        with self.lock:
+            if person_id is not None:
+                person_key = self._key_by_id.get(person_id)
+            elif person_key is None and external_person_id is not None:
+                person_key = self._key_by_external.get(external_person_id)
+            elif person_key is None and mdn is not None:
+                person_key = self._key_by_mdn.get(mdn)
+            return None if person_key is None else self.persons.get(person_key)
+
+    def subscriptions_of(self, person_key: str, *, active_only: bool = True) -> list[Subscription]:
+        """A person's subscriptions in the order they began."""
+        with self.lock:
+            entries = self._subscriptions.get(person_key, ())
+            return [entry for entry in entries if entry.is_active or not active_only]
+
+    def add(
+        self, patch: PersonPatch, *, may_rename: bool = True, source: Source = "api"
+    ) -> Written:
+        """Create a person, or update the one who has the external person id or the MDN.
+
+        An MDN-only match under another external person id is renamed to the one given, or refused as a conflict
+        unless `may_rename` (the Vibes documentation contradicts itself). Raises IdentityConflictError when the two
+        identifiers name two persons, and the refusals of `update`.
+        """
+        external, mdn = _given(patch.external_person_id), _given(patch.mdn)
+        if external is None and mdn is None:
+            raise NoIdentifierError
+        with self.lock:
+            by_external = self.find(external_person_id=external)
+            by_mdn = self.find(mdn=mdn)
+            if by_external and by_mdn and by_external is not by_mdn:
+                raise IdentityConflictError(
+                    "external_person_id and mdn belong to two different persons"
+                )
+            if by_mdn and not by_external and not may_rename and _renames(by_mdn, external):
+                raise IdentityConflictError(
+                    "the mdn belongs to a person with another external_person_id"
+                )
+            matched = by_external or by_mdn
+            return self._change(matched, patch, source) if matched else self._create(patch, source)
+
+    def create(self, patch: PersonPatch, *, source: Source = "api") -> Written:
+        """Create a person and match nobody; raises when an identifier is taken already."""
+        if _given(patch.external_person_id) is None and _given(patch.mdn) is None:
+            raise NoIdentifierError
+        with self.lock:
+            return self._create(patch, source)
+
+    def update(self, person_key: str, patch: PersonPatch, *, source: Source = "api") -> Written:
+        """Set what the patch mentions, clear what it sets to `None`, keep the rest.
+
+        Raises PersonNotFoundError, ExternalPersonIdTakenError, MdnWriteOnceError, MdnTakenError, NoCarrierError; then
+        nothing has changed.
+        """
+        with self.lock:
+            person = self.persons.get(person_key)
+            if person is None:
+                raise PersonNotFoundError("no person has this person_key")
+            return self._change(person, patch, source)
+
+    def upsert(
+        self,
+        external_person_id: str,
+        patch: PersonPatch,
+        *,
+        may_create: bool = True,
+        may_rename: bool = True,
+    ) -> Written:
+        """Update the person with the external person id, or create it with that id.
+
+        A patch may rename an existing person, but not name a new one differently from the id it is created under.
+        """
+        with self.lock:
+            person = self.find(external_person_id=external_person_id)
+            if person is not None:
+                return self._change(person, patch, "api")
+            if not may_create:
+                raise PersonNotFoundError("no person has this external_person_id")
+            if patch.external_person_id not in {OMITTED, external_person_id}:
+                raise ExternalPersonIdTakenError
+            named = PersonPatch(external_person_id, patch.mdn, patch.custom)
+            return self.add(named, may_rename=may_rename)
+
+    def unsubscribe(
+        self, person_key: str, list_id: str, *, reason: str = "api_opt_out", source: Source = "api"
+    ) -> Subscription:
+        """End the person's subscription to the list now.
+
+        Raises NotSubscribedError when there is none; when one has ended before, the audit counts a repeat.
+        """
+        with self.lock:
+            entries = [e for e in self._subscriptions.get(person_key, ()) if e.list_id == list_id]
+            active = [entry for entry in entries if entry.is_active]
+            if not active:
+                if entries:
+                    self.audit.repeat(f"{source}_unsubscribe", person_key)
+                raise NotSubscribedError("the person is not subscribed to this list")
+            _end(active, self.clock(), reason)
+            self.audit.effect(f"{source}_unsubscribe", person_key)
+            return active[-1]
+
+    def edit(self, person_key: str, custom: Mapping[str, Value], at: datetime) -> None:
+        """Set custom fields as somebody using the platform's own pages would; uncounted by the audit."""
+        with self.lock:
+            person = self.persons[person_key]
+            person.custom.update(custom)
+            person.updated_at = at
+
+    def subscribe(self, person_key: str, list_id: str, at: datetime) -> None:
+        """Begin a subscription as a keyword by text message would; uncounted by the audit."""
+        with self.lock:
+            entries = self._subscriptions.setdefault(person_key, [])
+            entries.append(Subscription(person_key, list_id, at))
+
+    def opt_out(
+        self, person_key: str, list_id: str, at: datetime, reason: str = "user_opt_out"
+    ) -> bool:
+        """End a subscription as a stop word by text message would, uncounted; False when there was none."""
+        with self.lock:
+            active = [e for e in self.subscriptions_of(person_key) if e.list_id == list_id]
+            _end(active, at, reason)
+            return bool(active)
+
+    def _create(self, patch: PersonPatch, source: Source) -> Written:
+        external, mdn = _given(patch.external_person_id), _given(patch.mdn)
+        if external is not None and external in self._key_by_external:
+            raise ExternalPersonIdTakenError
+        if mdn is not None and mdn in self._key_by_mdn:
+            raise MdnTakenError
+        carrier = None if mdn is None else self.carrier_lookup(mdn)
+        number, now = self._next_number, self.clock()
+        self._next_number += 1
+        person = Person(
+            person_key_of(self._seed, number),
+            str(number),
+            external,
+            mdn,
+            carrier,
+            dict(patch.custom),
+            now,
+            now,
+        )
+        self._insert(person)
+        self.audit.effect(f"{source}_add", person.person_key)
+        return Written(person, created=True, changed=True)
+
+    def _insert(self, person: Person) -> None:
+        self.persons[person.person_key] = person
+        self._key_by_id[person.person_id] = person.person_key
+        if person.external_person_id is not None:
+            self._key_by_external[person.external_person_id] = person.person_key
+        if person.mdn is not None:
+            self._key_by_mdn[person.mdn] = person.person_key
+
+    def _change(self, person: Person, patch: PersonPatch, source: Source) -> Written:
+        """Check everything first, then change: a refused write leaves no trace."""
+        external = _asked(patch.external_person_id, person.external_person_id)
+        mdn = _asked(patch.mdn, person.mdn)
+        custom = {
+            name: value
+            for name, value in patch.custom.items()
+            if not _same(person.custom.get(name), value)
+        }
+        if external == person.external_person_id and mdn == person.mdn and not custom:
+            self.audit.repeat(f"{source}_update", person.person_key)
+            return Written(person, created=False, changed=False)
+        if external not in {None, person.external_person_id} and external in self._key_by_external:
+            raise ExternalPersonIdTakenError
+        carrier = self._carrier_for(person, mdn)
+        now = self.clock()
+        self._rename(person, external)
+        self._renumber(person, mdn, carrier, now)
+        person.custom.update(custom)
+        person.updated_at = now
+        self.audit.effect(f"{source}_update", person.person_key)
+        return Written(person, created=False, changed=True)
+
+    def _carrier_for(self, person: Person, mdn: str | None) -> str | None:
+        """The carrier code after the change of number, which is checked here: an MDN is write-once."""
+        if mdn == person.mdn:
+            return person.carrier_code
+        if mdn is None:
+            return None
+        if person.mdn is not None:
+            raise MdnWriteOnceError
+        if mdn in self._key_by_mdn:
+            raise MdnTakenError
+        return self.carrier_lookup(mdn)
+
+    def _rename(self, person: Person, external: str | None) -> None:
+        if person.external_person_id is not None:
+            del self._key_by_external[person.external_person_id]
+        if external is not None:
+            self._key_by_external[external] = person.person_key
+        person.external_person_id = external
+
+    def _renumber(
+        self, person: Person, mdn: str | None, carrier: str | None, now: datetime
+    ) -> None:
+        """Set or remove the number; without one the person's subscriptions end (an assumption)."""
+        if person.mdn is not None:
+            del self._key_by_mdn[person.mdn]
+        if mdn is not None:
+            self._key_by_mdn[mdn] = person.person_key
+        if mdn is None and person.mdn is not None:
+            _end(self.subscriptions_of(person.person_key), now, "api_opt_out")
+        person.mdn, person.carrier_code = mdn, carrier
+
+
+def _given(identifier: str | None | Omitted) -> str | None:
+    return None if isinstance(identifier, Omitted) else identifier
+
+
+def _asked(asked: str | None | Omitted, present: str | None) -> str | None:
+    return present if isinstance(asked, Omitted) else asked
+
+
+def _renames(person: Person, external: str | None) -> bool:
+    return external is not None and person.external_person_id not in {None, external}
+
+
+def _same(present: Value, asked: Value) -> bool:
+    """Whether a field holds the value already; an empty multi select and an unset one are the same."""
+    return (None if present == () else present) == (None if asked == () else asked)
+
+
+def _end(subscriptions: Iterable[Subscription], at: datetime, reason: str) -> None:
+    for subscription in subscriptions:
+        subscription.opt_out_date = at
+        subscription.opt_out_reason = reason

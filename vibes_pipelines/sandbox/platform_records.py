@@ -1,0 +1,106 @@
+"""The records of the platform's mobile database: plain data, no rules.
+
+`platform` re-exports these names; rules that change records live there, and how values are written and read in
+`platform_values`.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Final, Literal
+
+FieldType = Literal["string", "number", "date", "single_select", "multi_select", "postal_code"]
+"""Types of custom fields (Vibes documentation, Person Import)."""
+
+Value = str | Decimal | datetime | tuple[str, ...] | None
+"""A custom field's value: dates aware UTC, selects as option keys, multi selects sorted, `None` where unset."""
+
+Charset = Literal["ascii", "utf8"]
+
+_PERSON_KEYS = uuid.UUID("6f1d3c52-7f5b-5b0a-9d55-2a8f0a4c1e77")
+
+
+@dataclass(frozen=True)
+class CustomField:
+    """A custom field that the customer created in the platform.
+
+    `options` are the option keys of a select, case-sensitive. `charset` limits what a string may hold.
+    """
+
+    name: str
+    type: FieldType
+    options: tuple[str, ...] = ()
+    charset: Charset = "utf8"
+
+
+@dataclass(frozen=True)
+class SubscriptionList:
+    """A subscription list; its id is numeric, held as text."""
+
+    id: str
+    name: str
+
+
+@dataclass(slots=True)
+class Person:
+    """A person record. `mdn` is E.164; `person_id` is the deprecated numeric id; instants are aware UTC."""
+
+    person_key: str
+    person_id: str
+    external_person_id: str | None
+    mdn: str | None
+    carrier_code: str | None
+    custom: dict[str, Value]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(slots=True)
+class Subscription:
+    """One stay of a person on a list; it has ended when `opt_out_date` is set. Subscribing again makes another."""
+
+    person_key: str
+    list_id: str
+    opt_in_date: datetime
+    opt_out_date: datetime | None = None
+    opt_out_reason: str | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the stay has not ended."""
+        return self.opt_out_date is None
+
+
+class Omitted(Enum):
+    """The one marker of "not mentioned", which is something else than `None`, "remove"."""
+
+    OMITTED = "omitted"
+
+
+OMITTED: Final = Omitted.OMITTED
+
+
+@dataclass(frozen=True, slots=True)
+class PersonPatch:
+    """What one write asks for: only what it mentions. `None` removes; `mdn` is E.164."""
+
+    external_person_id: str | None | Omitted = OMITTED
+    mdn: str | None | Omitted = OMITTED
+    custom: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What one accepted write came to: the record, whether it is new, and whether anything changed."""
+
+    person: Person
+    created: bool
+    changed: bool
+
+
+def person_key_of(seed: int, number: int) -> str:
+    """The person key that the platform gives to the person with this number: lower-case, the same every time."""
+    return str(uuid.uuid5(_PERSON_KEYS, f"{seed}/{number}"))

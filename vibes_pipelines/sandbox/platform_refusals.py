@@ -1,0 +1,125 @@
+"""Why the platform refuses a call: one typed refusal each, with the HTTP status that the API answers.
+
+Imports translate the same refusals into error classes (see `import_rows`). The numbers in `code` are the sandbox's
+own: the Vibes documentation publishes no catalogue of them.
+"""
+
+from typing import ClassVar
+
+
+class RefusalError(Exception):
+    """A refused call. `messages` go into the `errors` array of the answer, all faults of a call together."""
+
+    status: ClassVar[int] = 422
+    code: ClassVar[int] = 10
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__("; ".join(messages))
+        self.messages = messages
+
+
+class InvalidBodyError(RefusalError):
+    """Syntactically fine, but it cannot be processed: unknown fields, wrong types, unknown option keys."""
+
+
+class MalformedRequestError(RefusalError):
+    """The request cannot be read at all: broken JSON, or a malformed number in the query."""
+
+    status = 400
+    code = 11
+
+
+class MalformedMdnError(MalformedRequestError):
+    """The number is not in the form which the API version wants."""
+
+    code = 12
+
+
+class UnsupportedMediaTypeError(RefusalError):
+    """A body that does not say it is JSON."""
+
+    status = 415
+    code = 13
+
+
+class NotFoundError(RefusalError):
+    """No such person, list, route or company."""
+
+    status = 404
+    code = 20
+
+
+class PersonNotFoundError(NotFoundError):
+    """No person has this identifier."""
+
+    code = 21
+
+
+class NotSubscribedError(NotFoundError):
+    """The person is not on the list at present."""
+
+    code = 22
+
+
+class NoIdentifierError(RefusalError):
+    """Nothing to create a record from: neither a mobile phone nor an external person id."""
+
+    code = 30
+
+    def __init__(self) -> None:
+        super().__init__("a person needs mobile_phone.mdn or external_person_id")
+
+
+class ExternalPersonIdTakenError(RefusalError):
+    """The external person id belongs to somebody else (an assumption for the Person API: 422)."""
+
+    code = 31
+
+    def __init__(self) -> None:
+        super().__init__("EXTERNALPERSONIDMISMATCH: external_person_id belongs to another person")
+
+
+class MdnWriteOnceError(RefusalError):
+    """The person has another MDN: an MDN can be removed but not changed."""
+
+    status = 409
+    code = 32
+
+    def __init__(self) -> None:
+        super().__init__("the person has another mdn; an mdn cannot be updated, only removed")
+
+
+class MdnTakenError(RefusalError):
+    """The MDN belongs to another person."""
+
+    status = 409
+    code = 33
+
+    def __init__(self) -> None:
+        super().__init__("the mdn belongs to another person")
+
+
+class IdentityConflictError(RefusalError):
+    """The identifiers of one call name two persons, or one person under another external person id."""
+
+    status = 409
+    code = 34
+
+
+class NoCarrierError(RefusalError):
+    """The number has no provisioned carrier, typically a landline."""
+
+    code = 35
+
+    def __init__(self) -> None:
+        super().__init__("the mdn is not a valid mobile phone active on a valid carrier")
+
+
+class CarrierLookupDownError(RefusalError):
+    """The carrier look-up is out of order for the moment."""
+
+    status = 503
+    code = 36
+
+    def __init__(self) -> None:
+        super().__init__("the carrier lookup service is temporarily unavailable")

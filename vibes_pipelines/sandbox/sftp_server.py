@@ -1,0 +1,242 @@
+"""The SFTP stand-in: one account on loopback, as strict as the Vibes documentation ("SFTP") says.
+
+Public keys only, AES in counter mode only, no simultaneous connections, and a lock after too many
+failed logins. The client sees `root` as `/` and cannot leave it. What is in the folders is the
+business of others.
+"""
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import asyncssh
+from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS
+
+logger = logging.getLogger(__name__)
+
+SessionEvent = Literal["opened", "closed", "refused"]
+
+CIPHERS = ("aes256-ctr", "aes192-ctr", "aes128-ctr")
+MACS = ("hmac-sha2-512", "hmac-sha2-256")
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
+
+
+def generate_key_pair(folder: Path, name: str = "id_ed25519") -> tuple[Path, Path]:
+    """Write a new key pair in OpenSSH format and return the paths (private, public)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    private, public = folder / name, folder / f"{name}.pub"
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    private.touch(mode=0o600)
+    key.write_private_key(private)
+    key.write_public_key(public)
+    return private, public
+
+
+class SftpServer:
+    """Serves `root` to one user, on 127.0.0.1.
+
+    Args:
+        root: Folder that the client sees as `/`.
+        user: Login name.
+        authorized_public_key: The user's public key file in OpenSSH format.
+        host_key: The server's private key file; None generates one for this run.
+        on_session: Told of each session in the server's thread: `opened`, `closed`, or `refused`
+            when another session was open.
+        max_failed_logins: Failed logins in a row that lock the user; `unlock` ends the lock.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        user: str,
+        authorized_public_key: Path,
+        host_key: Path | None = None,
+        *,
+        on_session: Callable[[SessionEvent], None] | None = None,
+        max_failed_logins: int = 10,
+    ) -> None:
+        self._root = root.resolve()
+        self._host_key = (
+            asyncssh.read_private_key(host_key)
+            if host_key
+            else asyncssh.generate_private_key("ssh-ed25519")
+        )
+        public_key = asyncssh.read_public_key(authorized_public_key)
+        self._account = _Account(user, public_key, max_failed_logins, on_session or _ignore)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sftp-server")
+        self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._port = 0
+
+    @property
+    def host_public_key(self) -> str:
+        """The host key as `<algorithm> <base64>`."""
+        return self._host_key.export_public_key().decode().strip()
+
+    def known_hosts_line(self) -> str:
+        """Return the line for a known_hosts file; the server must have been started."""
+        return f"[127.0.0.1]:{self._port} {self.host_public_key}\n"
+
+    def unlock(self) -> None:
+        """Let a locked user log in again."""
+        self._loop.call_soon_threadsafe(self._account.unlock)
+
+    def start(self) -> int:
+        """Serve in a thread and return the port once connections are accepted."""
+        self._thread.start()
+        listening = asyncio.run_coroutine_threadsafe(self._listen(), self._loop)
+        self._acceptor = listening.result(START_TIMEOUT_S)
+        self._port = self._acceptor.get_port()
+        return self._port
+
+    def stop(self) -> None:
+        """End every session and stop serving."""
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(STOP_TIMEOUT_S)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(STOP_TIMEOUT_S)
+        self._loop.close()
+
+    async def _listen(self) -> asyncssh.SSHAcceptor:
+        return await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=lambda: _Login(self._account),
+            server_host_keys=[self._host_key],
+            sftp_factory=lambda channel: _Files(channel, self._root),
+            encryption_algs=list(CIPHERS),
+            mac_algs=list(MACS),
+            allow_scp=False,
+            agent_forwarding=False,
+        )
+
+    async def _close(self) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+            await self._acceptor.wait_closed()
+        await self._account.close_connections()
+
+
+def _ignore(_event: SessionEvent) -> None:
+    """Tell nobody."""
+
+
+class _Account:
+    """The state of the one account over all connections; used in the server's thread only."""
+
+    def __init__(
+        self,
+        user: str,
+        public_key: asyncssh.SSHKey,
+        max_failed_logins: int,
+        report: Callable[[SessionEvent], None],
+    ) -> None:
+        self._user = user
+        self._public_data = public_key.public_data
+        self._max_failed_logins = max_failed_logins
+        self._failed_logins = 0
+        self._report = report
+        self._session: asyncssh.SSHServerConnection | None = None
+        self._connections: set[asyncssh.SSHServerConnection] = set()
+
+    def accepts(self, user: str, key: asyncssh.SSHKey) -> bool:
+        """Say whether the key opens the account now."""
+        locked = self._failed_logins >= self._max_failed_logins
+        return not locked and user == self._user and key.public_data == self._public_data
+
+    def connected(self, connection: asyncssh.SSHServerConnection) -> None:
+        """Remember a connection, logged in or not."""
+        self._connections.add(connection)
+
+    def logged_in(self, connection: asyncssh.SSHServerConnection) -> None:
+        """Open the session, or refuse it while another is open."""
+        self._failed_logins = 0
+        if self._session is None:
+            self._session = connection
+            self._report("opened")
+            return
+        self._report("refused")
+        connection.disconnect(
+            DISC_TOO_MANY_CONNECTIONS, "another connection of this account is open"
+        )
+
+    def disconnected(
+        self, connection: asyncssh.SSHServerConnection, *, failed_user: str | None
+    ) -> None:
+        """Close the session, or count the failed login that the connection was."""
+        self._connections.discard(connection)
+        if connection is self._session:
+            self._session = None
+            self._report("closed")
+        elif failed_user == self._user:
+            self._failed_logins += 1
+            logger.info("failed login %d of the SFTP user", self._failed_logins)
+
+    def unlock(self) -> None:
+        """Forget the failed logins."""
+        self._failed_logins = 0
+
+    async def close_connections(self) -> None:
+        """Break every connection off."""
+        connections = list(self._connections)
+        for connection in connections:
+            connection.abort()
+        for connection in connections:
+            await connection.wait_closed()
+
+
+class _Login(asyncssh.SSHServer):
+    """One connection: public key authentication, then at most one session an account."""
+
+    def __init__(self, account: _Account) -> None:
+        self._account = account
+        self._connection: asyncssh.SSHServerConnection
+        self._refused_user: str | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._account.connected(conn)
+
+    def begin_auth(self, username: str) -> bool:
+        self._refused_user = username  # until the login succeeds
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return self._account.accepts(username, key)
+
+    def auth_completed(self) -> None:
+        self._refused_user = None
+        self._account.logged_in(self._connection)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
+        self._account.disconnected(self._connection, failed_user=self._refused_user)
+
+
+class _Files(asyncssh.SFTPServer):
+    """The files below a root that no path and no link leads out of."""
+
+    def __init__(self, channel: "asyncssh.SSHServerChannel[bytes]", root: Path) -> None:
+        super().__init__(channel, chroot=os.fsencode(root))
+        self._root = root
+
+    def map_path(self, path: bytes) -> bytes:
+        """Map to a local path; one that leads out of the root through a link is refused."""
+        local = super().map_path(path)
+        real = Path(os.fsdecode(local)).resolve()
+        if not real.is_relative_to(self._root):
+            raise asyncssh.SFTPPermissionDenied("the path leads out of the account's folder")
+        return local
+
+    def symlink(self, oldpath: bytes, newpath: bytes) -> None:  # noqa: ARG002 - asyncssh's signature
+        raise asyncssh.SFTPPermissionDenied("links are not allowed")
+
+    def link(self, oldpath: bytes, newpath: bytes) -> None:  # noqa: ARG002 - asyncssh's signature
+        raise asyncssh.SFTPPermissionDenied("links are not allowed")

@@ -1,0 +1,46 @@
+"""Where the Vibes documentation contradicts itself: one switch each, with both readings.
+
+The first reading is the default. Tests run under both, so that clients depend on neither.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, Self, get_args
+
+
+@dataclass(frozen=True)
+class Switches:
+    """The readings that a sandbox follows."""
+
+    find_by_mdn_body: Literal["object", "array"] = "object"
+    """Find by MDN answers the person, or a list of one."""
+
+    empty_error_body: bool = False
+    """Answers 404 and 409 on person routes come without a body."""
+
+    post_existing_mdn: Literal["merge", "conflict"] = "merge"
+    """Adding an MDN on file under another external person id: 200 and renamed, or 409."""
+
+    put_external_unknown: Literal["create", "not_found"] = "create"
+    """Updating an unknown external person id: 201 and created, or 404."""
+
+    delete_status: Literal[204, 200] = 204
+    """Unsubscribing answers 204, or 200 with an empty body."""
+
+    person_extension: Literal["persons", "person"] = "persons"
+    """Extension of person imports; files with another one are left alone."""
+
+    person_key_only_import: Literal["refused", "accepted"] = "refused"
+    """Imports without external_person_id and mdn: a file error, or identified by person_key or person_id."""
+
+    @classmethod
+    def from_mapping(cls, readings: Mapping[str, object]) -> Self:
+        """Switches by name; raises ValueError for an unknown name or reading."""
+        known = {field.name: field for field in fields(cls)}
+        for name, reading in readings.items():
+            if name not in known:
+                raise ValueError(f"unknown switch {name!r}; known: {', '.join(sorted(known))}")
+            allowed = get_args(known[name].type) or (False, True)
+            if reading not in allowed or type(reading) not in {type(value) for value in allowed}:
+                raise ValueError(f"switch {name!r} takes one of {allowed}, not {reading!r}")
+        return cls(**readings)  # type: ignore[arg-type]  # checked by name just above

@@ -1,0 +1,153 @@
+"""Settings: where things are, read from the environment once.
+
+Hosts, folders and secrets belong here; what is synchronised belongs in `sync.yaml`
+(`sync_config`). Secrets are `SecretStr`, so that printing a setting cannot print them.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+
+class SettingsError(ValueError):
+    """A setting is missing or malformed; the message names the variable and an example."""
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """The Vibes API. `rate_per_s` is the platform's limit per company key."""
+
+    url: str
+    user: str
+    password: SecretStr
+    rate_per_s: int
+
+
+@dataclass(frozen=True)
+class SftpSettings:
+    """The Vibes SFTP account. `gap_s`: the least seconds between two connections."""
+
+    host: str
+    port: int
+    user: str
+    key_file: Path
+    known_hosts: Path
+    gap_s: float
+    import_dir: str
+    report_dir: str
+    extract_dir: str
+
+
+@dataclass(frozen=True)
+class ShareSettings:
+    """The Snowflake account that sees the share; `host` and `port` only for a stand-in."""
+
+    account: str
+    user: str
+    password: SecretStr | None
+    private_key_path: Path | None
+    warehouse: str | None
+    role: str | None
+    database: str | None
+    schema: str | None
+    host: str | None
+    port: int | None
+    protocol: str | None
+
+
+class Settings:
+    """The environment, read lazily: a command needs only the settings that it uses."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = os.environ if environment is None else environment
+
+    @property
+    def home(self) -> Path:
+        """The data folder: snapshots, diff sets, the ledger."""
+        return Path(self._get("VIBES_HOME", ".vibes")).absolute()
+
+    @property
+    def sync_config(self) -> Path:
+        """The path of `sync.yaml`."""
+        return Path(self._get("VIBES_SYNC_CONFIG", "sync.yaml")).absolute()
+
+    @property
+    def ledger_url(self) -> str:
+        """The SQLAlchemy URL of the ledger; may hold a password."""
+        return self._get("VIBES_LEDGER_URL", f"sqlite:///{self.home / 'ledger.db'}")
+
+    @property
+    def crm_url(self) -> str:
+        """The SQLAlchemy URL of the CRM; may hold a password."""
+        return self._require("CRM_URL", "postgresql+psycopg://reader@crm.internal/crm")
+
+    @property
+    def api(self) -> ApiSettings:
+        """The Vibes API account."""
+        return ApiSettings(
+            url=self._require("VIBES_API_URL", "https://public-api.vibescm.com"),
+            user=self._require("VIBES_API_USER", "integration@your-company.com"),
+            password=SecretStr(self._require("VIBES_API_PASSWORD", "from your secret store")),
+            rate_per_s=self._whole("VIBES_API_RATE_PER_S", 100),
+        )
+
+    @property
+    def sftp(self) -> SftpSettings:
+        """The Vibes SFTP account."""
+        return SftpSettings(
+            host=self._require("VIBES_SFTP_HOST", "the host of your account"),
+            port=self._whole("VIBES_SFTP_PORT", 22),
+            user=self._require("VIBES_SFTP_USER", "the user of your account"),
+            key_file=self._path("VIBES_SFTP_KEY_FILE", "~/.ssh/vibes_ed25519"),
+            known_hosts=self._path("VIBES_SFTP_KNOWN_HOSTS", "~/.ssh/known_hosts"),
+            gap_s=float(self._whole("VIBES_SFTP_GAP_S", 300)),
+            import_dir=self._get("VIBES_IMPORT_DIR", "/files/in"),
+            report_dir=self._get("VIBES_REPORT_DIR", "/files/reports"),
+            extract_dir=self._get("VIBES_EXTRACT_DIR", "/files/out"),
+        )
+
+    @property
+    def share(self) -> ShareSettings:
+        """The Snowflake account of the share."""
+        password = self._environment.get("SNOWFLAKE_PASSWORD")
+        key = self._environment.get("SNOWFLAKE_PRIVATE_KEY_PATH")
+        if not password and not key:
+            msg = "set SNOWFLAKE_PASSWORD or SNOWFLAKE_PRIVATE_KEY_PATH to reach the share"
+            raise SettingsError(msg)
+        port = self._environment.get("SNOWFLAKE_PORT")
+        return ShareSettings(
+            account=self._require("SNOWFLAKE_ACCOUNT", "your-organisation-account"),
+            user=self._require("SNOWFLAKE_USER", "VIBES_READER"),
+            password=SecretStr(password) if password else None,
+            private_key_path=Path(key).expanduser() if key else None,
+            warehouse=self._environment.get("SNOWFLAKE_WAREHOUSE"),
+            role=self._environment.get("SNOWFLAKE_ROLE"),
+            database=self._environment.get("SNOWFLAKE_DATABASE"),
+            schema=self._environment.get("SNOWFLAKE_SCHEMA"),
+            host=self._environment.get("SNOWFLAKE_HOST"),
+            port=self._whole("SNOWFLAKE_PORT", 0) if port else None,
+            protocol=self._environment.get("SNOWFLAKE_PROTOCOL"),
+        )
+
+    def _get(self, name: str, default: str) -> str:
+        return self._environment.get(name) or default
+
+    def _require(self, name: str, example: str) -> str:
+        value = self._environment.get(name)
+        if not value:
+            msg = f"{name} is not set; example: {example}. See .env.example"
+            raise SettingsError(msg)
+        return value
+
+    def _path(self, name: str, example: str) -> Path:
+        return Path(self._require(name, example)).expanduser()
+
+    def _whole(self, name: str, default: int) -> int:
+        text = self._get(name, str(default))
+        if not text.isdigit():
+            msg = f"{name} must be a whole number of 0 or more, not {text!r}"
+            raise SettingsError(msg)
+        return int(text)

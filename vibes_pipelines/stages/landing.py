@@ -1,0 +1,84 @@
+"""Landing: every outside source becomes one immutable snapshot per day."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from vibes_pipelines.crm.contacts import land_contacts as read_contacts
+from vibes_pipelines.stages.project import Project, end_of_day
+from vibes_pipelines.store.snapshots import Snapshot
+from vibes_pipelines.sync_config import EXTRACT_FEEDS
+from vibes_pipelines.vibes.extracts import land_extracts as read_extracts
+from vibes_pipelines.vibes.sftp import SftpAccount
+from vibes_pipelines.vibes.share import land_share_feed
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+
+Landed = tuple[Snapshot, bool]
+Connect = Callable[[], AbstractContextManager["SnowflakeConnection"]]
+
+CONTACTS = "crm/contacts"
+LANDED_SHARE_FEEDS = ("share/persons", "share/subscriptions")
+
+
+class LandingError(ValueError):
+    """A snapshot does not belong to the day it was landed for."""
+
+
+def sftp_account(project: Project) -> SftpAccount:
+    """The customer's SFTP account; the time of its last session is kept in the data folder."""
+    settings = project.settings.sftp
+    return SftpAccount(
+        host=settings.host,
+        port=settings.port,
+        user=settings.user,
+        key_file=settings.key_file,
+        known_hosts=settings.known_hosts,
+        gap_s=settings.gap_s,
+        state_file=project.settings.home / "sftp_session.json",
+    )
+
+
+def land_share(project: Project, day: str, feed: str, connect: Connect) -> Landed:
+    """Lands one feed of the share for `day`.
+
+    Raises:
+        LandingError: the share shows another day; nothing is landed.
+    """
+    return land_share_feed(project.snapshots, day, feed, connect, project.config)
+
+
+def land_extracts(project: Project, day: str) -> dict[str, Landed]:
+    """Lands every extract of `day` in one SFTP session; opens none when all are landed."""
+    landed = {feed: project.snapshots.find(feed, day) for feed in EXTRACT_FEEDS}
+    if all(landed.values()):
+        return {feed: (snapshot, False) for feed, snapshot in landed.items() if snapshot}
+    with sftp_account(project).session() as session:
+        return read_extracts(
+            project.snapshots, day, project.config, session, project.settings.sftp.extract_dir
+        )
+
+
+def land_contacts(project: Project, day: str) -> Landed:
+    """Lands the CRM's contacts as of now, or of the end of `day` when that has passed."""
+    as_of = min(datetime.now(UTC).replace(microsecond=0), end_of_day(day))
+    return read_contacts(project.snapshots, day, project.settings.crm_url, project.config, as_of)
+
+
+def age_fault(project: Project, day: str, snapshot: Snapshot) -> str | None:
+    """Why the snapshot is too old or too young for its day, or None.
+
+    A share that shows a later day would make a past day's diff from newer facts; one that is older
+    than `policies.max_age_h` would undo what happened since.
+    """
+    as_of, limit = snapshot.manifest.as_of, project.config.policies.max_age_h
+    if as_of > end_of_day(day):
+        return f"it shows {as_of:%Y-%m-%d %H:%M} UTC, after {day}; only its own day can be landed"
+    if as_of < end_of_day(day) - timedelta(hours=limit):
+        return (
+            f"it shows {as_of:%Y-%m-%d %H:%M} UTC, more than policies.max_age_h = {limit} h before "
+            f"the end of {day}; ask Vibes why the share was not refreshed"
+        )
+    return None

@@ -1,0 +1,69 @@
+"""Opens the ledger's database: the engine's settings per dialect, and the migrations to head.
+
+No tables and no queries belong here.
+"""
+
+import sqlite3
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long one process waits for another's write before it gives up."""
+
+MIGRATION_LOCK = 7_245_190_311
+"""Any constant: PostgreSQL's advisory lock under which one process at a time migrates."""
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def open_engine(url: str) -> sa.Engine:
+    """An engine whose transactions are real on SQLite too: WAL, foreign keys, explicit BEGIN."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_pre_ping=True)
+    if parsed.database and parsed.database != ":memory:":
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(parsed)
+    sa.event.listen(engine, "connect", _set_up_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def writer(engine: sa.Engine) -> sa.Engine:
+    """The same engine for transactions that write: on SQLite they take the write lock first.
+
+    A transaction that reads and writes later can find its snapshot out of date and fail at once,
+    without waiting; one that begins as a writer waits for its turn.
+    """
+    return engine.execution_options(ledger_writes=True)
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Brings the tables to the newest shape; safe when several processes start at once."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with writer(engine).begin() as connection:
+        if connection.dialect.name == "postgresql":
+            lock = sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)
+            connection.execute(sa.select(lock))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver must not open transactions by itself: `_begin_sqlite` does, around DDL as well.
+    connection.isolation_level = None
+    for pragma in (
+        f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA foreign_keys = ON",
+    ):
+        connection.execute(pragma).close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("ledger_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

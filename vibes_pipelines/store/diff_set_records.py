@@ -1,0 +1,167 @@
+"""DiffSetRecords: the ledger's part about diff sets, approvals and accepted snapshots.
+
+It also opens and closes the database, which the rest of the ledger builds on.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from vibes_pipelines.store.database import migrate, open_engine, writer
+from vibes_pipelines.store.ledger_rows import diff_set_from, diff_set_row, insert_if_absent
+from vibes_pipelines.store.models import accepted_snapshots, diff_sets
+from vibes_pipelines.store.records import DiffSet, LedgerError
+
+
+def utc_now() -> datetime:
+    """The wall clock. The ledger stamps records with it and decides nothing by it."""
+    return datetime.now(UTC)
+
+
+class DiffSetRecords:
+    """Diff sets, approvals and accepted snapshots of one ledger database."""
+
+    def __init__(self, url: str, clock: Callable[[], datetime] = utc_now) -> None:
+        self._engine = open_engine(url)
+        self._writer = writer(self._engine)
+        self._clock = clock
+
+    def open(self) -> Self:
+        """Brings the tables to the newest shape."""
+        migrate(self._engine)
+        return self
+
+    def close(self) -> None:
+        """Gives every connection back."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
+
+    def register(self, record: DiffSet) -> DiffSet:
+        """Records a diff set and supersedes every open one of the same or an earlier day.
+
+        The newest one again is a no-op. One of an earlier day than the newest is recorded as
+        superseded already. One of the newest day that was superseded (a changed sync config was
+        changed back) becomes the newest again. `sequence` and `status` of the argument are ignored.
+        """
+        with self._writer.begin() as connection:
+            newest = self._newest(connection)
+            if newest is not None and newest.diff_set == record.diff_set:
+                return newest
+            known = self._diff_set(connection, record.diff_set)
+            if newest is not None and record.day < newest.day:
+                if known is None:
+                    self._insert_diff_set(connection, record, "superseded")
+                return self._require(connection, record.diff_set)
+            if known is None:
+                self._insert_diff_set(connection, record, "open")
+            else:
+                self._reopen(connection, known)
+            connection.execute(
+                sa.update(diff_sets)
+                .where(
+                    diff_sets.c.diff_set != record.diff_set,
+                    diff_sets.c.status == "open",
+                    diff_sets.c.day <= record.day,
+                )
+                .values(status="superseded")
+            )
+            return self._require(connection, record.diff_set)
+
+    def diff_set(self, diff_set: str) -> DiffSet | None:
+        """The record of one diff set."""
+        with self._engine.begin() as connection:
+            return self._diff_set(connection, diff_set)
+
+    def newest_diff_set(self) -> DiffSet | None:
+        """The newest diff set of the newest day."""
+        with self._engine.begin() as connection:
+            return self._newest(connection)
+
+    def last_delivered(self) -> DiffSet | None:
+        """The newest diff set that was delivered whole."""
+        query = sa.select(diff_sets).where(diff_sets.c.status == "delivered")
+        with self._engine.begin() as connection:
+            row = connection.execute(_newest_first(query).limit(1)).first()
+        return diff_set_from(row) if row else None
+
+    def approve(self, diff_set: str, reason: str) -> DiffSet:
+        """Records that a person released this diff set. A second approval keeps the first."""
+        with self._writer.begin() as connection:
+            connection.execute(
+                sa.update(diff_sets)
+                .where(diff_sets.c.diff_set == diff_set, diff_sets.c.approved_reason.is_(None))
+                .values(approved_reason=reason, approved_at=self._clock())
+            )
+            return self._require(connection, diff_set)
+
+    def mark_delivered(self, diff_set: str) -> None:
+        """Closes a diff set as delivered and accepts the snapshots it was made from."""
+        with self._writer.begin() as connection:
+            record = self._require(connection, diff_set)
+            connection.execute(
+                sa.update(diff_sets)
+                .where(diff_sets.c.diff_set == diff_set)
+                .values(status="delivered")
+            )
+            rows = [
+                {
+                    "day": record.day,
+                    "feed": feed,
+                    "rows": snapshot.rows,
+                    "content_hash": snapshot.content_hash,
+                }
+                for feed, snapshot in record.snapshots.items()
+            ]
+            insert_if_absent(connection, accepted_snapshots, rows)
+
+    def accepted_rows(self, day: str) -> dict[str, int] | None:
+        """Rows per feed of the last accepted snapshots before `day`; None when there are none."""
+        table = accepted_snapshots.c
+        last = sa.select(sa.func.max(table.day)).where(table.day < day).scalar_subquery()
+        with self._engine.begin() as connection:
+            found = connection.execute(sa.select(table.feed, table.rows).where(table.day == last))
+            rows = {row.feed: row.rows for row in found}
+        return rows or None
+
+    def _newest(self, connection: sa.Connection) -> DiffSet | None:
+        row = connection.execute(_newest_first(sa.select(diff_sets)).limit(1)).first()
+        return diff_set_from(row) if row else None
+
+    def _diff_set(self, connection: sa.Connection, diff_set: str) -> DiffSet | None:
+        query = sa.select(diff_sets).where(diff_sets.c.diff_set == diff_set)
+        row = connection.execute(query).first()
+        return diff_set_from(row) if row else None
+
+    def _require(self, connection: sa.Connection, diff_set: str) -> DiffSet:
+        record = self._diff_set(connection, diff_set)
+        if record is None:
+            raise LedgerError(f"diff set {diff_set} is not registered; rebuild its day first")
+        return record
+
+    def _insert_diff_set(self, connection: sa.Connection, record: DiffSet, status: str) -> None:
+        row = diff_set_row(record) | {"status": status, "sequence": _next_sequence(connection)}
+        connection.execute(sa.insert(diff_sets), row)
+
+    def _reopen(self, connection: sa.Connection, record: DiffSet) -> None:
+        status = "open" if record.status == "superseded" else record.status
+        connection.execute(
+            sa.update(diff_sets)
+            .where(diff_sets.c.diff_set == record.diff_set)
+            .values(status=status, sequence=_next_sequence(connection))
+        )
+
+
+def _newest_first(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.order_by(diff_sets.c.day.desc(), diff_sets.c.sequence.desc())
+
+
+def _next_sequence(connection: sa.Connection) -> int:
+    last = connection.execute(sa.select(sa.func.max(diff_sets.c.sequence))).scalar()
+    return (last or 0) + 1

@@ -1,0 +1,281 @@
+"""Ledger: the durable record of diff sets, batches, operations, receipts and approvals.
+
+Only reading and writing records belongs here. Which record may be written when is decided in
+`delivery`; questions over many days are in `ledger_views`; tables and migrations stand beside.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from vibes_pipelines.store import ledger_views
+from vibes_pipelines.store.diff_set_records import DiffSetRecords
+from vibes_pipelines.store.ledger_rows import (
+    CHUNK_ROWS,
+    batch_from,
+    chunks,
+    insert_if_absent,
+    operation_from,
+    operation_row,
+    select_operations,
+)
+from vibes_pipelines.store.models import batches, diff_sets, operations
+from vibes_pipelines.store.records import (
+    FINAL_OUTCOMES,
+    OPEN_STATUSES,
+    Batch,
+    Lane,
+    LedgerError,
+    Operation,
+    Outcome,
+    Receipt,
+    Route,
+)
+
+
+class Ledger(DiffSetRecords):
+    """One ledger database, SQLite or PostgreSQL. Every method is one transaction.
+
+    Call `open` first, or use it as a context manager.
+    """
+
+    # Plans
+
+    def write_plan(
+        self,
+        diff_set: str,
+        plan: Mapping[str, Any],
+        planned_batches: Iterable[Batch],
+        planned_operations: Iterable[Operation],
+    ) -> bool:
+        """Writes every intent of a diff set in one transaction; False when it was planned before.
+
+        A second plan of the same diff set changes nothing, whatever it would say.
+        """
+        with self._writer.begin() as connection:
+            row = connection.execute(
+                sa.select(diff_sets.c.plan)
+                .where(diff_sets.c.diff_set == diff_set)
+                .with_for_update()
+            ).first()
+            if row is None:
+                raise LedgerError(f"diff set {diff_set} is not registered; register it, then plan")
+            if row.plan is not None:
+                return False
+            now = self._clock()
+            insert_if_absent(connection, batches, (_batch_row(b, now) for b in planned_batches))
+            insert_if_absent(connection, operations, map(operation_row, planned_operations))
+            connection.execute(
+                sa.update(diff_sets).where(diff_sets.c.diff_set == diff_set).values(plan=dict(plan))
+            )
+        return True
+
+    def plan(self, diff_set: str) -> Mapping[str, Any] | None:
+        """The plan as written; None when the diff set was not planned."""
+        query = sa.select(diff_sets.c.plan).where(diff_sets.c.diff_set == diff_set)
+        with self._engine.begin() as connection:
+            plan: Mapping[str, Any] | None = connection.execute(query).scalar()
+        return plan
+
+    # Operations and batches
+
+    def open_operations(self, diff_set: str, lane: Lane, route: Route) -> Iterator[Operation]:
+        """Operations still to be sent, or sent without a known answer, in the order of their ids.
+
+        Reads page by page, so that the caller may write receipts between two operations.
+        """
+        table = operations.c
+        query = select_operations().where(
+            table.diff_set == diff_set,
+            table.lane == lane,
+            table.route == route,
+            table.status.in_(OPEN_STATUSES),
+            sa.or_(table.outcome.is_(None), table.outcome.not_in(FINAL_OUTCOMES)),
+        )
+        last = ""
+        while page := self._operations(
+            query.where(table.operation_id > last).order_by(table.operation_id).limit(CHUNK_ROWS)
+        ):
+            yield from page
+            last = page[-1].operation_id
+
+    def batch_operations(self, batch_id: str) -> list[Operation]:
+        """The operations of one import file, in the order of its rows."""
+        query = select_operations().where(operations.c.batch_id == batch_id)
+        return self._operations(query.order_by(operations.c.row_number))
+
+    def operation(self, operation_id: str) -> Operation | None:
+        """One operation by its id."""
+        query = select_operations().where(operations.c.operation_id == operation_id)
+        return next(iter(self._operations(query)), None)
+
+    def mark_sent(self, operation_ids: Collection[str]) -> None:
+        """Records the intent to send now. To be called before the first byte leaves."""
+        with self._writer.begin() as connection:
+            for chunk in chunks(operation_ids):
+                connection.execute(
+                    sa.update(operations)
+                    .where(operations.c.operation_id.in_(chunk))
+                    .values(_sent(self._clock()))
+                )
+
+    def take_back(self, operation_ids: Collection[str]) -> None:
+        """Undoes `mark_sent` for operations that were certainly never sent."""
+        with self._writer.begin() as connection:
+            for chunk in chunks(operation_ids):
+                connection.execute(
+                    sa.update(operations)
+                    .where(operations.c.operation_id.in_(chunk), operations.c.status == "sent")
+                    .values(status="planned", attempts=operations.c.attempts - 1)
+                )
+
+    def record(self, receipts: Iterable[Receipt], day: str) -> None:
+        """Records answers; `day` is the logical day on which they became known."""
+        with self._writer.begin() as connection:
+            self._record(connection, receipts, day)
+
+    def batches(self, *, diff_set: str | None = None, status: str | None = None) -> list[Batch]:
+        """Batches by name, narrowed to a diff set or a status."""
+        query = sa.select(batches).order_by(batches.c.name)
+        if diff_set is not None:
+            query = query.where(batches.c.diff_set == diff_set)
+        if status is not None:
+            query = query.where(batches.c.status == status)
+        with self._engine.begin() as connection:
+            return [batch_from(row) for row in connection.execute(query)]
+
+    def mark_batch_sent(self, batch_id: str) -> None:
+        """Records the intent to upload a file now, for the file and each of its rows."""
+        now = self._clock()
+        with self._writer.begin() as connection:
+            connection.execute(
+                sa.update(batches)
+                .where(batches.c.batch_id == batch_id)
+                .values(status="sent", sent_at=now)
+            )
+            connection.execute(
+                sa.update(operations).where(operations.c.batch_id == batch_id).values(_sent(now))
+            )
+
+    def finish_batch(
+        self, batch_id: str, report: Mapping[str, Any], receipts: Iterable[Receipt], day: str
+    ) -> None:
+        """Records the platform's report on a file: the batch is done, each row has its receipt."""
+        with self._writer.begin() as connection:
+            connection.execute(
+                sa.update(batches)
+                .where(batches.c.batch_id == batch_id)
+                .values(status="done", report=dict(report), done_at=self._clock())
+            )
+            self._record(connection, receipts, day)
+
+    def status_counts(self, diff_set: str) -> dict[tuple[str, str, str], int]:
+        """Operations of a diff set, counted by (lane, route, status)."""
+        keys = (operations.c.lane, operations.c.route, operations.c.status)
+        query = sa.select(*keys, sa.func.count().label("n")).where(
+            operations.c.diff_set == diff_set
+        )
+        with self._engine.begin() as connection:
+            found = connection.execute(query.group_by(*keys))
+            return {(row.lane, row.route, row.status): row.n for row in found}
+
+    def record_outcomes(self, outcomes: Iterable[tuple[str, Outcome, str]], day: str) -> None:
+        """Records the verdicts (operation id, outcome, evidence) of the certificate of `day`.
+
+        The verdict of a later certificate is never replaced by that of an earlier day.
+        """
+        table = operations.c
+        statement = (
+            sa.update(operations)
+            .where(
+                table.operation_id == sa.bindparam("b_id"),
+                sa.or_(table.confirmed_day.is_(None), table.confirmed_day <= day),
+            )
+            .values(
+                outcome=sa.bindparam("b_outcome"),
+                evidence=sa.bindparam("b_evidence"),
+                confirmed_day=day,
+            )
+        )
+        rows = (
+            {"b_id": operation, "b_outcome": outcome, "b_evidence": evidence}
+            for operation, outcome, evidence in outcomes
+        )
+        with self._writer.begin() as connection:
+            for chunk in chunks(rows):
+                connection.execute(statement, chunk)
+
+    # Questions over many days
+
+    def pending(self, day: str) -> pa.Table:
+        """See `ledger_views.pending`."""
+        with self._engine.begin() as connection:
+            return ledger_views.pending(connection, day)
+
+    def blocked(self, day: str, retry_later: Collection[str] = ()) -> pa.Table:
+        """See `ledger_views.blocked`."""
+        with self._engine.begin() as connection:
+            return ledger_views.blocked(connection, day, retry_later)
+
+    def to_certify(self, day: str) -> pa.Table:
+        """See `ledger_views.to_certify`."""
+        with self._engine.begin() as connection:
+            return ledger_views.to_certify(connection, day)
+
+    def rivals(self, day: str) -> pa.Table:
+        """See `ledger_views.rivals`."""
+        with self._engine.begin() as connection:
+            return ledger_views.rivals(connection, day)
+
+    def earlier_attempts(self, kinds: Sequence[str], day: str) -> list[Operation]:
+        """See `ledger_views.earlier_attempts`."""
+        with self._engine.begin() as connection:
+            return ledger_views.earlier_attempts(connection, kinds, day)
+
+    # Inside a transaction
+
+    def _operations(self, query: sa.Select[Any]) -> list[Operation]:
+        with self._engine.begin() as connection:
+            return [operation_from(row) for row in connection.execute(query)]
+
+    def _record(self, connection: sa.Connection, receipts: Iterable[Receipt], day: str) -> None:
+        statement = (
+            sa.update(operations)
+            .where(operations.c.operation_id == sa.bindparam("b_id"))
+            .values(
+                status=sa.bindparam("b_status"),
+                error_class=sa.bindparam("b_error_class"),
+                message=sa.bindparam("b_message"),
+                finished_at=self._clock(),
+                finished_day=day,
+            )
+        )
+        rows = (
+            {
+                "b_id": receipt.operation_id,
+                "b_status": receipt.status,
+                "b_error_class": receipt.error_class,
+                "b_message": receipt.message,
+            }
+            for receipt in receipts
+        )
+        for chunk in chunks(rows):
+            connection.execute(statement, chunk)
+
+
+def _sent(now: datetime) -> dict[str, Any]:
+    return {"status": "sent", "sent_at": now, "attempts": operations.c.attempts + 1}
+
+
+def _batch_row(batch: Batch, now: datetime) -> dict[str, Any]:
+    return {
+        "batch_id": batch.batch_id,
+        "diff_set": batch.diff_set,
+        "name": batch.name,
+        "rows": batch.rows,
+        "status": batch.status,
+        "created_at": now,
+    }

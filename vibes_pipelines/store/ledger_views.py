@@ -1,0 +1,271 @@
+"""Questions to the ledger that look over many days: pending, blocked, what to certify.
+
+Each answer is the ledger as of a day: a receipt counts from the day after it became known, a
+verdict from the day of its certificate on. So a past day, asked again, gives the same answer
+whatever was recorded since. Only reading belongs here.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from vibes_pipelines.store.ledger_rows import (
+    CHUNK_ROWS,
+    chunks,
+    operation_from,
+    select_operations,
+)
+from vibes_pipelines.store.models import diff_sets, operations
+from vibes_pipelines.store.records import FINAL_OUTCOMES, PERSON_KINDS, Operation
+
+PENDING_SCHEMA = pa.schema(
+    [
+        ("external_person_id", pa.string()),
+        ("field", pa.string()),
+        ("value", pa.string()),
+        ("accepted_at", pa.timestamp("us")),
+    ]
+)
+BLOCKED_SCHEMA = pa.schema(
+    [
+        ("external_person_id", pa.string()),
+        ("field", pa.string()),
+        ("value", pa.string()),
+        ("error_class", pa.string()),
+    ]
+)
+
+_CHANGE = pa.struct([("field", pa.string()), ("before", pa.string()), ("after", pa.string())])
+CERTIFY_SCHEMA = pa.schema(
+    [
+        ("operation_id", pa.string()),
+        ("day", pa.string()),
+        ("as_of", pa.timestamp("us")),
+        ("sequence", pa.int64()),
+        ("diff_set_status", pa.string()),
+        ("lane", pa.string()),
+        ("route", pa.string()),
+        ("kind", pa.string()),
+        ("external_person_id", pa.string()),
+        ("person_key", pa.string()),
+        ("mdn", pa.string()),
+        ("subscription_list_id", pa.string()),
+        ("status", pa.string()),
+        ("error_class", pa.string()),
+        ("changes", pa.list_(_CHANGE)),
+    ]
+)
+RIVAL_SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("external_person_id", pa.string()),
+        ("field", pa.string()),
+        ("sequence", pa.int64()),
+    ]
+)
+
+_ops = operations.c
+
+
+def pending(connection: sa.Connection, day: str) -> pa.Table:
+    """Values sent on days before `day`, not refused and not yet given a final verdict.
+
+    One row per person and field; the latest operation on the field decides. `accepted_at` is the
+    logical time of the operation's diff set, in UTC. Adds stand with each field they set, with
+    `external_person_id` and, when they have one, with `mdn`; a clear has the value NULL.
+    """
+    rows = (
+        {
+            "external_person_id": row.external_person_id,
+            "field": field,
+            "value": value,
+            "accepted_at": _naive(row.as_of),
+        }
+        for row, field, value in _latest_values(connection, day, _is_pending(day))
+        if row.is_pending
+    )
+    return _table(rows, PENDING_SCHEMA)
+
+
+def blocked(connection: sa.Connection, day: str, retry_later: Collection[str] = ()) -> pa.Table:
+    """Values that the platform refused on days before `day`, in the shape of `pending`.
+
+    Error classes in `retry_later` do not block: their values are tried again.
+    """
+    refused = sa.and_(_is_refused(day), _blocks(retry_later))
+    rows = (
+        {
+            "external_person_id": row.external_person_id,
+            "field": field,
+            "value": value,
+            "error_class": row.error_class,
+        }
+        for row, field, value in _latest_values(connection, day, refused)
+        if row.is_refused and row.error_class not in retry_later
+    )
+    return _table(rows, BLOCKED_SCHEMA)
+
+
+def to_certify(connection: sa.Connection, day: str) -> pa.Table:
+    """Operations of days before `day` that had no final verdict before `day`, by id.
+
+    Operations planned in a diff set that is still open are left out: they may yet be sent.
+    """
+    query = (
+        _with_diff_set(
+            sa.select(
+                _ops.operation_id,
+                _ops.day,
+                _ops.as_of,
+                _ops.lane,
+                _ops.route,
+                _ops.kind,
+                _ops.external_person_id,
+                _ops.person_key,
+                _ops.mdn,
+                _ops.subscription_list_id,
+                _ops.status,
+                _ops.error_class,
+                _ops.changes,
+            )
+        )
+        .where(_is_uncertified(day))
+        .order_by(_ops.operation_id)
+    )
+    return _table((_certify_row(row) for row in _stream(connection, query)), CERTIFY_SCHEMA)
+
+
+def rivals(connection: sa.Connection, day: str) -> pa.Table:
+    """Per field, every send before `day` to a person that `to_certify` is about."""
+    people = sa.select(_ops.external_person_id).where(_is_uncertified(day))
+    query = _with_diff_set(sa.select(_ops.kind, _ops.external_person_id, _ops.changes)).where(
+        _ops.day < day,
+        _ops.status.in_(("sent", "accepted", "unknown")),
+        _ops.external_person_id.in_(people),
+    )
+    rows = (
+        {
+            "kind": row.kind,
+            "external_person_id": row.external_person_id,
+            "field": change["field"],
+            "sequence": row.sequence,
+        }
+        for row in _stream(connection, query)
+        for change in row.changes
+    )
+    return _table(rows, RIVAL_SCHEMA)
+
+
+def earlier_attempts(connection: sa.Connection, kinds: Sequence[str], day: str) -> list[Operation]:
+    """Operations of these kinds sent on days before `day` without success yet, oldest first."""
+    query = select_operations().where(
+        _ops.kind.in_(kinds),
+        _ops.day < day,
+        _ops.status.in_(("accepted", "rejected")),
+        sa.or_(
+            _ops.outcome.is_(None),
+            _ops.outcome.in_(("pending", "rejected")),
+            _ops.confirmed_day > day,
+        ),
+    )
+    ordered = query.order_by(_ops.day, _ops.operation_id)
+    return [operation_from(row) for row in connection.execute(ordered)]
+
+
+def _is_refused(day: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_ops.status == "rejected", _ops.finished_day < day)
+
+
+def _blocks(retry_later: Collection[str]) -> sa.ColumnElement[bool]:
+    named = _ops.error_class.in_(sorted(retry_later))
+    return sa.or_(_ops.error_class.is_(None), sa.not_(named))
+
+
+def _is_pending(day: str) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        sa.or_(_ops.status != "rejected", _ops.finished_day >= day),
+        sa.or_(
+            _ops.outcome.is_(None),
+            _ops.outcome.in_(("pending", "rejected")),
+            _ops.confirmed_day > day,
+        ),
+    )
+
+
+def _is_uncertified(day: str) -> sa.ColumnElement[bool]:
+    superseded = sa.select(diff_sets.c.diff_set).where(diff_sets.c.status == "superseded")
+    return sa.and_(
+        _ops.day < day,
+        sa.or_(_ops.status != "planned", _ops.diff_set.in_(superseded)),
+        sa.or_(
+            _ops.outcome.is_(None),
+            _ops.outcome.not_in(FINAL_OUTCOMES),
+            _ops.confirmed_day >= day,
+        ),
+    )
+
+
+def _latest_values(
+    connection: sa.Connection, day: str, wanted: sa.ColumnElement[bool]
+) -> Iterator[tuple[sa.Row[Any], str, str | None]]:
+    """The latest send per person and field, of every person with an operation that is wanted."""
+    sent = sa.and_(_ops.day < day, _ops.kind.in_(PERSON_KINDS), _ops.status != "planned")
+    people = sa.select(_ops.external_person_id).where(sent, wanted)
+    query = (
+        _with_diff_set(
+            sa.select(
+                _ops.external_person_id,
+                _ops.kind,
+                _ops.mdn,
+                _ops.as_of,
+                _ops.error_class,
+                _ops.changes,
+                _is_refused(day).label("is_refused"),
+                _is_pending(day).label("is_pending"),
+            )
+        )
+        .where(sent, _ops.external_person_id.in_(people))
+        .order_by(_ops.external_person_id, _ops.day, diff_sets.c.sequence, _ops.operation_id)
+    )
+    for _, history in groupby(_stream(connection, query), key=lambda row: row.external_person_id):
+        latest = {field: (row, value) for row in history for field, value in _values(row)}
+        for field in sorted(latest):
+            row, value = latest[field]
+            yield row, field, value
+
+
+def _values(row: sa.Row[Any]) -> Iterator[tuple[str, str | None]]:
+    if row.kind == "add":
+        yield "external_person_id", row.external_person_id
+        if row.mdn is not None:
+            yield "mdn", row.mdn
+    for change in row.changes:
+        yield change["field"], change["after"]
+
+
+def _with_diff_set(query: sa.Select[Any]) -> sa.Select[Any]:
+    return query.add_columns(
+        diff_sets.c.sequence, diff_sets.c.status.label("diff_set_status")
+    ).join_from(operations, diff_sets)
+
+
+def _certify_row(row: sa.Row[Any]) -> dict[str, Any]:
+    values = dict(row._mapping)  # noqa: SLF001 - the documented way to a row's names
+    return values | {"as_of": _naive(row.as_of)}
+
+
+def _naive(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(tzinfo=None)
+
+
+def _stream(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+    yield from connection.execute(query.execution_options(yield_per=CHUNK_ROWS))
+
+
+def _table(rows: Iterator[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    batches = [pa.RecordBatch.from_pylist(chunk, schema=schema) for chunk in chunks(rows, 10_000)]
+    return pa.Table.from_batches(batches, schema=schema)

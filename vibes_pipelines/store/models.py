@@ -1,0 +1,109 @@
+"""The ledger's tables, for SQLite and PostgreSQL alike.
+
+Only the shape of the tables belongs here; a change of shape needs a migration beside it.
+"""
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An aware instant in UTC, also on databases that keep no offset."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Refuses naive times: the ledger would not know what they mean."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the ledger keeps aware times only; give the time its offset")
+        instant = value.astimezone(UTC)
+        return instant.replace(tzinfo=None) if dialect.name == "sqlite" else instant
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Gives every instant back in UTC."""
+        if value is None:
+            return None
+        naive = dialect.name == "sqlite"
+        return value.replace(tzinfo=UTC) if naive else value.astimezone(UTC)
+
+
+metadata = sa.MetaData()
+
+JSON = sa.JSON(none_as_null=True)
+
+diff_sets = sa.Table(
+    "diff_sets",
+    metadata,
+    sa.Column("diff_set", sa.String(64), primary_key=True),
+    sa.Column("sequence", sa.Integer, nullable=False, unique=True),
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("as_of", UtcDateTime, nullable=False),
+    sa.Column("mapping_hash", sa.String(64), nullable=False),
+    sa.Column("config_hash", sa.String(64), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("summary", JSON, nullable=False),
+    sa.Column("snapshots", JSON, nullable=False),
+    sa.Column("plan", JSON),
+    sa.Column("approved_reason", sa.Text),
+    sa.Column("approved_at", UtcDateTime),
+)
+
+batches = sa.Table(
+    "batches",
+    metadata,
+    sa.Column("batch_id", sa.String(64), primary_key=True),
+    sa.Column("diff_set", sa.ForeignKey("diff_sets.diff_set"), nullable=False, index=True),
+    sa.Column("name", sa.String(255), nullable=False, unique=True),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("report", JSON),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Column("done_at", UtcDateTime),
+)
+
+operations = sa.Table(
+    "operations",
+    metadata,
+    sa.Column("operation_id", sa.String(32), primary_key=True),
+    sa.Column("diff_set", sa.ForeignKey("diff_sets.diff_set"), nullable=False),
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("as_of", UtcDateTime, nullable=False),
+    sa.Column("lane", sa.String(16), nullable=False),
+    sa.Column("route", sa.String(16), nullable=False),
+    sa.Column("route_reason", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("external_person_id", sa.String(255), index=True),
+    sa.Column("person_key", sa.String(255), index=True),
+    sa.Column("mdn", sa.String(32)),
+    sa.Column("subscription_list_id", sa.String(64)),
+    sa.Column("changes", JSON, nullable=False),
+    sa.Column("batch_id", sa.ForeignKey("batches.batch_id")),
+    sa.Column("row_number", sa.Integer),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("error_class", sa.String(255)),
+    sa.Column("message", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Column("finished_day", sa.String(10)),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("confirmed_day", sa.String(10)),
+    sa.Column("evidence", sa.String(64)),
+    sa.Index("ix_operations_work", "diff_set", "lane", "route", "status"),
+    sa.Index("ix_operations_batch", "batch_id", "row_number"),
+    sa.Index("ix_operations_outcome", "outcome", "day"),
+)
+
+accepted_snapshots = sa.Table(
+    "accepted_snapshots",
+    metadata,
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("feed", sa.String(64), primary_key=True),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("content_hash", sa.String(64), nullable=False),
+)

@@ -1,0 +1,1 @@
+"""The Vibes Mobile Engagement Platform as its documentation describes it: clients and formats."""

@@ -1,0 +1,134 @@
+"""What the platform's refusals mean: one registry for imports, the API and write-backs.
+
+Names and causes of the import classes are from the Vibes documentation, Person Import and
+File-Based Data Imports; of the API tokens from Participant API and Technical Details. The
+documentation gives no table of codes for the API, so that HTTP statuses stand in as classes.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Category = Literal["fix_data", "identity", "retry_later", "give_up"]
+
+
+@dataclass(frozen=True)
+class ErrorClass:
+    """What to do about one refusal.
+
+    `fix_data`: the value is at fault, correct it at its source. `identity`: two records claim one
+    identifier, a person must decide. `retry_later`: nothing is wrong with the row. `give_up`:
+    sending it again cannot help.
+    """
+
+    category: Category
+    advice: str
+
+
+ERROR_CLASSES: Mapping[str, ErrorClass] = {
+    "MobilePhoneErrors::InvalidMDNFormat": ErrorClass(
+        "fix_data", "The mobile number is not E.164; correct it in the CRM."
+    ),
+    "PersonErrors::CustomFieldNotFound": ErrorClass(
+        "fix_data", "Create the custom field in the platform, or correct fields[].to in sync.yaml."
+    ),
+    "PersonErrors::InvalidSelectCustomFieldValue": ErrorClass(
+        "fix_data",
+        "The option key is unknown (keys are case-sensitive) or the text holds characters outside "
+        "the field's character set; correct the value, or fields[].options in sync.yaml.",
+    ),
+    "PersonErrors::PersonNotFound": ErrorClass(
+        "identity", "No person has this identifier any more; the next reconcile will decide anew."
+    ),
+    "PersonErrors::MobilePhoneAlreadyAssigned": ErrorClass(
+        "identity", "Another person has this number; decide which record owns it."
+    ),
+    "PersonErrors::InvalidPersonID": ErrorClass(
+        "fix_data", "person_id is malformed; identify the row by external_person_id."
+    ),
+    "PersonErrors::MdnChangeNotAllowed": ErrorClass(
+        "identity", "The person has another number, and an import cannot change it; decide by hand."
+    ),
+    "PersonErrors::PersonCreateRequiresDeviceOrExternalPersonId": ErrorClass(
+        "fix_data", "The row names nothing to create a person from; give it an external id."
+    ),
+    "PG::UniqueViolation": ErrorClass(
+        "identity", "Another person has this external_person_id; decide which record owns it."
+    ),
+    "CarrierLookupService::TransientLookupFailureError": ErrorClass(
+        "retry_later", "The carrier look-up was down; the row will be sent again."
+    ),
+    "CarrierLookupService::PermanentLookupFailureError": ErrorClass(
+        "give_up", "Not a mobile number of a known carrier (a landline?); correct it in the CRM."
+    ),
+    "PersonErrors::InvalidImportFileFormat": ErrorClass(
+        "give_up", "The file has no identifying column; nothing of it was applied."
+    ),
+    "FileEngine::EncodingDetection::Unknown8BitEncodingDetected": ErrorClass(
+        "give_up", "The file is not UTF-8; nothing of it was applied."
+    ),
+    "EXTERNALPERSONIDMISMATCH": ErrorClass(
+        "identity", "Another person has this external_person_id; decide which record owns it."
+    ),
+    "MDNHASCONFIRMATIONBLOCK": ErrorClass(
+        "give_up", "The person answered No to this campaign; only a keyword text lifts that."
+    ),
+    "UNPROCESSABLE ENTITY": ErrorClass(
+        "fix_data", "The platform cannot process the values; read the message."
+    ),
+    "countrynotsupported": ErrorClass(
+        "fix_data", "The number is not E.164, or its country is not enabled for the account."
+    ),
+    "HTTP 400": ErrorClass("fix_data", "The request is malformed; read the message."),
+    "HTTP 404": ErrorClass(
+        "identity", "The person is unknown, or the company key is wrong; the two look the same."
+    ),
+    "HTTP 409": ErrorClass(
+        "identity", "The number belongs to another person, or the person has another number."
+    ),
+    "HTTP 422": ErrorClass("fix_data", "The platform cannot process the values; read the message."),
+    "HTTP 429": ErrorClass("retry_later", "The rate limit was exceeded; it will be sent again."),
+    "Timeout": ErrorClass("retry_later", "No answer in time; whether it was applied is unknown."),
+    "ConnectionLost": ErrorClass(
+        "retry_later", "The connection broke; whether it was applied is unknown."
+    ),
+    "ContactNotFound": ErrorClass(
+        "identity", "The CRM has no contact with this key any more; the next reconcile decides."
+    ),
+}
+
+DEFAULT = ErrorClass(
+    "fix_data", "Not a documented error class; read the message, or ask Vibes what it means."
+)
+
+_SERVER_FAULT = ErrorClass("retry_later", "The platform failed; it will be sent again.")
+_API_TOKENS = (
+    "MDNHASCONFIRMATIONBLOCK",
+    "EXTERNALPERSONIDMISMATCH",
+    "UNPROCESSABLE ENTITY",
+    "countrynotsupported",
+)
+_NUMBER_OR_ADDRESS = re.compile(r"\+?\d[\d ().-]{5,}\d|\S+@\S+")
+
+
+def lookup(name: str) -> ErrorClass:
+    """The meaning of an error class; `DEFAULT` (fix_data) for one nobody has documented.
+
+    An unknown class is not retried: sending the same row for ever helps nobody.
+    """
+    if re.fullmatch(r"HTTP 5\d\d", name):
+        return _SERVER_FAULT
+    return ERROR_CLASSES.get(name, DEFAULT)
+
+
+def api_error_class(status: int, message: str | None) -> str:
+    """The token named in the message of a refusal when it is a known one, else the status."""
+    lowered = (message or "").lower()
+    named = (token for token in _API_TOKENS if token.lower() in lowered)
+    return next(named, f"HTTP {status}")
+
+
+def without_personal_data(message: str) -> str:
+    """The message with phone numbers and e-mail addresses struck out, fit for logs and ledgers."""
+    return _NUMBER_OR_ADDRESS.sub("[removed]", message)

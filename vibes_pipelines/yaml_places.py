@@ -1,0 +1,92 @@
+"""Where each value of a YAML document stands, so that an error can name its line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import yaml
+from pydantic_core import ErrorDetails
+
+Path = tuple[str | int, ...]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; plain YAML would keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                problem = f"the key {key!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+@dataclass(frozen=True)
+class YamlPlaces:
+    """A YAML document and the line (from 1) of every key and item in it."""
+
+    document: object
+    lines: Mapping[Path, int]
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Parses `text`; raises `yaml.YAMLError`, which carries its own place."""
+        loader = _UniqueKeyLoader(text)
+        try:
+            node = loader.get_single_node()
+            document = loader.construct_document(node) if node else {}
+        finally:
+            loader.dispose()
+        lines: dict[Path, int] = {(): 1}
+        if node:
+            _collect(node, (), lines)
+        return cls(document, lines)
+
+    def describe(self, error: ErrorDetails) -> str:
+        """One validation fault as `line: field: what is wrong; what is allowed`."""
+        path = _document_path(error["loc"])
+        return f"{self._line(path)}: {_dotted(path) or 'sync.yaml'}: {_message(error)}"
+
+    def _line(self, path: Path) -> int:
+        while path not in self.lines:
+            path = path[:-1]
+        return self.lines[path]
+
+
+def _collect(node: yaml.Node, path: Path, lines: dict[Path, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            place = (*path, key.value)
+            lines[place] = key.start_mark.line + 1
+            _collect(value, place, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[(*path, index)] = item.start_mark.line + 1
+            _collect(item, (*path, index), lines)
+
+
+def _document_path(location: tuple[str | int, ...]) -> Path:
+    return tuple(part for part in location if part != "[key]")
+
+
+def _dotted(path: Path) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _message(error: ErrorDetails) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "literal_error":
+        return f"{error['input']!r} is not allowed; allowed: {context['expected']}"
+    if kind == "missing":
+        return "is missing, and required"
+    if kind == "extra_forbidden":
+        return "is not a known setting here; check its spelling against sync.example.yaml"
+    if kind == "value_error":
+        return str(context["error"])
+    return f"{error['msg'][0].lower()}{error['msg'][1:]} (found {error['input']!r})"

@@ -1,0 +1,98 @@
+"""`sync.yaml`: what is accepted, and what a person is told when it is not."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vibes_pipelines.sync_config import SyncConfigError, load_sync_config
+
+EXAMPLE = Path(__file__).parent.parent / "sync.example.yaml"
+
+
+def _edited(folder: Path, before: str, after: str) -> Path:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    assert before in text
+    path = folder / "sync.yaml"
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    return path
+
+
+def test_the_example_is_valid() -> None:
+    config = load_sync_config(EXAMPLE)
+    assert config.contacts.key == "contact_id"
+    assert [field.to for field in config.fields][:2] == ["first_name", "last_name"]
+    assert config.consents[0].list == "1234"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("type: date", "type: dat", ":15: fields[2].type: 'dat' is not allowed; allowed: 'string'"),
+        ("key: contact_id", "kay: contact_id", "contacts.key: is missing"),
+        ("key: contact_id", "kay: contact_id", ":7: contacts.kay: is not a known setting"),
+        ("max_share: 0.05", "max_share: 5", ":28: guards.opt_outs.max_share: input should be less"),
+        ("to: zip_code", "to: mdn", ":19: fields[6]: 'mdn' is an identifier"),
+        ("to: last_name", "to: first_name", "fields: each to may be mapped once; repeated: first"),
+        ("version: 1", "version: 2", ":2: version: 2 is not allowed; allowed: 1"),
+        ("contacts:\n", "contacts\n", ":6: could not find expected ':'"),
+        ("equals: A", "equals: A, in: [B]", ":9: contacts.conditions[0]: exactly one operator"),
+        ("share/persons", "share/person", "feeds.share/person: 'share/person' is not allowed"),
+        ("company_key: A1b2C3", "company_key: A1/C3", ":3: company_key: string should match"),
+        ("default_region: US", "default_region: usa", ":8: contacts.mdn.default_region"),
+        ('list: "1234"', "opted_out: [yes], list: 12", "opted_in and opted_out both hold ['true'"),
+        ("version: 1", "version: 1\nversion: 1", ":3: the key 'version' stands twice"),
+        ("type: string}", 'type: string, options: {A: "a"}}', "options belong to single_select"),
+    ],
+)
+def test_a_fault_names_file_line_field_and_cure(
+    tmp_path: Path, before: str, after: str, told: str
+) -> None:
+    path = _edited(tmp_path, before, after)
+    with pytest.raises(SyncConfigError) as caught:
+        load_sync_config(path)
+    assert told in str(caught.value)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_missing_file_says_where_to_begin(tmp_path: Path) -> None:
+    with pytest.raises(SyncConfigError, match="copy sync.example.yaml"):
+        load_sync_config(tmp_path / "absent.yaml")
+
+
+def test_another_encoding_is_refused_plainly(tmp_path: Path) -> None:
+    path = tmp_path / "sync.yaml"
+    path.write_bytes("company_key: caf\xe9".encode("latin-1"))
+    with pytest.raises(SyncConfigError, match="save it as UTF-8"):
+        load_sync_config(path)
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "sync.yaml"
+    path.write_text("\ufeff" + EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
+    assert load_sync_config(path) == load_sync_config(EXAMPLE)
+
+
+def test_numbers_may_stand_unquoted_where_text_is_meant(tmp_path: Path) -> None:
+    config = load_sync_config(_edited(tmp_path, 'list: "1234"', "list: 1234"))
+    assert config.consents[0].list == "1234"
+
+
+def test_a_condition_does_not_change_the_mapping_but_a_field_does(tmp_path: Path) -> None:
+    example = load_sync_config(EXAMPLE)
+    condition = load_sync_config(_edited(tmp_path, "equals: A", "equals: B"))
+    assert condition.mapping_hash == example.mapping_hash
+    assert condition.config_hash != example.config_hash
+    field = load_sync_config(_edited(tmp_path, "to: zip_code", "to: postcode"))
+    assert field.mapping_hash != example.mapping_hash
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_either_read_or_refused_with_a_place(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = tmp_path_factory.mktemp("odd") / "sync.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(SyncConfigError, match=r"sync\.yaml:\d+: "):
+        load_sync_config(path)
