@@ -142,7 +142,7 @@ def subscribers_agree_with_share(
 def every_contact_is_accounted_for(
     context: dg.AssetCheckExecutionContext, project: ProjectResource
 ) -> dg.AssetCheckResult:
-    """Law 2: contacts = added + updated + unchanged + filtered + quarantined + pending + blocked."""
+    """Every contact ends in exactly one place, and the counts add up to what was landed."""
 
     def fault(opened: Project, day: str) -> str | None:
         summary = read_summary(opened, day)
@@ -156,7 +156,7 @@ def every_contact_is_accounted_for(
 
 
 def _ends(summary: Summary) -> dict[str, int]:
-    names = "added updated unchanged filtered quarantined pending blocked".split()
+    names = ["added", "updated", "unchanged", "filtered", "quarantined", "pending", "blocked"]
     return {name: getattr(summary, name) for name in names}
 
 

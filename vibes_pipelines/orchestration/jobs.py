@@ -4,9 +4,7 @@ import dagster as dg
 
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
-    CERTIFICATE,
     CRM_WRITE_BACK,
-    FEEDS,
     OPT_OUTS,
     OUTSIDE,
     PERSON_IMPORT,
@@ -45,10 +43,9 @@ repush = _delivery_job(
 JOBS = [reconcile_daily, person_import, api_push, crm_write_back, repush]
 
 
-def delivery_run_config(*, dry_run: bool) -> dg.RunConfig:
+def delivery_run_config(
+    *, dry_run: bool, deliveries: tuple[dg.AssetKey, ...] = DELIVERIES
+) -> dg.RunConfig:
     """The run config that says whether the deliveries of a job have effects."""
-    ops = {"__".join(key.path): {"config": {"dry_run": dry_run}} for key in DELIVERIES}
+    ops = {"__".join(key.path): {"config": {"dry_run": dry_run}} for key in deliveries}
     return dg.RunConfig(ops=ops)
-
-
-LANDED_AND_CERTIFIED = (*FEEDS.values(), CERTIFICATE)

@@ -17,10 +17,12 @@ from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.snapshots import Snapshot
 
 PREVIEW_ROWS = 5
-SHOWN_COLUMNS = frozenset(
-    "operation matched_by side action subscription_list_id field reason kind source outcome "
-    "error_class evidence lane route day status rows".split()
-)
+# fmt: off
+SHOWN_COLUMNS = frozenset({
+    "operation", "matched_by", "side", "action", "subscription_list_id", "field", "reason", "kind",
+    "source", "outcome", "error_class", "evidence", "lane", "route", "day", "status",
+})
+# fmt: on
 
 Metadata = dict[str, dg.MetadataValue[object] | int | str | float]
 

@@ -1,4 +1,4 @@
-"""JSON bodies of the API: reading a person body into a patch, and showing persons, subscriptions, lists.
+"""JSON bodies of the API: person bodies read as patches; persons, subscriptions, lists shown.
 
 Stricter than the documentation where it is silent: a top-level key that no page names is refused.
 """
@@ -129,8 +129,8 @@ def show_person(platform: Platform, person: Person, version: ApiVersion) -> dict
         "external_person_id": person.external_person_id,
         "mobile_phone": phone,
         "custom_fields": {
-            name: show_json(field, person.custom.get(name))
-            for name, field in platform.custom_fields.items()
+            field.name: show_json(field, person.custom.get(field.name))
+            for field in platform.custom_fields
         },
         "created_at": _show_minute(person.created_at),
         "updated_at": _show_minute(person.updated_at),

@@ -43,7 +43,7 @@ class RateLimit:
         self._admitted: deque[float] = deque()
 
     def admit(self) -> bool:
-        """Whether one more request fits into the second that ends now; it is counted when it does."""
+        """Whether one more request fits into the second that ends now; then it is counted."""
         if self.rate_per_s is None:
             return True
         now_s = self._now_s()

@@ -1,7 +1,7 @@
-"""What was done to the sandbox: counted, so that a test can prove that nothing was lost and nothing done twice.
+"""What was done to the sandbox, counted: proof that nothing was lost and nothing done twice.
 
-An effect is a change of state; an identical write again is a repeat and counted apart. The audit knows person keys
-and counts, never values.
+An effect is a change of state; an identical write again is a repeat and counted apart. The audit
+knows person keys and counts, never values.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from threading import Lock
 
 
 class Audit:
-    """Counters of requests, effects, repeats, import rows and SFTP sessions; safe for several threads."""
+    """Counters of requests, effects, repeats, import rows and sessions; safe for threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()

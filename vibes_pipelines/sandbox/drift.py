@@ -22,10 +22,10 @@ from vibes_pipelines.sandbox.profiles import (
     CRM_COLUMNS,
     crm_cell,
     crm_cells,
-    meaning,
     draw_other,
     draw_profile,
     draw_value,
+    meaning,
 )
 from vibes_pipelines.sandbox.world import OFFERS, ContactRow
 
@@ -60,7 +60,7 @@ class _Edit:
 def drift(
     platform: Platform, crm: Crm, clock: SandboxClock, day: date, seed: int
 ) -> dict[str, int]:
-    """Let the night before `day`'s morning happen on both sides; returns the number of edits by kind.
+    """Let the night before `day`'s morning happen on both sides; returns the edits by kind.
 
     Moves the clock through 00:10 to 05:50 of the day; it must not stand later than that day's
     beginning.
@@ -69,7 +69,7 @@ def drift(
     with crm.edit() as editor, platform.lock:
         edits = _Night(platform, editor, day, rng).edits()
         for instant, edit in _timed(edits, day, rng):
-            clock.jump(max(instant, clock.now()))
+            clock.reach(instant)
             edit.apply(instant)
     done = dict.fromkeys(SHARES, 0)
     for edit in edits:

@@ -5,11 +5,14 @@ Tab separated, one row of field names, UTF-8, LF, nothing quoted; `person_id` ho
 sibling (an assumption: the documentation is silent on how a reader knows that a file is whole).
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
+import phonenumbers
+
+from vibes_pipelines.sandbox.names import AREA_CODES
 from vibes_pipelines.sandbox.platform import Person, Platform, Subscription
 
 CURRENT_SUBSCRIBERS = "current_subscribers"
@@ -46,6 +49,8 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 _ZONE = timezone(timedelta(hours=-6))
 """The documentation's samples carry -0600."""
 
+_LF = "\n"
+_US_AREA_CODES = frozenset(AREA_CODES)
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 _Row = tuple[str | None, ...]
@@ -62,43 +67,55 @@ class ExtractDrop:
 
     folder: Path
     since: datetime = _BEGINNING
+    _cut: dict[str, str] = field(default_factory=dict)
 
     def drop(
-        self, platform: Platform, day: date, until: datetime, cut: Iterable[str] = ()
-    ) -> list[Path]:
+        self, platform: Platform, day: date, until: datetime, cut: Collection[str] = ()
+    ) -> None:
         """Write the day's extracts; kinds in `cut` end in the middle, without `.done`."""
         with platform.lock:
-            texts = {
-                CURRENT_SUBSCRIBERS: _text(CURRENT_SUBSCRIBERS, _current_subscribers(platform)),
-                SUBSCRIPTIONS: _text(SUBSCRIPTIONS, _events(platform, self.since, until)),
+            rows = {
+                CURRENT_SUBSCRIBERS: list(_current_subscribers(platform)),
+                SUBSCRIPTIONS: list(_events(platform, self.since, until)),
             }
         self.since = until
-        halves = frozenset(cut)
-        return [
-            self._write(
-                f"{kind}_{platform.company_key}_{day.isoformat()}.txt", text, kind in halves
-            )
-            for kind, text in texts.items()
-        ]
+        for kind in KINDS:
+            name = f"{kind}_{platform.company_key}_{day.isoformat()}.txt"
+            text = _text(kind, rows[kind])
+            if kind in cut:
+                self._cut[name] = text
+                self._put(name, _half(text.encode()))
+            else:
+                self._put_whole(name, text)
 
-    def _write(self, name: str, text: str, is_cut: bool) -> Path:  # noqa: FBT001 — told by the caller's set
-        target = self.folder / name
+    def complete(self) -> list[str]:
+        """Write every extract that was cut once more, whole this time; returns their names."""
+        completed = sorted(self._cut)
+        for name in completed:
+            self._put_whole(name, self._cut.pop(name))
+        return completed
+
+    def _put_whole(self, name: str, text: str) -> None:
         content = text.encode()
-        partial = target.with_name(f".{name}.part")
-        partial.write_bytes(content[: len(content) // 2] if is_cut else content)
-        partial.replace(target)
-        if not is_cut:
-            done = target.with_name(f"{name}.done")
-            done.write_text(
-                f"rows={text.count(chr(10)) - 1} bytes={len(content)}\n", encoding="utf-8"
-            )
-        return target
+        self._put(name, content)
+        self._put(f"{name}.done", f"rows={text.count(_LF) - 1} bytes={len(content)}\n".encode())
+
+    def _put(self, name: str, content: bytes) -> None:
+        """Nobody sees a file that is still being written."""
+        partial = self.folder / f".{name}.part"
+        partial.write_bytes(content)
+        partial.replace(self.folder / name)
+
+
+def _half(content: bytes) -> bytes:
+    """The first half, ended in the middle of a line."""
+    return content[: len(content) // 2].removesuffix(_LF.encode())
 
 
 def _text(kind: str, rows: Iterable[_Row]) -> str:
     lines = ["\t".join(_COLUMNS[kind])]
     lines += ["\t".join(map(_cell, row)) for row in rows]
-    return "\n".join(lines) + "\n"
+    return _LF.join(lines) + _LF
 
 
 def _cell(value: str | None) -> str:
@@ -117,7 +134,7 @@ def _current_subscribers(platform: Platform) -> Iterator[_Row]:
             person.external_person_id,
             person.carrier_code,
             person.mdn,
-            "US",
+            _country(person.mdn),
             row.list_id,
         )
 
@@ -153,6 +170,13 @@ def _event_row(platform: Platform, event: str, row: Subscription) -> _Row:
         None,
         None,
     )
+
+
+def _country(mdn: str) -> str | None:
+    """The region of a number; the synthetic population's area codes need no look-up."""
+    if mdn.startswith("+1") and mdn[2:5] in _US_AREA_CODES:
+        return "US"
+    return phonenumbers.region_code_for_number(phonenumbers.parse(mdn))
 
 
 def _in_order(subscriptions: Iterable[Subscription]) -> list[Subscription]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
 
@@ -55,13 +55,8 @@ class Fault:
         if unknown:
             names = ", ".join(sorted(map(str, unknown)))
             raise FaultScriptError(f"a fault has no key {names}; remove it")
-        action = entry.get("action")
-        if action not in get_args(Action):
-            allowed = ", ".join(get_args(Action))
-            raise FaultScriptError(f"the action of a fault is one of {allowed}, not {action!r}")
-        when = entry.get("when", "before")
-        if when not in get_args(When):
-            raise FaultScriptError(f"a fault happens before or after, not {when!r}")
+        action: Action = _one_of(entry.get("action"), "action", get_args(Action))
+        when: When = _one_of(entry.get("when", "before"), "when", get_args(When))
         return cls(
             action=action,
             path=_pattern(match.get("path_regex", "")),
@@ -108,7 +103,7 @@ class Faults:
 
 
 def parse_faults(script: object) -> tuple[Fault, ...]:
-    """Faults from a list in YAML or JSON form; nothing at all means none. Raises FaultScriptError."""
+    """Faults from a list in YAML or JSON form; nothing means none. Raises FaultScriptError."""
     if script is None:
         return ()
     if not isinstance(script, list):
@@ -116,11 +111,19 @@ def parse_faults(script: object) -> tuple[Fault, ...]:
     return tuple(Fault.from_mapping(entry) for entry in script)
 
 
+def _one_of(value: Any, key: str, allowed: tuple[Any, ...]) -> Any:
+    if value not in allowed:
+        raise FaultScriptError(f"{key} of a fault is one of {', '.join(allowed)}, not {value!r}")
+    return value
+
+
 def _pattern(text: object) -> re.Pattern[str]:
     try:
         return re.compile(str(text))
     except re.error as error:
-        raise FaultScriptError(f"path_regex {text!r} is not a regular expression: {error}") from error
+        raise FaultScriptError(
+            f"path_regex {text!r} is not a regular expression: {error}"
+        ) from error
 
 
 def _number(entry: Mapping[object, object], key: str, default: float) -> float:

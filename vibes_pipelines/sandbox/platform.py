@@ -1,7 +1,7 @@
 """The state of the stand-in platform and the rules by which it changes; no I/O and no JSON.
 
-Everything that reads or writes it holds `Platform.lock`; the methods take it themselves, callers take it where
-several calls must see one state. The HTTP face is `api`, the file face `imports`.
+Everything that reads or writes it holds `Platform.lock`; the methods take it themselves, callers
+take it where several calls must see one state. The HTTP face is `api`, the file face `imports`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -53,8 +53,8 @@ Source = Literal["api", "import"]
 class Platform:
     """One company's mobile database: persons, their subscriptions, custom fields and lists.
 
-    `clock` gives aware UTC instants for every stamp. Person keys and ids of new persons follow from `seed` and a
-    running number, so that the same calls make the same state.
+    `clock` gives aware UTC instants for every stamp. Person keys and ids of new persons follow from
+    `seed` and a running number, so that the same calls make the same state.
     """
 
     def __init__(
@@ -69,7 +69,8 @@ class Platform:
         audit: Audit | None = None,
     ) -> None:
         self.company_key = company_key
-        self.custom_fields = {field.name: field for field in custom_fields}
+        self.custom_fields = tuple(custom_fields)
+        self.field_by_name = {field.name: field for field in self.custom_fields}
         self.lists = {entry.id: entry for entry in lists}
         self.clock = clock
         self.audit = audit or Audit()
@@ -96,7 +97,7 @@ class Platform:
             for subscription in subscriptions:
                 if subscription.person_key not in self.persons:
                     raise ValueError(
-                        f"a subscription belongs to no person: {subscription.person_key}; load the person too"
+                        f"subscription of an unknown person {subscription.person_key}; load both"
                     )
                 self._subscriptions.setdefault(subscription.person_key, []).append(subscription)
             numbers = (int(number) for number in self._key_by_id if number.isdecimal())
@@ -151,9 +152,10 @@ class Platform:
     ) -> Written:
         """Create a person, or update the one who has the external person id or the MDN.
 
-        An MDN-only match under another external person id is renamed to the one given, or refused as a conflict
-        unless `may_rename` (the Vibes documentation contradicts itself). Raises IdentityConflictError when the two
-        identifiers name two persons, and the refusals of `update`.
+        An MDN-only match under another external person id is renamed to the one given, or refused
+        as a conflict unless `may_rename` (the Vibes documentation contradicts itself). Raises
+        IdentityConflictError when the two identifiers name two persons, and the refusals of
+        `update`.
         """
         external, mdn = _given(patch.external_person_id), _given(patch.mdn)
         if external is None and mdn is None:
@@ -182,8 +184,8 @@ class Platform:
     def update(self, person_key: str, patch: PersonPatch, *, source: Source = "api") -> Written:
         """Set what the patch mentions, clear what it sets to `None`, keep the rest.
 
-        Raises PersonNotFoundError, ExternalPersonIdTakenError, MdnWriteOnceError, MdnTakenError, NoCarrierError; then
-        nothing has changed.
+        Raises PersonNotFoundError, ExternalPersonIdTakenError, MdnWriteOnceError, MdnTakenError,
+        NoCarrierError; then nothing has changed.
         """
         with self.lock:
             person = self.persons.get(person_key)
@@ -201,7 +203,8 @@ class Platform:
     ) -> Written:
         """Update the person with the external person id, or create it with that id.
 
-        A patch may rename an existing person, but not name a new one differently from the id it is created under.
+        A patch may rename an existing person, but not name a new one differently from the id it is
+        created under.
         """
         with self.lock:
             person = self.find(external_person_id=external_person_id)
@@ -219,7 +222,8 @@ class Platform:
     ) -> Subscription:
         """End the person's subscription to the list now.
 
-        Raises NotSubscribedError when there is none; when one has ended before, the audit counts a repeat.
+        Raises NotSubscribedError when there is none; when one has ended before, the audit counts a
+        repeat.
         """
         with self.lock:
             entries = [e for e in self._subscriptions.get(person_key, ()) if e.list_id == list_id]
@@ -233,7 +237,7 @@ class Platform:
             return active[-1]
 
     def edit(self, person_key: str, custom: Mapping[str, Value], at: datetime) -> None:
-        """Set custom fields as somebody using the platform's own pages would; uncounted by the audit."""
+        """Set custom fields as a user of the platform's own pages would; uncounted by the audit."""
         with self.lock:
             person = self.persons[person_key]
             person.custom.update(custom)
@@ -248,7 +252,7 @@ class Platform:
     def opt_out(
         self, person_key: str, list_id: str, at: datetime, reason: str = "user_opt_out"
     ) -> bool:
-        """End a subscription as a stop word by text message would, uncounted; False when there was none."""
+        """End a subscription as a stop word by text would, uncounted; False when there was none."""
         with self.lock:
             active = [e for e in self.subscriptions_of(person_key) if e.list_id == list_id]
             _end(active, at, reason)
@@ -309,7 +313,7 @@ class Platform:
         return Written(person, created=False, changed=True)
 
     def _carrier_for(self, person: Person, mdn: str | None) -> str | None:
-        """The carrier code after the change of number, which is checked here: an MDN is write-once."""
+        """The carrier code after a change of number, checked here: an MDN is write-once."""
         if mdn == person.mdn:
             return person.carrier_code
         if mdn is None:
@@ -340,11 +344,11 @@ class Platform:
         person.mdn, person.carrier_code = mdn, carrier
 
 
-def _given(identifier: str | None | Omitted) -> str | None:
+def _given(identifier: str | Omitted | None) -> str | None:
     return None if isinstance(identifier, Omitted) else identifier
 
 
-def _asked(asked: str | None | Omitted, present: str | None) -> str | None:
+def _asked(asked: str | Omitted | None, present: str | None) -> str | None:
     return present if isinstance(asked, Omitted) else asked
 
 
@@ -353,7 +357,7 @@ def _renames(person: Person, external: str | None) -> bool:
 
 
 def _same(present: Value, asked: Value) -> bool:
-    """Whether a field holds the value already; an empty multi select and an unset one are the same."""
+    """Whether a field holds the value already; an empty and an unset multi select are the same."""
     return (None if present == () else present) == (None if asked == () else asked)
 
 

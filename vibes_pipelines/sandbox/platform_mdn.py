@@ -1,4 +1,4 @@
-"""Phone numbers as the platform takes them: inside always E.164, outside by API version or import rule.
+"""Phone numbers as the platform takes them: inside E.164, outside by API version or import rule.
 
 Also the carrier look-up, which the sandbox answers from the number alone.
 """
@@ -22,8 +22,8 @@ _CARRIERS = ("104", "101", "145")
 def parse_mdn(text: str, version: ApiVersion) -> str:
     """The E.164 form of a number as the API version writes it.
 
-    Version 1 takes ten national digits and no country code, version 2 takes E.164 only (Vibes documentation,
-    Versions & Compatibility). Raises MalformedMdnError.
+    Version 1 takes ten national digits and no country code, version 2 takes E.164 only (Vibes
+    documentation, Versions & Compatibility). Raises MalformedMdnError.
     """
     if version == 1:
         if _NATIONAL.fullmatch(text):
@@ -35,7 +35,7 @@ def parse_mdn(text: str, version: ApiVersion) -> str:
 
 
 def parse_import_mdn(text: str) -> str:
-    """The E.164 form of a number in an import: E.164, or ten digits for the US. Raises MalformedMdnError."""
+    """The E.164 form of an import's number: E.164, or ten US digits. Raises MalformedMdnError."""
     if _NATIONAL.fullmatch(text):
         return f"+1{text}"
     if _E164.fullmatch(text):
@@ -51,7 +51,7 @@ def render_mdn(mdn: str, version: ApiVersion) -> str | None:
 
 
 def look_up_carrier(mdn: str) -> str:
-    """The carrier of a number: line numbers (last four digits) 9900 to 9999 are landlines and have none."""
+    """The carrier of a number: last four digits 9900 to 9999 are landlines and have none."""
     if mdn[-4:-2] == "99":
         raise NoCarrierError
     return _CARRIERS[int(mdn[-1]) % len(_CARRIERS)]

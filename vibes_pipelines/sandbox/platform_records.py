@@ -1,7 +1,7 @@
 """The records of the platform's mobile database: plain data, no rules.
 
-`platform` re-exports these names; rules that change records live there, and how values are written and read in
-`platform_values`.
+`platform` re-exports these names; rules that change records live there, and how values are written
+and read in `platform_values`.
 """
 
 import uuid
@@ -16,7 +16,7 @@ FieldType = Literal["string", "number", "date", "single_select", "multi_select",
 """Types of custom fields (Vibes documentation, Person Import)."""
 
 Value = str | Decimal | datetime | tuple[str, ...] | None
-"""A custom field's value: dates aware UTC, selects as option keys, multi selects sorted, `None` where unset."""
+"""A custom field's value: dates aware UTC, selects as option keys, multi selects sorted."""
 
 Charset = Literal["ascii", "utf8"]
 
@@ -27,7 +27,8 @@ _PERSON_KEYS = uuid.UUID("6f1d3c52-7f5b-5b0a-9d55-2a8f0a4c1e77")
 class CustomField:
     """A custom field that the customer created in the platform.
 
-    `options` are the option keys of a select, case-sensitive. `charset` limits what a string may hold.
+    `options` are the option keys of a select, case-sensitive. `charset` limits what a string may
+    hold.
     """
 
     name: str
@@ -46,7 +47,7 @@ class SubscriptionList:
 
 @dataclass(slots=True)
 class Person:
-    """A person record. `mdn` is E.164; `person_id` is the deprecated numeric id; instants are aware UTC."""
+    """A person record: `mdn` E.164, `person_id` the deprecated numeric id, instants aware UTC."""
 
     person_key: str
     person_id: str
@@ -60,7 +61,7 @@ class Person:
 
 @dataclass(slots=True)
 class Subscription:
-    """One stay of a person on a list; it has ended when `opt_out_date` is set. Subscribing again makes another."""
+    """One stay of a person on a list, ended when `opt_out_date` is set; a return makes another."""
 
     person_key: str
     list_id: str
@@ -87,14 +88,14 @@ OMITTED: Final = Omitted.OMITTED
 class PersonPatch:
     """What one write asks for: only what it mentions. `None` removes; `mdn` is E.164."""
 
-    external_person_id: str | None | Omitted = OMITTED
-    mdn: str | None | Omitted = OMITTED
+    external_person_id: str | Omitted | None = OMITTED
+    mdn: str | Omitted | None = OMITTED
     custom: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one accepted write came to: the record, whether it is new, and whether anything changed."""
+    """What an accepted write came to: the record, whether it is new, whether anything changed."""
 
     person: Person
     created: bool
@@ -102,5 +103,5 @@ class Written:
 
 
 def person_key_of(seed: int, number: int) -> str:
-    """The person key that the platform gives to the person with this number: lower-case, the same every time."""
+    """The person key that the platform gives to its person of this number, the same every time."""
     return str(uuid.uuid5(_PERSON_KEYS, f"{seed}/{number}"))

@@ -1,14 +1,14 @@
-"""Why the platform refuses a call: one typed refusal each, with the HTTP status that the API answers.
+"""Why the platform refuses a call: one typed refusal each, with the HTTP status of the answer.
 
-Imports translate the same refusals into error classes (see `import_rows`). The numbers in `code` are the sandbox's
-own: the Vibes documentation publishes no catalogue of them.
+Imports translate the same refusals into error classes (see `import_rows`). The numbers in `code`
+are the sandbox's own: the Vibes documentation publishes no catalogue of them.
 """
 
 from typing import ClassVar
 
 
 class RefusalError(Exception):
-    """A refused call. `messages` go into the `errors` array of the answer, all faults of a call together."""
+    """A refused call; `messages` go into the `errors` array of the answer, all faults together."""
 
     status: ClassVar[int] = 422
     code: ClassVar[int] = 10
@@ -19,7 +19,7 @@ class RefusalError(Exception):
 
 
 class InvalidBodyError(RefusalError):
-    """Syntactically fine, but it cannot be processed: unknown fields, wrong types, unknown option keys."""
+    """Syntactically fine, but not to be processed: unknown fields, wrong types, unknown keys."""
 
 
 class MalformedRequestError(RefusalError):
@@ -40,6 +40,27 @@ class UnsupportedMediaTypeError(RefusalError):
 
     status = 415
     code = 13
+
+
+class UnauthorizedError(RefusalError):
+    """The user name or the password is wrong, or missing."""
+
+    status = 401
+    code = 14
+
+
+class MethodNotAllowedError(RefusalError):
+    """The call exists, but not with this method."""
+
+    status = 405
+    code = 15
+
+
+class TooManyRequestsError(RefusalError):
+    """More requests in a second than the company may send."""
+
+    status = 429
+    code = 16
 
 
 class NotFoundError(RefusalError):
@@ -100,7 +121,7 @@ class MdnTakenError(RefusalError):
 
 
 class IdentityConflictError(RefusalError):
-    """The identifiers of one call name two persons, or one person under another external person id."""
+    """The identifiers of a call name two persons, or one under another external person id."""
 
     status = 409
     code = 34

@@ -1,7 +1,8 @@
-"""How custom field values are written to the platform and shown by it: one row of a table per field type.
+"""How custom field values are written and shown: one row of a table per field type.
 
-JSON forms are the API's, text forms the import's. A date is `YYYY-MM-DDTHH:MM:SSZ`; an import may also give an
-offset. Selects are written as option keys and shown as objects. Numbers keep four decimals, as the share shows them.
+JSON forms are the API's, text forms the import's. A date is `YYYY-MM-DDTHH:MM:SSZ`; an import may
+also give an offset. Selects are written as option keys and shown as objects. Numbers keep four
+decimals, as the share shows them.
 """
 
 import re
@@ -74,7 +75,7 @@ def _string(field: CustomField, value: object) -> str:
 
 
 def _postal_code(_: CustomField, value: object) -> str:
-    """Letters, digits, blanks and hyphens, at most ten (an assumption: the documentation is silent)."""
+    """At most ten letters, digits, blanks, hyphens (an assumption: the documentation is silent)."""
     if not isinstance(value, str) or not _POSTAL_CODE.fullmatch(value):
         raise InvalidValueError(
             "takes a postal code of at most 10 letters, digits, blanks and hyphens"

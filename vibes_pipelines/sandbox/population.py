@@ -224,7 +224,7 @@ def _changed(builder: _Builder, index: int) -> None:
     for field in edited:
         value = draw_other(field, custom[field], builder.rng)
         row[CRM_COLUMNS[field]] = crm_cell(field, value, builder.rng)
-    row["updated_at"] = crm_stamp(builder.instant(20, 1))
+    row["updated_at"] = crm_stamp(builder.instant(20, 4))
 
 
 def _mdn_only(builder: _Builder, index: int) -> None:
@@ -235,13 +235,13 @@ def _mdn_only(builder: _Builder, index: int) -> None:
 def _crm_opt_out(builder: _Builder, index: int) -> None:
     person, row, _ = builder.both(index)
     builder.opted_in(person, row)
-    row["sms_opt_in"], row["sms_opt_in_at"] = "false", crm_stamp(builder.instant(20, 1))
+    row["sms_opt_in"], row["sms_opt_in_at"] = "false", crm_stamp(builder.instant(20, 4))
 
 
 def _platform_opt_out(builder: _Builder, index: int) -> None:
     person, row, _ = builder.both(index)
     since = builder.instant(1100, 400)
-    builder.subscribe(person, since, builder.instant(20, 1))
+    builder.subscribe(person, since, builder.instant(20, 4))
     row["sms_opt_in"], row["sms_opt_in_at"] = "true", crm_stamp(since)
 
 

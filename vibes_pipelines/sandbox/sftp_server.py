@@ -69,7 +69,9 @@ class SftpServer:
         public_key = asyncssh.read_public_key(authorized_public_key)
         self._account = _Account(user, public_key, max_failed_logins, on_session or _ignore)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sftp-server")
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="sftp-server", daemon=True
+        )
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._port = 0
 
@@ -165,17 +167,18 @@ class _Account:
             DISC_TOO_MANY_CONNECTIONS, "another connection of this account is open"
         )
 
-    def disconnected(
-        self, connection: asyncssh.SSHServerConnection, *, failed_user: str | None
-    ) -> None:
-        """Close the session, or count the failed login that the connection was."""
+    def failed_login(self, user: str) -> None:
+        """Count a failed login of the account's user."""
+        if user == self._user:
+            self._failed_logins += 1
+            logger.info("failed login %d of the SFTP user", self._failed_logins)
+
+    def disconnected(self, connection: asyncssh.SSHServerConnection) -> None:
+        """Forget a connection, and close the session if it was the one."""
         self._connections.discard(connection)
         if connection is self._session:
             self._session = None
             self._report("closed")
-        elif failed_user == self._user:
-            self._failed_logins += 1
-            logger.info("failed login %d of the SFTP user", self._failed_logins)
 
     def unlock(self) -> None:
         """Forget the failed logins."""
@@ -196,28 +199,30 @@ class _Login(asyncssh.SSHServer):
     def __init__(self, account: _Account) -> None:
         self._account = account
         self._connection: asyncssh.SSHServerConnection
-        self._refused_user: str | None = None
+        self._has_failed = False
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._account.connected(conn)
 
-    def begin_auth(self, username: str) -> bool:
-        self._refused_user = username  # until the login succeeds
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's signature
         return True
 
     def public_key_auth_supported(self) -> bool:
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return self._account.accepts(username, key)
+        accepted = self._account.accepts(username, key)
+        if not accepted and not self._has_failed:  # a client may offer several keys in one login
+            self._has_failed = True
+            self._account.failed_login(username)
+        return accepted
 
     def auth_completed(self) -> None:
-        self._refused_user = None
         self._account.logged_in(self._connection)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
-        self._account.disconnected(self._connection, failed_user=self._refused_user)
+        self._account.disconnected(self._connection)
 
 
 class _Files(asyncssh.SFTPServer):

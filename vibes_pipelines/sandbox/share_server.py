@@ -4,22 +4,16 @@ Only the server's life belongs here. Tables are in `share_database`, the protoco
 `share_protocol`, logins in `share_login`, the encoding of results in `share_results`.
 """
 
-import socket
-import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
-import uvicorn
 
+from vibes_pipelines.sandbox.http_server import HttpServer
 from vibes_pipelines.sandbox.share_database import ShareDatabase
 from vibes_pipelines.sandbox.share_login import ShareUser
 from vibes_pipelines.sandbox.share_protocol import ShareProtocol
 from vibes_pipelines.sandbox.share_results import ChunkStore
-
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
 
 
 class ShareServer:
@@ -51,8 +45,7 @@ class ShareServer:
             ChunkStore(kept_results),
             chunk_rows,
         )
-        self._server: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._http = HttpServer(self.protocol.app(), "share-server")
 
     def load(
         self,
@@ -69,37 +62,10 @@ class ShareServer:
 
     def start(self) -> int:
         """Serve in a thread and return the port once connections are accepted."""
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                self.protocol.app(),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                timeout_graceful_shutdown=int(STOP_TIMEOUT_S),
-            )
-        )
-        thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, name="share-server", daemon=True
-        )
-        thread.start()
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not server.started:
-            if not thread.is_alive() or time.monotonic() > deadline:
-                server.should_exit = True
-                listener.close()
-                raise RuntimeError("the share server did not start: see the log of uvicorn")
-            time.sleep(0.005)
-        self._server, self._thread = server, thread
-        port: int = listener.getsockname()[1]
-        return port
+        return self._http.start()
 
     def stop(self) -> None:
         """Stop serving and close the databases; the folder can then be served by another."""
-        if self._server is not None and self._thread is not None:
-            self._server.should_exit = True
-            self._thread.join(STOP_TIMEOUT_S + 5)
-            self._server = self._thread = None
+        self._http.stop()
         self.protocol.close()
         self._database.close()

@@ -3,7 +3,6 @@
 Object and column names of the real share are not public; these are the sandbox's assumption.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -95,9 +94,9 @@ class ShareHistory:
     lag: timedelta
     _states: list[tuple[datetime, Tables]] = field(default_factory=list)
 
-    def record(self, instant: datetime, capture: Callable[[datetime], Tables]) -> None:
-        """Keep the present state under its instant."""
-        self._states.append((instant, capture(instant)))
+    def record(self, instant: datetime, state: Tables) -> None:
+        """Keep a state under its instant; instants come in order."""
+        self._states.append((instant, state))
 
     def shown(self, now: datetime) -> Tables:
         """The newest state that is at least as old as the lag; whatever is older is forgotten.

@@ -31,7 +31,7 @@ class Switches:
     """Extension of person imports; files with another one are left alone."""
 
     person_key_only_import: Literal["refused", "accepted"] = "refused"
-    """Imports without external_person_id and mdn: a file error, or identified by person_key or person_id."""
+    """Imports without external_person_id and mdn: a file error, or taken by key or numeric id."""
 
     @classmethod
     def from_mapping(cls, readings: Mapping[str, object]) -> Self:

@@ -1,5 +1,6 @@
 """Landing: every outside source becomes one immutable snapshot per day."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -27,7 +28,7 @@ class LandingError(ValueError):
     """A snapshot does not belong to the day it was landed for."""
 
 
-def sftp_account(project: Project) -> SftpAccount:
+def sftp_account(project: Project, sleep: Callable[[float], None] = time.sleep) -> SftpAccount:
     """The customer's SFTP account; the time of its last session is kept in the data folder."""
     settings = project.settings.sftp
     return SftpAccount(
@@ -38,6 +39,7 @@ def sftp_account(project: Project) -> SftpAccount:
         known_hosts=settings.known_hosts,
         gap_s=settings.gap_s,
         state_file=project.settings.home / "sftp_session.json",
+        sleep=sleep,
     )
 
 

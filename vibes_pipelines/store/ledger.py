@@ -4,7 +4,7 @@ Only reading and writing records belongs here. Which record may be written when 
 `delivery`; questions over many days are in `ledger_views`; tables and migrations stand beside.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -47,13 +47,14 @@ class Ledger(DiffSetRecords):
     def write_plan(
         self,
         diff_set: str,
-        plan: Mapping[str, Any],
         planned_batches: Iterable[Batch],
         planned_operations: Iterable[Operation],
+        document: Callable[[], Mapping[str, Any]],
     ) -> bool:
         """Writes every intent of a diff set in one transaction; False when it was planned before.
 
-        A second plan of the same diff set changes nothing, whatever it would say.
+        A second plan of the same diff set changes nothing, whatever it would say. `document` is
+        asked for once every operation is written: it may be counted while they are.
         """
         with self._writer.begin() as connection:
             row = connection.execute(
@@ -69,7 +70,9 @@ class Ledger(DiffSetRecords):
             insert_if_absent(connection, batches, (_batch_row(b, now) for b in planned_batches))
             insert_if_absent(connection, operations, map(operation_row, planned_operations))
             connection.execute(
-                sa.update(diff_sets).where(diff_sets.c.diff_set == diff_set).values(plan=dict(plan))
+                sa.update(diff_sets)
+                .where(diff_sets.c.diff_set == diff_set)
+                .values(plan=dict(document()))
             )
         return True
 
@@ -215,10 +218,10 @@ class Ledger(DiffSetRecords):
         with self._engine.begin() as connection:
             return ledger_views.pending(connection, day)
 
-    def blocked(self, day: str, retry_later: Collection[str] = ()) -> pa.Table:
+    def blocked(self, day: str) -> pa.Table:
         """See `ledger_views.blocked`."""
         with self._engine.begin() as connection:
-            return ledger_views.blocked(connection, day, retry_later)
+            return ledger_views.blocked(connection, day)
 
     def to_certify(self, day: str) -> pa.Table:
         """See `ledger_views.to_certify`."""
@@ -249,6 +252,7 @@ class Ledger(DiffSetRecords):
                 status=sa.bindparam("b_status"),
                 error_class=sa.bindparam("b_error_class"),
                 message=sa.bindparam("b_message"),
+                retry_later=sa.bindparam("b_retry_later"),
                 finished_at=self._clock(),
                 finished_day=day,
             )
@@ -259,6 +263,7 @@ class Ledger(DiffSetRecords):
                 "b_status": receipt.status,
                 "b_error_class": receipt.error_class,
                 "b_message": receipt.message,
+                "b_retry_later": receipt.retry_later,
             }
             for receipt in receipts
         )

@@ -5,7 +5,7 @@ verdict from the day of its certificate on. So a past day, asked again, gives th
 whatever was recorded since. Only reading belongs here.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
@@ -91,12 +91,12 @@ def pending(connection: sa.Connection, day: str) -> pa.Table:
     return _table(rows, PENDING_SCHEMA)
 
 
-def blocked(connection: sa.Connection, day: str, retry_later: Collection[str] = ()) -> pa.Table:
+def blocked(connection: sa.Connection, day: str) -> pa.Table:
     """Values that the platform refused on days before `day`, in the shape of `pending`.
 
-    Error classes in `retry_later` do not block: their values are tried again.
+    Refusals marked `retry_later` do not block: their values are tried again.
     """
-    refused = sa.and_(_is_refused(day), _blocks(retry_later))
+    refused = sa.and_(_is_refused(day), sa.not_(_ops.retry_later))
     rows = (
         {
             "external_person_id": row.external_person_id,
@@ -105,7 +105,7 @@ def blocked(connection: sa.Connection, day: str, retry_later: Collection[str] = 
             "error_class": row.error_class,
         }
         for row, field, value in _latest_values(connection, day, refused)
-        if row.is_refused and row.error_class not in retry_later
+        if row.is_refused and not row.retry_later
     )
     return _table(rows, BLOCKED_SCHEMA)
 
@@ -161,14 +161,14 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
 
 
 def earlier_attempts(connection: sa.Connection, kinds: Sequence[str], day: str) -> list[Operation]:
-    """Operations of these kinds sent on days before `day` without success yet, oldest first."""
+    """Operations of these kinds answered before `day` whose effect was not seen, oldest first."""
     query = select_operations().where(
         _ops.kind.in_(kinds),
         _ops.day < day,
         _ops.status.in_(("accepted", "rejected")),
         sa.or_(
             _ops.outcome.is_(None),
-            _ops.outcome.in_(("pending", "rejected")),
+            _ops.outcome.not_in(("confirmed", "superseded")),
             _ops.confirmed_day > day,
         ),
     )
@@ -178,11 +178,6 @@ def earlier_attempts(connection: sa.Connection, kinds: Sequence[str], day: str) 
 
 def _is_refused(day: str) -> sa.ColumnElement[bool]:
     return sa.and_(_ops.status == "rejected", _ops.finished_day < day)
-
-
-def _blocks(retry_later: Collection[str]) -> sa.ColumnElement[bool]:
-    named = _ops.error_class.in_(sorted(retry_later))
-    return sa.or_(_ops.error_class.is_(None), sa.not_(named))
 
 
 def _is_pending(day: str) -> sa.ColumnElement[bool]:
@@ -223,6 +218,7 @@ def _latest_values(
                 _ops.mdn,
                 _ops.as_of,
                 _ops.error_class,
+                _ops.retry_later,
                 _ops.changes,
                 _is_refused(day).label("is_refused"),
                 _is_pending(day).label("is_pending"),

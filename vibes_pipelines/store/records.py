@@ -84,6 +84,7 @@ class Operation:
     status: Status = "planned"
     error_class: str | None = None
     message: str | None = None
+    retry_later: bool = False
     attempts: int = 0
     outcome: Outcome | None = None
 
@@ -111,12 +112,16 @@ def operation_id(
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The answer to one operation. `unknown` means no answer came: the effect may have happened."""
+    """The answer to one operation. `unknown` means no answer came: the effect may have happened.
+
+    `retry_later` marks a refusal that says nothing against the values: they may be sent again.
+    """
 
     operation_id: str
     status: Literal["accepted", "rejected", "unknown"]
     error_class: str | None = None
     message: str | None = None
+    retry_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)

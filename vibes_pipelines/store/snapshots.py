@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ REJECTS_SCHEMA = pa.schema(
 
 _FEED = re.compile(r"[a-z_]+/[a-z_]+")
 _UNFINISHED = ".unfinished-"
+_REJECTS_AT_ONCE = 10_000
 
 
 class SnapshotError(Exception):
@@ -191,9 +193,11 @@ class SnapshotStore:
 
 
 def write_rejects(folder: Path, rejects: Iterable[Reject]) -> None:
-    """Writes `rejects.parquet` into a folder being landed, ordered as given."""
-    rows = [asdict(reject) for reject in rejects]
-    pq.write_table(pa.Table.from_pylist(rows, schema=REJECTS_SCHEMA), folder / REJECTS)
+    """Writes `rejects.parquet` into a folder being landed, ordered as given, in flat memory."""
+    remaining = iter(rejects)
+    with pq.ParquetWriter(folder / REJECTS, REJECTS_SCHEMA) as writer:
+        while batch := [asdict(reject) for reject in islice(remaining, _REJECTS_AT_ONCE)]:
+            writer.write_table(pa.Table.from_pylist(batch, schema=REJECTS_SCHEMA))
 
 
 def _complete(folder: Path, feed: str, day: str, source: Source) -> Manifest:

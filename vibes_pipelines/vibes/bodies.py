@@ -31,7 +31,7 @@ def person_body(
         UnknownField: a changed field has no type; map it in `fields` of sync.yaml.
     """
     identifiers = {"external_person_id": external_person_id, "mdn": mdn}
-    wanted = {name: value for name, value in identifiers.items() if value is not None}
+    wanted: dict[str, str | None] = {k: v for k, v in identifiers.items() if v is not None}
     custom: dict[str, Any] = {}
     for change in changes:
         field, value = change["field"], change["after"] if change["action"] == "set" else None

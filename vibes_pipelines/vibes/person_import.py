@@ -109,7 +109,7 @@ def write_import(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str
     count = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(_line(columns))
-        for count, row in enumerate(rows, start=1):  # noqa: B007 - read after the loop
+        for count, row in enumerate(rows, start=1):
             _check_row(path, columns, row, count)
             file.write(_line(row))
     return count

@@ -22,7 +22,7 @@ def _spec(feed: str, description: str, kinds: set[str]) -> dg.AssetSpec:
         FEEDS[feed],
         deps=[OUTSIDE[feed]],
         description=description,
-        group_name=feed.split("/")[0],
+        group_name=feed.split("/", maxsplit=1)[0],
         kinds=kinds | {"parquet"},
         owners=OWNERS,
         tags={"pii": "true"},

@@ -1,0 +1,174 @@
+"""`vibes-pipelines`: a thin face over the functions that the assets call.
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 held by a guard.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+HELD = 3
+
+
+class _Command(click.Group):
+    """Shows the errors that this project raises as one message; any other keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if type(error).__module__.startswith("vibes_pipelines."):
+                raise click.ClickException(str(error)) from error
+            raise
+
+
+@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vibes-pipelines")
+def main() -> None:
+    """Keep a CRM and the Vibes Mobile Engagement Platform in agreement, and prove it."""
+
+
+@main.command()
+@click.option("--persons", default=10_000, show_default=True, help="People in the sandbox.")
+@click.option(
+    "--days",
+    default=3,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Simulated days; both sides are edited on the first three.",
+)
+@click.option(
+    "--home", type=click.Path(path_type=Path), default=Path(".vibes/demo"), show_default=True
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@click.option("--serve", is_flag=True, help="Then open the Dagster UI; the sandbox stays up.")
+def demo(persons: int, days: int, home: Path, *, as_json: bool, serve: bool) -> None:
+    """Run the daily job for simulated days, through Dagster, against the sandbox."""
+    from vibes_pipelines.demo.run import run_demo  # noqa: PLC0415 - Dagster is slow to import
+
+    run_demo(home.absolute(), persons, days, as_json=as_json, serve=serve)
+
+
+@main.group()
+def sandbox() -> None:
+    """Stand-ins for the outside systems, on loopback."""
+
+
+@sandbox.command("up")
+@click.option("--persons", default=10_000, show_default=True, help="People in the population.")
+@click.option(
+    "--home", type=click.Path(path_type=Path), default=Path(".vibes/sandbox"), show_default=True
+)
+@click.option(
+    "--faults",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="YAML with scripted faults.",
+)
+@click.option("--seed", default=1, show_default=True, help="Seed of the population.")
+@click.option(
+    "--lag-h", default=0, show_default=True, help="Age of what the share shows, in hours."
+)
+def sandbox_up(persons: int, home: Path, faults: Path | None, seed: int, lag_h: int) -> None:
+    """Serve every stand-in until stopped; prints the environment that leads to them."""
+    from vibes_pipelines.sandbox.service import serve  # noqa: PLC0415 - needs the extra `sandbox`
+
+    serve(home.absolute(), persons, faults, seed=seed, lag_h=lag_h)
+
+
+_FILE = click.Path(path_type=Path, exists=True)
+
+
+@main.command("reconcile")
+@click.option(
+    "--config", "config_file", type=click.Path(path_type=Path), required=True, help="sync.yaml"
+)
+@click.option(
+    "--contacts", type=_FILE, required=True, help="Parquet, CSV or a landed snapshot folder."
+)
+@click.option(
+    "--persons", type=_FILE, required=True, help="Parquet, CSV or a landed snapshot folder."
+)
+@click.option("--subscriptions", type=_FILE, multiple=True, help="May be given more than once.")
+@click.option("--base", type=_FILE, help="Folder with the state both sides last agreed on.")
+@click.option("--pending", type=_FILE, help="Delivered, accepted, not yet visible.")
+@click.option("--blocked", type=_FILE, help="Rejected by the platform and unchanged since.")
+@click.option("--as-of", help="The instant of the reconcile; default: the newest of the inputs.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for the diff set."
+)
+@click.option("--memory-limit", default="4GB", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1))
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def reconcile_files(  # noqa: PLR0913, PLR0917 - one parameter per option
+    config_file: Path,
+    contacts: Path,
+    persons: Path,
+    subscriptions: tuple[Path, ...],
+    base: Path | None,
+    pending: Path | None,
+    blocked: Path | None,
+    as_of: str | None,
+    out: Path,
+    memory_limit: str,
+    threads: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Write the diff set of two files; nothing is landed, approved or delivered."""
+    from vibes_pipelines.reconcile.run import Inputs, Limits, reconcile  # noqa: PLC0415
+    from vibes_pipelines.sync_config import load_sync_config  # noqa: PLC0415
+
+    inputs = Inputs(
+        contacts=contacts,
+        persons=persons,
+        subscriptions=subscriptions,
+        base=base,
+        pending=pending,
+        blocked=blocked,
+        as_of=_instant(as_of),
+    )
+    limits = Limits(memory_limit=memory_limit, threads=threads)
+    summary = reconcile(load_sync_config(config_file), inputs, out, limits)
+    document = summary.to_json()
+    if as_json:
+        click.echo(json.dumps(document, sort_keys=True))
+    else:
+        for name, value in document.items():
+            if isinstance(value, int | str):
+                click.echo(f"{name:22} {value}")
+    for breach in summary.breaches:
+        click.echo(f"held: {breach.message}", err=True)
+    if summary.status == "held":
+        sys.exit(HELD)
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as malformed:
+        msg = f"{text!r} is not an instant; example: 2026-01-31T06:00:00Z"
+        raise click.BadParameter(msg, param_hint="--as-of") from malformed
+    return instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
+
+
+@main.command()
+@click.argument("diff_set")
+@click.option("--reason", required=True, help="Why it may go out; kept in the ledger.")
+def approve(diff_set: str, reason: str) -> None:
+    """Release a held diff set. DIFF_SET is its hash, or the first characters of it."""
+    from vibes_pipelines.stages.delivering import approve as release_diff_set  # noqa: PLC0415
+    from vibes_pipelines.stages.project import open_project  # noqa: PLC0415
+
+    with open_project() as project:
+        approved = release_diff_set(project, diff_set, reason)
+    click.echo(f"{approved} is approved; the diff_set_sensor, or the job repush, delivers it")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Delivery: carries a released diff set out, and proves afterwards what became of it."""

@@ -1,0 +1,212 @@
+"""Delivers import files and collects the platform's reports on them.
+
+A file is written, replayed and compared with the plan, recorded as sent, and only then uploaded. A
+file that was recorded as sent is looked for on the server before it is uploaded again.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from vibes_pipelines.delivery.ports import FileSession, OpenFileSession
+from vibes_pipelines.delivery.receipts import receipt
+from vibes_pipelines.delivery.replay import check_replay
+from vibes_pipelines.delivery.routes import file_columns
+from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.store.records import Batch, Operation, Receipt
+from vibes_pipelines.sync_config import FieldType
+from vibes_pipelines.vibes.person_import import (
+    ImportReport,
+    cell,
+    read_import,
+    read_report,
+    write_import,
+)
+
+REPORT_SUFFIX = ".report.csv"
+SUMMARY_SUFFIX = ".summary.csv"
+"""Written last: its presence means that the platform is done with the file (an assumption)."""
+
+
+class ReportMismatch(ValueError):  # noqa: N818 - the name says what is wrong
+    """The platform's report does not fit the file that was sent; no receipt was recorded."""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders on the file server: where imports go, where reports on them appear."""
+
+    imports: str
+    reports: str
+
+
+@dataclass(frozen=True)
+class FilesResult:
+    """Files and rows uploaded, and files found on the server already. Dry: what would be."""
+
+    files: int = 0
+    rows: int = 0
+    already_there: int = 0
+
+
+@dataclass(frozen=True)
+class ReportsResult:
+    """Reports collected; rows by what became of them; files still without a report."""
+
+    files: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    waiting: int = 0
+    error_classes: Mapping[str, int] = field(default_factory=dict)
+
+
+def deliver_files(
+    batches: Sequence[Batch],
+    open_session: OpenFileSession,
+    folders: Folders,
+    ledger: Ledger,
+    types: Mapping[str, FieldType],
+    workdir: Path,
+    *,
+    dry_run: bool = True,
+) -> FilesResult:
+    """Uploads the batches that are not done, in one session; opens none when nothing is left.
+
+    The files are written to `workdir` in a dry run too, and checked.
+
+    Raises:
+        ReplayMismatch: a file would not do what was planned; nothing at all was uploaded.
+    """
+    waiting = [batch for batch in batches if batch.status != "done"]
+    workdir.mkdir(parents=True, exist_ok=True)
+    for batch in waiting:
+        _write_checked(batch, ledger.batch_operations(batch.batch_id), types, workdir)
+    rows = sum(batch.rows for batch in waiting)
+    if dry_run or not waiting:
+        return FilesResult(files=len(waiting), rows=rows)
+    with open_session() as session:
+        return _upload(waiting, session, folders, ledger, workdir)
+
+
+def collect_reports(
+    ledger: Ledger, open_session: OpenFileSession, folders: Folders, day: str
+) -> ReportsResult:
+    """Turns the reports that are there into receipts, for every file sent on any day.
+
+    A file without a report stays sent. `day` is the logical day on which the receipts become known.
+    Opens no session when no file waits for its report.
+
+    Raises:
+        ReportMismatch: a report counts other rows than the file has.
+        ImportReportError: a report cannot be read.
+    """
+    sent = ledger.batches(status="sent")
+    if not sent:
+        return ReportsResult()
+    done = 0
+    statuses: Counter[str] = Counter()
+    error_classes: Counter[str] = Counter()
+    with open_session() as session:
+        present = {file.name for file in session.list(folders.reports)}
+        for batch in sent:
+            if batch.name + SUMMARY_SUFFIX not in present:
+                continue
+            report = _read(batch, session, folders)
+            receipts = _receipts(ledger.batch_operations(batch.batch_id), report)
+            ledger.finish_batch(batch.batch_id, _as_document(report), receipts, day)
+            done += 1
+            statuses.update(taken.status for taken in receipts)
+            error_classes.update(taken.error_class for taken in receipts if taken.error_class)
+    return ReportsResult(
+        files=done,
+        accepted=statuses["accepted"],
+        rejected=statuses["rejected"],
+        waiting=len(sent) - done,
+        error_classes=dict(sorted(error_classes.items())),
+    )
+
+
+def _write_checked(
+    batch: Batch,
+    operations: Sequence[Operation],
+    types: Mapping[str, FieldType],
+    workdir: Path,
+) -> None:
+    path = workdir / batch.name
+    columns = file_columns(operations[0])
+    write_import(path, columns, (_row(operation, columns, types) for operation in operations))
+    written = read_import(path)
+    check_replay(batch.name, written.columns, written.rows, operations, types)
+
+
+def _row(
+    operation: Operation, columns: Sequence[str], types: Mapping[str, FieldType]
+) -> tuple[str, ...]:
+    cells = {"external_person_id": operation.external_person_id or "", "mdn": operation.mdn or ""}
+    for change in operation.changes:
+        cells[change.field] = cell(change.after, types[change.field], change.action)
+    return tuple(cells[column] for column in columns)
+
+
+def _upload(
+    batches: Sequence[Batch],
+    session: FileSession,
+    folders: Folders,
+    ledger: Ledger,
+    workdir: Path,
+) -> FilesResult:
+    files = rows = already_there = 0
+    for batch in batches:
+        if batch.status == "sent" and _is_on_server(batch, session, folders):
+            already_there += 1
+            continue
+        ledger.mark_batch_sent(batch.batch_id)
+        session.upload(workdir / batch.name, folders.imports, batch.name)
+        files += 1
+        rows += batch.rows
+    return FilesResult(files, rows, already_there)
+
+
+def _is_on_server(batch: Batch, session: FileSession, folders: Folders) -> bool:
+    """True when the file waits for the platform, or the platform has answered to it.
+
+    Reports are looked for last: a file picked up between the two looks leaves its report behind.
+    """
+    answers = {batch.name + REPORT_SUFFIX, batch.name + SUMMARY_SUFFIX}
+    waiting = {file.name for file in session.list(folders.imports)}
+    return batch.name in waiting or bool(
+        answers & {file.name for file in session.list(folders.reports)}
+    )
+
+
+def _read(batch: Batch, session: FileSession, folders: Folders) -> ImportReport:
+    stem = f"{folders.reports}/{batch.name}"
+    report = read_report(
+        session.read_text(stem + REPORT_SUFFIX), session.read_text(stem + SUMMARY_SUFFIX)
+    )
+    numbers = [number for number in report.errors if number > batch.rows]
+    if numbers or (report.rows != batch.rows and report.file_error is None):
+        raise ReportMismatch(
+            f"{batch.name}: the report is about {max([report.rows, *numbers])} rows, "
+            f"the file has {batch.rows}; ask Vibes which file was imported under this name"
+        )
+    return report
+
+
+def _receipts(operations: Sequence[Operation], report: ImportReport) -> list[Receipt]:
+    receipts = []
+    for operation in operations:
+        error = report.file_error or report.errors.get(operation.row_number or 0)
+        receipts.append(
+            receipt(operation.operation_id, "accepted")
+            if error is None
+            else receipt(operation.operation_id, "rejected", error.error_class, error.message)
+        )
+    return receipts
+
+
+def _as_document(report: ImportReport) -> dict[str, int]:
+    document = asdict(report)
+    del document["errors"]
+    return document

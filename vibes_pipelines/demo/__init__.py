@@ -1,0 +1,1 @@
+"""The demo: the sandbox as a process of its own, and the daily job through Dagster against it."""

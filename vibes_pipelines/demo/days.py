@@ -1,0 +1,95 @@
+"""Runs the daily job for simulated days through Dagster, as its schedule would."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.utils import make_new_run_id
+
+from vibes_pipelines.orchestration.build import build_defs
+from vibes_pipelines.orchestration.jobs import delivery_run_config
+from vibes_pipelines.report.account import DayAccount, account_of
+from vibes_pipelines.stages.delivering import approve, held_lanes
+from vibes_pipelines.stages.project import open_project
+
+Say = Callable[[str], None]
+
+APPROVAL = "first diff set: nothing was ever delivered, and its counts were looked at"
+
+
+class DemoError(RuntimeError):
+    """A simulated day did not end as it should."""
+
+
+@contextmanager
+def dagster_instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """The demo's own Dagster instance, as `dagster.yaml` of this folder describes it."""
+    described = Path("dagster.yaml")
+    if not described.exists():
+        msg = "dagster.yaml is not here; run the demo in the project's folder"
+        raise DemoError(msg)
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(described, folder / described.name)
+    os.environ.update(DAGSTER_HOME=str(folder), VIBES_DAGSTER_STORAGE=str(folder))
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        yield instance
+
+
+def run_day(instance: dg.DagsterInstance, day: str, *, first: bool, say: Say) -> DayAccount:
+    """The daily job of one day, with effects; on the first day, what is held gets its approval.
+
+    Raises:
+        DemoError: the job failed for another reason than a first diff set without approval.
+    """
+    succeeded = _run(instance, "reconcile_daily", day, say)
+    if first and not succeeded and _approve_first(day, say):
+        succeeded = _run(instance, "repush", day, say)
+    if not succeeded:
+        msg = f"the daily job of {day} failed; its failed steps are named above"
+        raise DemoError(msg)
+    with open_project() as project:
+        return account_of(project, day)
+
+
+def _approve_first(day: str, say: Say) -> bool:
+    with open_project() as project:
+        held = held_lanes(project, day)
+        for reason in sorted(set(held.values())):
+            say(f"    held: {reason}")
+        if held:
+            say(f"    approve --reason '{APPROVAL}'")
+            approve(project, account_of(project, day).diff_set, APPROVAL)
+        return bool(held)
+
+
+def _run(instance: dg.DagsterInstance, name: str, day: str, say: Say) -> bool:
+    run_id = make_new_run_id()
+    instance.add_event_listener(run_id, lambda event: _follow(event, say))
+    result = (
+        build_defs()
+        .resolve_job_def(name)
+        .execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            partition_key=day,
+            run_config=delivery_run_config(dry_run=False),
+            raise_on_error=False,
+        )
+    )
+    return bool(result.success)
+
+
+def _follow(entry: dg.EventLogEntry, say: Say) -> None:
+    event = entry.dagster_event
+    if event is None:
+        return
+    if event.is_step_success:
+        say(f"    {event.step_key}")
+    elif event.is_step_failure:
+        error = event.step_failure_data.error
+        cause = error.cause if error and error.cause else error
+        say(f"    {event.step_key}: {cause.message.strip() if cause else 'failed'}")

@@ -1,0 +1,116 @@
+"""The demo from start to end: sandbox up, days through Dagster, an account of each, the UI."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from vibes_pipelines.demo.days import dagster_instance, run_day
+from vibes_pipelines.demo.sandbox_process import RunningSandbox, sandbox_process
+from vibes_pipelines.report.account import DayAccount, render
+
+# Days with edits on both sides. Later days are left alone: one sees the loop close.
+EDITED_DAYS = 3
+MARKER = "made-by-vibes-pipelines-demo"
+EXAMPLE = "sync.example.yaml"
+
+
+class DemoFolderError(ValueError):
+    """The demo would have to remove a folder that it did not make."""
+
+
+def run_demo(home: Path, persons: int, days: int, *, as_json: bool, serve: bool) -> None:
+    """Runs `days` simulated days over `persons` people in a fresh `home`.
+
+    Progress goes to standard error, the account to standard output and to `home/account.txt`.
+    """
+    begun = time.monotonic()
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+    _fresh(home)
+    _say(f"sandbox: {persons:,} people, in {home}")
+    with sandbox_process(home / "sandbox", persons) as sandbox:
+        _use(sandbox, home)
+        with dagster_instance(home) as instance:
+            accounts = []
+            for number in range(1, days + 1):
+                if number > 1:
+                    sandbox.next_day(edits=number <= EDITED_DAYS)
+                day = sandbox.today()
+                _say(f"day {number}: {day}")
+                accounts.append(run_day(instance, day, first=number == 1, say=_say))
+            _tell(home, accounts, as_json=as_json, seconds=time.monotonic() - begun)
+        if serve:
+            _serve(home)
+
+
+def _fresh(home: Path) -> None:
+    if home.exists():
+        if not (home / MARKER).exists():
+            msg = f"{home} exists and was not made by the demo; give another folder with --home"
+            raise DemoFolderError(msg)
+        shutil.rmtree(home)
+    home.mkdir(parents=True)
+    (home / MARKER).touch()
+
+
+def _use(sandbox: RunningSandbox, home: Path) -> None:
+    """Points this process, and every run that it starts, at the sandbox."""
+    ours = {
+        "VIBES_HOME": str(home / "data"),
+        "VIBES_SYNC_CONFIG": str(Path(EXAMPLE).absolute()),
+    }
+    environment = {**sandbox.environment, **ours}
+    os.environ.update(environment)
+    lines = [f"export {name}='{value}'" for name, value in sorted(environment.items())]
+    folder = home / "dagster"
+    lines += [f"export {name}='{folder}'" for name in ("DAGSTER_HOME", "VIBES_DAGSTER_STORAGE")]
+    file = home / "environment.sh"
+    file.touch(mode=0o600)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _tell(home: Path, accounts: Sequence[DayAccount], *, as_json: bool, seconds: float) -> None:
+    text = "\n\n".join(render(account) for account in accounts) + "\n"
+    (home / "account.txt").write_text(text, encoding="utf-8")
+    if as_json:
+        document = {"days": [account.to_json() for account in accounts]}
+        (home / "account.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
+        sys.stdout.write(json.dumps(document) + "\n")
+        return
+    sys.stdout.write(f"\n{text}\n{_where_next(home, seconds)}\n")
+
+
+def _where_next(home: Path, seconds: float) -> str:
+    data = home / "data"
+    return "\n".join(
+        [
+            f"{seconds:.0f} s. Where to look next:",
+            f"  {data / 'diff_sets'}       what each day wanted to change, and why",
+            f"  {data / 'certificates'}    what became of every send",
+            f"  {data / 'ledger.db'}       each operation with its receipt",
+            f"  {home / 'account.txt'}     this account",
+            "  make dev    the same in the Dagster UI, with the sandbox behind it",
+        ]
+    )
+
+
+def _serve(home: Path) -> None:
+    address = ("127.0.0.1", os.environ.get("DAGSTER_PORT", "3000"))
+    _say(f"Dagster UI: http://{address[0]}:{address[1]} (Ctrl-C ends it and the sandbox)")
+    _say(f"in another terminal: source {home / 'environment.sh'}")
+    command = [sys.executable, "-m", "dagster", "dev", "-h", address[0], "-p", address[1]]
+    process = subprocess.Popen(command)  # noqa: S603 - our own command
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,137 @@
+"""Consent: which opt-outs each side has to learn from the other. Opt-ins are never carried.
+
+Absence of a row or a blank cell changes nothing; an opt-out gives way only to strictly newer
+evidence of an opt-in on the other side, and then nothing is written at all.
+"""
+
+from collections.abc import Sequence
+
+import duckdb
+
+from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.moments import is_moment_type, moment
+from vibes_pipelines.reconcile.sources import Source
+from vibes_pipelines.reconcile.sql import clean, literal, text_list
+from vibes_pipelines.reconcile.values import as_text
+from vibes_pipelines.sync_config import Consent, SyncConfig
+
+OPTED_IN, UNKNOWN, OPTED_OUT, UNREADABLE = 1, 0, -1, 9
+"""States of a contact's consent cell; UNREADABLE is neither blank nor an accepted spelling."""
+
+_COLUMNS = """
+    side VARCHAR, action VARCHAR, external_person_id VARCHAR, person_key VARCHAR, mdn VARCHAR,
+    subscription_list_id VARCHAR, evidence_at TIMESTAMP, reason VARCHAR"""
+
+
+def state_column(consent: Consent, contacts: Source) -> str:
+    """SQL for the state of a contact's consent cell.
+
+    Raises:
+        ReconcileError: when the contacts have no such column.
+    """
+    column = contacts.column(consent.from_, f"consents.from: {consent.from_}")
+    text = f"lower({as_text(*column)})"
+    return (
+        f"CASE WHEN {text} IN {text_list(v.strip().lower() for v in consent.opted_out)}"
+        f" THEN {OPTED_OUT}"
+        f" WHEN {text} IN {text_list(v.strip().lower() for v in consent.opted_in)} THEN {OPTED_IN}"
+        f" WHEN {text} IS NULL THEN {UNKNOWN} ELSE {UNREADABLE} END"
+    )
+
+
+def changed_at_columns(consent: Consent, contacts: Source) -> tuple[str, str]:
+    """SQL for when the consent cell last changed (UTC), and for: it is there but unreadable.
+
+    Raises:
+        ReconcileError: when the contacts have no such column.
+    """
+    if consent.changed_at is None:
+        return "NULL::TIMESTAMP", "false"
+    column = contacts.column(consent.changed_at, f"consents.changed_at: {consent.changed_at}")
+    read = _moment(*column)
+    return read, f"{read} IS NULL AND {as_text(*column)} IS NOT NULL"
+
+
+def build_subscription_change(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, subscriptions: Sequence[Source]
+) -> None:
+    """Creates table `subscription_change` from `match`, `contact`, `person` and the subscriptions.
+
+    Raises:
+        ReconcileError: for a missing column or an unreadable date in a subscriptions input.
+    """
+    connection.execute(f"CREATE TEMP TABLE subscription_change ({_COLUMNS})")
+    if not subscriptions or not config.consents:
+        return
+    connection.execute(_state_sql(config, subscriptions))
+    _refuse_unreadable_dates(connection)
+    for index, consent in enumerate(config.consents):
+        connection.execute(_change_sql(index, consent))
+
+
+def _state_sql(config: SyncConfig, subscriptions: Sequence[Source]) -> str:
+    lists = text_list({consent.list.strip() for consent in config.consents})
+    rows = " UNION ALL ".join(_rows_sql(source, lists) for source in subscriptions)
+    return f"""
+        CREATE TEMP TABLE subscription AS
+        WITH event AS ({rows}),
+             latest AS (SELECT person_key, list, max(opt_in) AS last_in, max(opt_out) AS last_out,
+                               min(unreadable) AS unreadable
+                        FROM event WHERE person_key IS NOT NULL GROUP BY ALL)
+        SELECT *, (last_out IS NULL OR coalesce(last_in > last_out, false)) AS is_active
+        FROM latest"""
+
+
+def _rows_sql(source: Source, lists: str) -> str:
+    wanted_by = "the consents (subscriptions input)"
+    key, listed, opt_in, opt_out = (
+        source.column(name, wanted_by)
+        for name in ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
+    )
+    dates = [(_moment(*date), as_text(*date)) for date in (opt_in, opt_out)]
+    unreadable = " OR ".join(f"({read} IS NULL AND {text} IS NOT NULL)" for read, text in dates)
+    return f"""
+        SELECT lower({as_text(*key)}) AS person_key, {as_text(*listed)} AS list,
+               {dates[0][0]} AS opt_in, {dates[1][0]} AS opt_out,
+               CASE WHEN {unreadable} THEN {literal(str(source.path))} END AS unreadable
+        FROM {source.relation} WHERE {as_text(*listed)} IN {lists}"""
+
+
+def _moment(column: str, column_type: str) -> str:
+    if is_moment_type(column_type):
+        return moment(column, column_type)
+    return moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
+
+
+def _refuse_unreadable_dates(connection: duckdb.DuckDBPyConnection) -> None:
+    """An opt-out whose date cannot be read must not pass for a subscription that is active."""
+    found = connection.execute(
+        "SELECT unreadable, count(*) FROM subscription WHERE unreadable IS NOT NULL"
+        " GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    if found:
+        path, rows = found[0]
+        msg = (
+            f"subscriptions {path}: {rows} (person, list) with an unreadable opt_in_date or"
+            " opt_out_date; expected e.g. 2017-04-05 14:30:00 -0600. Correct or reject these rows"
+        )
+        raise ReconcileError(msg)
+
+
+def _change_sql(index: int, consent: Consent) -> str:
+    state, changed_at = f"c.state_{index}", f"c.changed_at_{index}"
+    newer_at_platform = f"coalesce(s.last_in > {changed_at}, false)"
+    newer_at_crm = f"({state} = {OPTED_IN} AND coalesce({changed_at} > s.last_out, false))"
+    return f"""
+        INSERT INTO subscription_change
+        SELECT CASE WHEN s.is_active THEN 'platform' ELSE 'crm' END, 'opt_out',
+               c.contact_key, p.person_key, coalesce(p.mdn, c.mdn), s.list,
+               CASE WHEN s.is_active THEN {changed_at} ELSE s.last_out END,
+               CASE WHEN s.is_active THEN 'crm_opted_out' ELSE 'platform_opted_out' END
+        FROM subscription s
+        JOIN person p ON p.person_key = s.person_key
+        JOIN match m ON m.person_row = p.row_number
+        JOIN contact c ON c.row_number = m.contact_row
+        WHERE s.list = {literal(consent.list.strip())}
+          AND CASE WHEN s.is_active THEN {state} = {OPTED_OUT} AND NOT {newer_at_platform}
+                   ELSE {state} <> {OPTED_OUT} AND NOT {newer_at_crm} END"""

@@ -1,0 +1,190 @@
+"""Identity: which contact is which person, and which groups are in doubt.
+
+Precedence: person_key > external_person_id > mdn (the Vibes documentation, Person Import). A
+contact and a person that agree on every identifier both have are paired at once; all others claim
+persons by each identifier and are judged by their claims. Doubt falls on the whole group.
+
+Creates `pair` (contact_row, person_row, differs), `loose` (contact_row), `claim` (contact_row,
+person_row, identifier), `verdict` (contact_row, person_row, matched_by) and `match` (contact_row,
+person_row, matched_by, is_loose, differs). Rows in doubt go to the table `finding`.
+"""
+
+import duckdb
+
+from vibes_pipelines.reconcile.findings import add_findings
+from vibes_pipelines.sync_config import SyncConfig
+
+_IDENTIFIERS = ("person_key", "external_person_id", "mdn")
+
+
+def build_match(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
+    """Creates the tables above from `contact` and `person`, and the findings on identity."""
+    _find_repeats(connection)
+    _pair_the_agreeing(connection, has_person_key=config.contacts.person_key is not None)
+    _collect_claims(connection)
+    _judge_claims(connection)
+    _spread_to_groups(connection)
+    connection.execute(_MATCH)
+
+
+def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
+    add_findings(
+        connection,
+        "missing_contact_key",
+        "contact",
+        "SELECT row_number FROM contact WHERE contact_key IS NULL",
+    )
+    add_findings(
+        connection,
+        "invalid_mdn",
+        "contact",
+        "SELECT row_number FROM contact WHERE mdn_text IS NOT NULL",
+    )
+    for kind, table, column in (
+        ("duplicate_contact_key", "contact", "contact_key"),
+        ("shared_mdn", "contact", "mdn"),
+        ("duplicate_person_key", "person", "person_key"),
+        ("duplicate_external_id", "person", "external_person_id"),
+        ("shared_mdn", "person", "mdn"),
+    ):
+        add_findings(connection, kind, table, _repeats_sql(table, column))
+
+
+def _repeats_sql(table: str, column: str) -> str:
+    """Rows whose identifier another row of the table has too: sought by hash, found by value."""
+    return f"""
+        WITH suspect AS (
+            SELECT hash({column}) AS h FROM {table} WHERE {column} IS NOT NULL
+            GROUP BY h HAVING count(*) > 1),
+        repeated AS (
+            SELECT {column} AS value FROM {table} SEMI JOIN suspect ON hash({column}) = suspect.h
+            WHERE {column} IS NOT NULL GROUP BY value HAVING count(*) > 1)
+        SELECT row_number FROM {table} SEMI JOIN repeated ON {column} = repeated.value"""
+
+
+def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key: bool) -> None:
+    same_key = "AND coalesce(c.person_key = p.person_key, c.person_key IS NULL)"
+    connection.execute(f"""
+        CREATE TEMP TABLE pair AS
+        SELECT c.row_number AS contact_row, p.row_number AS person_row,
+               c.passes AND c.fingerprint <> p.fingerprint AS differs,
+               c.person_key IS NOT NULL AS by_person_key
+        FROM contact c JOIN person p ON c.contact_key = p.external_person_id
+        WHERE coalesce(c.mdn = p.mdn, c.mdn IS NULL) {same_key if has_person_key else ''}""")
+
+
+def _collect_claims(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("""
+        CREATE TEMP TABLE loose AS
+        SELECT row_number AS contact_row, contact_key, person_key, mdn
+        FROM contact ANTI JOIN pair ON contact.row_number = pair.contact_row""")
+    claims = " UNION ALL ".join(
+        f"SELECT l.contact_row, p.row_number AS person_row, '{identifier}' AS identifier"
+        f" FROM loose l JOIN person p ON l.{column} = p.{identifier}"
+        for identifier, column in zip(
+            _IDENTIFIERS, ("person_key", "contact_key", "mdn"), strict=True
+        )
+    )
+    connection.execute(f"CREATE TEMP TABLE claim AS {claims}")
+
+
+def _judge_claims(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(_VERDICT)
+    add_findings(
+        connection,
+        "identity_split",
+        "contact",
+        "SELECT contact_row FROM verdict WHERE is_split",
+    )
+    add_findings(
+        connection,
+        "identity_split",
+        "person",
+        "SELECT person_row FROM claim SEMI JOIN verdict"
+        " ON claim.contact_row = verdict.contact_row AND verdict.is_split",
+    )
+    connection.execute(_CLAIMED_BY_TWO)
+    add_findings(
+        connection,
+        "shared_person",
+        "contact",
+        "SELECT contact_row FROM verdict SEMI JOIN claimed_by_two USING (person_row)",
+    )
+    add_findings(
+        connection, "shared_person", "person", "SELECT person_row FROM claimed_by_two"
+    )
+    add_findings(
+        connection,
+        "mdn_change",
+        "contact",
+        "SELECT contact_row FROM verdict WHERE is_mdn_change AND NOT is_split",
+    )
+
+
+def _spread_to_groups(connection: duckdb.DuckDBPyConnection) -> None:
+    """A contact that points to a person in doubt is in the same doubt."""
+    connection.execute("""
+        CREATE TEMP TABLE spread AS
+        SELECT DISTINCT link.contact_row, finding.kind
+        FROM finding
+        JOIN (SELECT contact_row, person_row FROM pair
+              UNION ALL SELECT contact_row, person_row FROM claim) link
+          ON finding.row_number = link.person_row
+        WHERE finding.source = 'person'""")
+    [kinds] = connection.execute("SELECT coalesce(list(DISTINCT kind), []) FROM spread").fetchall()
+    for kind in sorted(kinds[0]):
+        add_findings(
+            connection,
+            kind,
+            "contact",
+            "SELECT contact_row FROM spread WHERE kind = ?"
+            " AND contact_row NOT IN (SELECT row_number FROM finding"
+            " WHERE source = 'contact' AND kind = ?)",
+            [kind, kind],
+        )
+
+
+# One row per loose contact with a claim. The claims agree when some person has a claim by every
+# identifier that claims anyone at all. A single person with another external id, or with another
+# person_key than the contact's own, contradicts the contact.
+_VERDICT = """
+    CREATE TEMP TABLE verdict AS
+    WITH per_person AS (
+        SELECT contact_row, person_row, count(DISTINCT identifier) AS identifiers
+        FROM claim GROUP BY ALL),
+    agreement AS (
+        SELECT contact_row, count(*) AS persons, max(identifiers) AS best, min(person_row) AS only
+        FROM per_person GROUP BY ALL),
+    used AS (
+        SELECT contact_row, count(DISTINCT identifier) AS identifiers,
+               min(CASE identifier WHEN 'person_key' THEN 1 WHEN 'mdn' THEN 3 ELSE 2 END) AS rank
+        FROM claim GROUP BY ALL)
+    SELECT a.contact_row, CASE WHEN a.persons = 1 THEN a.only END AS person_row,
+           CASE used.rank WHEN 1 THEN 'person_key' WHEN 2 THEN 'external_person_id'
+                          ELSE 'mdn' END AS matched_by,
+           a.best < used.identifiers OR (a.persons = 1 AND (
+               coalesce(p.external_person_id <> l.contact_key, false)
+               OR coalesce(p.person_key <> l.person_key, false))) AS is_split,
+           a.persons = 1 AND coalesce(p.mdn <> l.mdn, false) AS is_mdn_change
+    FROM agreement a JOIN used USING (contact_row) JOIN loose l USING (contact_row)
+    JOIN person p ON p.row_number = a.only"""
+
+_CLAIMED_BY_TWO = """
+    CREATE TEMP TABLE claimed_by_two AS
+    SELECT v.person_row FROM verdict v JOIN loose l USING (contact_row)
+    WHERE v.person_row IS NOT NULL AND NOT v.is_split
+    GROUP BY v.person_row
+    HAVING count(DISTINCT coalesce('=' || l.contact_key, v.contact_row::VARCHAR)) > 1"""
+
+_MATCH = """
+    CREATE TEMP TABLE match AS
+    WITH doubt AS (SELECT row_number FROM finding
+                   WHERE source = 'contact' AND kind <> 'invalid_mdn')
+    SELECT contact_row, person_row,
+           CASE WHEN by_person_key THEN 'person_key' ELSE 'external_person_id' END AS matched_by,
+           differs
+    FROM pair ANTI JOIN doubt ON pair.contact_row = doubt.row_number
+    UNION ALL
+    SELECT contact_row, person_row, matched_by, true
+    FROM verdict ANTI JOIN doubt ON verdict.contact_row = doubt.row_number
+    WHERE person_row IS NOT NULL"""

@@ -1,0 +1,56 @@
+"""Numbers as SQL: exact decimal text, without float noise and without a size limit."""
+
+from vibes_pipelines.reconcile.sql import literal
+
+_CANONICAL = r"0|-?[1-9][0-9]*"
+_PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+_EXPONENT = r"^([+-]?)([0-9]*)\.?([0-9]*)[eE]([+-]?[0-9]{1,3})$"
+
+
+def is_canonical_whole(text: str) -> str:
+    """SQL for: this text already is the canonical text of a whole number."""
+    return f"regexp_full_match({text}, {literal(_CANONICAL)})"
+
+
+def number_text(text: str, otherwise: str) -> str:
+    """SQL for the canonical text of clean text: `1`, `1.0`, `01` and `1e0` are all `1`.
+
+    `otherwise` is the SQL of the result for what is not a number (among them inf and nan).
+    """
+    expanded = _expand(text)
+    return (
+        f"CASE WHEN {text} IS NULL THEN NULL"
+        f" WHEN {is_canonical_whole(text)} THEN {text}"
+        f" WHEN regexp_full_match({text}, {literal(_PLAIN)}) THEN {_shorten(text)}"
+        f" WHEN regexp_matches({text}, {literal(_EXPONENT)}) AND regexp_matches({text},"
+        f" '^[+-]?[.]?[0-9]') THEN {_shorten(expanded)}"
+        f" ELSE {otherwise} END"
+    )
+
+
+def decimal_text(text: str) -> str:
+    """SQL for the canonical text of a DECIMAL column's own text (`12.5000`, `-0.10`)."""
+    return f"CASE WHEN contains({text}, '.') THEN rtrim(rtrim({text}, '0'), '.') ELSE {text} END"
+
+
+def _shorten(text: str) -> str:
+    digits = f"ltrim({text}, '+-')"
+    whole = f"coalesce(nullif(ltrim(split_part({digits}, '.', 1), '0'), ''), '0')"
+    fraction = f"coalesce('.' || nullif(rtrim(split_part({digits}, '.', 2), '0'), ''), '')"
+    sign = f"CASE WHEN starts_with({text}, '-') AND regexp_matches({digits}, '[1-9]') THEN '-'"
+    return f"({sign} ELSE '' END || {whole} || {fraction})"
+
+
+def _expand(text: str) -> str:
+    """Writes out an exponent by moving the point through the digits: exact, whatever its size."""
+    pattern = literal(_EXPONENT)
+    sign, whole, fraction = (f"regexp_extract({text}, {pattern}, {group})" for group in (1, 2, 3))
+    power = f"try_cast(regexp_extract({text}, {pattern}, 4) AS INTEGER)"
+    longer = f"rpad({fraction}, greatest(length({fraction}), {power})::INTEGER, '0')"
+    wider = f"lpad({whole}, greatest(length({whole}), 1 - {power})::INTEGER, '0')"
+    up = f"{whole} || left({longer}, {power}) || '.' || substr({longer}, {power} + 1)"
+    down = (
+        f"left({wider}, length({wider}) + {power}) || '.' || right({wider}, -{power})"
+        f" || {fraction}"
+    )
+    return f"({sign} || CASE WHEN {power} >= 0 THEN {up} ELSE {down} END)"

@@ -1,0 +1,105 @@
+"""Opening the inputs: Parquet files, CSV files and landed snapshot folders as relations.
+
+Which columns exist, of which type, and as of when; what they mean belongs to the other modules.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.sql import ident, literal
+
+ROW = "file_row_number"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One opened input. `columns` maps lower-cased names to (quoted name, DuckDB type)."""
+
+    role: str
+    path: Path
+    relation: str
+    columns: Mapping[str, tuple[str, str]]
+    as_of: datetime | None
+
+    def column(self, name: str, wanted_by: str) -> tuple[str, str]:
+        """The quoted name and type of a column.
+
+        Raises:
+            ReconcileError: when there is none; `wanted_by` names the entry of the sync config.
+        """
+        found = self.columns.get(name.lower())
+        if found is None:
+            msg = (
+                f"{self.role} {self.path}: no column {name!r}, wanted by {wanted_by};"
+                f" it has: {', '.join(sorted(self.columns))}."
+                " Correct the sync config, or what lands this input"
+            )
+            raise ReconcileError(msg)
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a column, in any case."""
+        return name.lower() in self.columns
+
+
+def open_source(
+    connection: duckdb.DuckDBPyConnection, role: str, path: Path, workspace: Path
+) -> Source:
+    """Opens one input; a CSV file is first copied into the workspace as Parquet, all text.
+
+    Raises:
+        ReconcileError: for a path that is missing, unreadable or of another kind.
+    """
+    data, as_of = _locate(role, path)
+    try:
+        if data.suffix == ".csv":
+            data = _csv_to_parquet(connection, data, workspace / f"{role}.parquet")
+        relation = f"read_parquet({literal(str(data))}, file_row_number = true)"
+        described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    except duckdb.Error as unreadable:
+        msg = f"{role} {path}: cannot be read: {unreadable}"
+        raise ReconcileError(msg) from unreadable
+    columns = {str(n).lower(): (ident(str(n)), str(t)) for n, t, *_ in described if n != ROW}
+    return Source(role, path, relation, columns, as_of)
+
+
+def _locate(role: str, path: Path) -> tuple[Path, datetime | None]:
+    data = path
+    if path.is_dir():
+        named = (path / "data.parquet", path / f"{role.removeprefix('base ')}.parquet")
+        data = next((file for file in named if file.is_file()), named[0])
+    if not data.is_file():
+        msg = f"{role} {path}: no such file; give a .parquet or .csv file or a landed snapshot"
+        raise ReconcileError(msg)
+    if data.suffix not in {".parquet", ".csv"}:
+        msg = f"{role} {path}: {data.suffix or 'no'} suffix; give a .parquet or .csv file"
+        raise ReconcileError(msg)
+    return data, _as_of(role, data.parent / "manifest.json") if path.is_dir() else None
+
+
+def _as_of(role: str, manifest: Path) -> datetime | None:
+    if not manifest.is_file():
+        return None
+    try:
+        text = json.loads(manifest.read_text(encoding="utf-8"))["as_of"]
+        instant = datetime.fromisoformat(text)
+    except (ValueError, KeyError, TypeError) as malformed:
+        msg = f"{role} {manifest}: no readable as_of; land this day again into an empty folder"
+        raise ReconcileError(msg) from malformed
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def _csv_to_parquet(connection: duckdb.DuckDBPyConnection, csv: Path, target: Path) -> Path:
+    """Comma separated, header row, UTF-8 with or without byte order mark; every cell as text."""
+    read = (
+        f"read_csv({literal(str(csv))}, header = true, all_varchar = true, delim = ',',"
+        " quote = '\"', escape = '\"', comment = '', strict_mode = true, null_padding = false)"
+    )
+    connection.execute(f"COPY (SELECT * FROM {read}) TO {literal(str(target))} (FORMAT parquet)")
+    return target

@@ -1,0 +1,57 @@
+"""Writing SQL safely: the only place that quotes identifiers and text, plus the text cleaner.
+
+Every other module of the reconcile composes SQL from these helpers; no meaning of a field or of an
+identifier belongs here.
+"""
+
+from collections.abc import Iterable
+
+BLANKS = " \t\n\r\x0b\x0c\u00a0\ufeff"
+"""Characters trimmed from both ends of every text; the byte order mark counts as blank."""
+
+_PRINTABLE = "BETWEEN 33 AND 126"
+
+
+def ident(name: str) -> str:
+    """A quoted identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A quoted text literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def nullable_literal(text: str | None) -> str:
+    """A quoted text literal, or NULL."""
+    return "NULL" if text is None else literal(text)
+
+
+def text_list(texts: Iterable[str]) -> str:
+    """A parenthesised list of text literals; of NULL when there is none, as SQL wants one."""
+    return "(" + (", ".join(literal(text) for text in texts) or "NULL") + ")"
+
+
+def clean(text: str) -> str:
+    """SQL for: NFC, trimmed of `BLANKS`, blank = NULL.
+
+    The first branch only saves time: text between two printable ASCII characters has nothing to
+    trim, and trimming costs several times what looking at both ends does.
+    """
+    return (
+        f"CASE WHEN ascii({text}) {_PRINTABLE} AND ascii(({text})[-1]) {_PRINTABLE}"
+        f" THEN nfc_normalize({text})"
+        f" ELSE nullif(trim(nfc_normalize({text}), {literal(BLANKS)}), '') END"
+    )
+
+
+def any_of(conditions: Iterable[str]) -> str:
+    """SQL for: at least one holds; unknown counts as not."""
+    parts = [f"coalesce({condition}, false)" for condition in conditions]
+    return "(" + " OR ".join(parts) + ")" if parts else "false"
+
+
+def all_of(conditions: Iterable[str]) -> str:
+    """SQL for: every one holds; unknown counts as not."""
+    parts = [f"coalesce({condition}, false)" for condition in conditions]
+    return "(" + " AND ".join(parts) + ")" if parts else "true"

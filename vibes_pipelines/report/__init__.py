@@ -1,0 +1,1 @@
+"""What a person reads about a day: the account, in words and as JSON."""

@@ -1,0 +1,206 @@
+"""The stand-in's HTTP face: transport, authentication, request limit, faults and audit.
+
+What a call means is in `api_routes`. The hot path is one plain ASGI endpoint without a framework;
+Starlette holds it, so that a control API can live beside it.
+"""
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Mount
+from starlette.types import Receive, Scope, Send
+
+from vibes_pipelines.sandbox.api_faults import suffer_after, suffer_before
+from vibes_pipelines.sandbox.api_limits import Credentials, RateLimit
+from vibes_pipelines.sandbox.api_routes import (
+    Answer,
+    Call,
+    Handler,
+    Route,
+    find_route,
+)
+from vibes_pipelines.sandbox.faults import Faults
+from vibes_pipelines.sandbox.platform import Platform
+from vibes_pipelines.sandbox.platform_mdn import ApiVersion
+from vibes_pipelines.sandbox.platform_refusals import (
+    MalformedRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    RefusalError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
+from vibes_pipelines.sandbox.switches import Switches
+
+UNKNOWN_ROUTE = "unknown"
+"""The audit's name for every path that is no call of the API."""
+
+_VERSIONS: dict[str | None, ApiVersion] = {None: 1, "1": 1, "2": 2}
+
+
+def build_api(
+    platform: Platform,
+    credentials: Credentials,
+    switches: Switches | None = None,
+    faults: Faults | None = None,
+    *,
+    rate_per_s: int | None = 100,
+) -> Starlette:
+    """The API of one company under `/companies`; other routes may be added to the application.
+
+    `rate_per_s` is the documented limit of all calls of a company together; `None` lifts it.
+    """
+    api = _Api(
+        platform, credentials, switches or Switches(), faults or Faults(), RateLimit(rate_per_s)
+    )
+    app = Starlette(
+        routes=[Mount("/companies", app=api)],
+        exception_handlers={HTTPException: _show_http_error},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _show_http_error(_: Request, error: Exception) -> JSONResponse:
+    """An answer of the framework itself, e.g. for a path outside `/companies`, in our form."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return JSONResponse(_errors(status, HTTPStatus(status).phrase), status_code=status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    company_key: str
+    segments: tuple[str, ...]
+    headers: dict[bytes, bytes]
+    query: bytes
+
+    def header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1").strip()
+
+
+@dataclass(frozen=True)
+class _Api:
+    """The ASGI endpoint below `/companies`."""
+
+    platform: Platform
+    credentials: Credentials
+    switches: Switches
+    faults: Faults
+    rate_limit: RateLimit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close"})
+            return
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        request = _read_request(scope, path)
+        found = find_route(request.segments)
+        fault = self.faults.take(request.method, path.decode("latin-1"))
+        answer = await suffer_before(fault, receive)
+        if answer is None:
+            answer = self._answer(request, found, await _read_body(receive))
+            answer = await suffer_after(fault, answer, receive)
+        template = found[0].template if found else UNKNOWN_ROUTE
+        self.platform.audit.request(request.method, template, answer.status)
+        if answer.status:
+            await _send(send, answer)
+
+    def _answer(
+        self, request: _Request, found: tuple[Route, tuple[str, ...]] | None, body: bytes
+    ) -> Answer:
+        try:
+            handler, call = self._admit(request, found, body)
+            with self.platform.lock:
+                return handler(call)
+        except RefusalError as refusal:
+            is_about_persons = found is not None and found[0].is_about_persons
+            is_empty = self.switches.empty_error_body and is_about_persons
+            if is_empty and refusal.status in {404, 409}:
+                return Answer(refusal.status)
+            return Answer(refusal.status, _errors(refusal.code, *refusal.messages))
+
+    def _admit(
+        self, request: _Request, found: tuple[Route, tuple[str, ...]] | None, body: bytes
+    ) -> tuple[Handler, Call]:
+        """The call that a request makes; raises refusals in the order of a gateway."""
+        if not self.credentials.admit(request.header(b"authorization")):
+            raise UnauthorizedError("the user name or the password is wrong")
+        if request.company_key != self.platform.company_key:
+            raise NotFoundError("the company cannot be found")
+        if not self.rate_limit.admit():
+            raise TooManyRequestsError("429 Too Many Requests")
+        if found is None:
+            raise NotFoundError("there is no such call")
+        route, variables = found
+        if request.method not in route.handlers:
+            raise MethodNotAllowedError(f"this call takes {', '.join(sorted(route.handlers))}")
+        version = _VERSIONS.get(request.header(b"x-api-version"))
+        if version is None:
+            raise MalformedRequestError("X-API-Version takes 1 or 2")
+        call = Call(
+            platform=self.platform,
+            switches=self.switches,
+            version=version,
+            path=variables,
+            query=_first_of_each(request.query),
+            content_type=request.header(b"content-type") or "",
+            raw_body=body,
+        )
+        return route.handlers[request.method], call
+
+
+def _read_request(scope: Scope, path: bytes) -> _Request:
+    """The parts of a request; the path is split before decoding, so that `%2F` is no border."""
+    segments = [unquote(part) for part in path.decode("latin-1").split("/")[2:]]
+    if segments and not segments[-1]:
+        segments.pop()
+    return _Request(
+        method=scope["method"],
+        company_key=segments[0] if segments else "",
+        segments=tuple(segments[1:]),
+        headers=dict(scope["headers"]),
+        query=scope["query_string"],
+    )
+
+
+def _first_of_each(query: bytes) -> dict[str, str]:
+    """The query's parameters; a `+` that is not encoded as `%2B` means a blank."""
+    if not query:
+        return {}
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return dict(reversed(pairs))
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        chunk: bytes = message.get("body", b"")
+        body += chunk
+        if not message.get("more_body", False):
+            return body
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    body = b"" if answer.payload is None else json.dumps(answer.payload).encode()
+    headers = [] if answer.status == 204 else [(b"content-length", str(len(body)).encode())]
+    if body:
+        headers.append((b"content-type", b"application/json"))
+    if answer.status == 401:
+        headers.append((b"www-authenticate", b'Basic realm="Vibes"'))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _errors(code: int, *messages: str) -> dict[str, Any]:
+    """The body of every refusal (Vibes documentation, Technical Details)."""
+    return {"errors": [{"message": message, "code": code} for message in messages]}

@@ -1,0 +1,306 @@
+"""The sandbox as a whole: one process that serves the platform, its SFTP, its share and the CRM.
+
+`Sandbox` starts and stops every part; `serve` does it for the command line. What the parts do is in
+their own modules, how days pass in `days`.
+"""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from vibes_pipelines.sandbox.api import build_api
+from vibes_pipelines.sandbox.api_limits import Credentials
+from vibes_pipelines.sandbox.clock import SandboxClock, midnight
+from vibes_pipelines.sandbox.control import ControlError, with_control
+from vibes_pipelines.sandbox.crm import Crm
+from vibes_pipelines.sandbox.days import Days
+from vibes_pipelines.sandbox.extracts import KINDS, ExtractDrop
+from vibes_pipelines.sandbox.faults import Faults, parse_faults
+from vibes_pipelines.sandbox.home import EXTRACT_DIR, IMPORT_DIR, REPORT_DIR, SandboxHome
+from vibes_pipelines.sandbox.http_server import HttpServer
+from vibes_pipelines.sandbox.pickup import ImportPickup
+from vibes_pipelines.sandbox.platform import Platform
+from vibes_pipelines.sandbox.population import START, build_world
+from vibes_pipelines.sandbox.sftp_server import SftpServer, generate_key_pair
+from vibes_pipelines.sandbox.share_server import ShareServer
+from vibes_pipelines.sandbox.switches import Switches
+from vibes_pipelines.sandbox.world import COMPANY_KEY, World
+
+API_USER = "sandbox@localhost"
+SFTP_USER = "sandbox"
+SHARE_USER = "SANDBOX_READER"
+
+_PICKUP_EVERY_S = 0.2
+
+
+class Sandbox:
+    """Every stand-in over one world; days pass when asked to.
+
+    Args:
+        home: The sandbox's folder; an earlier sandbox's files in it are removed.
+        world: Both sides' state at the beginning.
+        start: The first day; its morning is prepared by `start()`, without edits.
+        lag_h: Hours by which the share is behind the platform.
+        seed: Of new persons' keys and of the nights' edits.
+        rate_per_s: The API's request limit; None lifts it.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        world: World,
+        start: date = START,
+        lag_h: float = 0,
+        faults: Faults | None = None,
+        switches: Switches | None = None,
+        *,
+        seed: int = 0,
+        rate_per_s: int | None = 100,
+    ) -> None:
+        self.home = SandboxHome(home.absolute())
+        self.crm = Crm(self.home.crm)
+        self.clock = SandboxClock(midnight(start))
+        self.platform = Platform(
+            COMPANY_KEY, world.custom_fields, world.lists, self.clock, seed=seed
+        )
+        self._world = world
+        self._start, self._seed, self._lag = start, seed, timedelta(hours=lag_h)
+        self._rate_per_s = rate_per_s
+        self._faults = faults or Faults()
+        self._switches = switches or Switches()
+        self._running = ExitStack()
+        self._environment: dict[str, str] = {}
+        self._days: Days
+
+    def start(self) -> None:
+        """Prepare the first morning and serve it.
+
+        Raises SandboxHomeError for a folder that holds something else. When a part fails to start,
+        the others are stopped.
+        """
+        self.home.prepare()
+        self.crm.create(self._world.contacts_schema, self._world.contacts)
+        self.platform.load(self._world.persons, self._world.subscriptions)
+        with ExitStack() as starting:
+            share = self._start_share(starting)
+            self._days = self._build_days(share)
+            self._days.begin()
+            self._start_sftp(starting)
+            self._start_pickup(starting)
+            self._start_api(starting)
+            self._running = starting.pop_all()
+        self._environment |= {
+            "CRM_URL": self.crm.url,
+            "VIBES_HOME": str(self.home.root / "vibes"),
+            "VIBES_LEDGER_URL": f"sqlite:///{self.home.root / 'vibes' / 'ledger.db'}",
+        }
+
+    def stop(self) -> None:
+        """Stop serving; the folder stays for inspection until the next start."""
+        self._running.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def environment(self) -> dict[str, str]:
+        """The environment with which the product reaches this sandbox; holds passwords."""
+        return dict(sorted(self._environment.items()))
+
+    def next_day(self, *, edits: bool = True) -> date:
+        """The next morning, after a night of edits on both sides unless told otherwise."""
+        self._pickup.scan()
+        return self._days.next_day(edits=edits)
+
+    @property
+    def today(self) -> date:
+        """The sandbox's present day."""
+        return self._days.today
+
+    def now(self) -> datetime:
+        """The sandbox's present instant, UTC."""
+        return self.clock.now()
+
+    def audit(self) -> dict[str, object]:
+        """What was done to the platform so far, counted."""
+        return self.platform.audit.as_dict()
+
+    def set_faults(self, script: object) -> None:
+        """Put a fault script in force instead of the present one; raises FaultScriptError."""
+        self._faults.replace(parse_faults(script))
+
+    def cut_next_extracts(self, kinds: Sequence[str]) -> None:
+        """Let the next morning's extracts of these kinds end in the middle."""
+        unknown = sorted(set(kinds) - set(KINDS))
+        if unknown:
+            raise ControlError(f"no extract is called {unknown[0]!r}; known: {', '.join(KINDS)}")
+        self._days.cut_next_extracts(kinds)
+
+    def complete_extracts(self) -> list[str]:
+        """Deliver every cut extract once more, whole; returns the files' names."""
+        return self._days.complete_extracts()
+
+    def _build_days(self, share: ShareServer) -> Days:
+        return Days(
+            self.platform,
+            self.crm,
+            self.clock,
+            ExtractDrop(self.home.sftp_folder(EXTRACT_DIR)),
+            start=self._start,
+            lag=self._lag,
+            publish=share.load,
+            seed=self._seed,
+        )
+
+    def _start_share(self, starting: ExitStack) -> ShareServer:
+        password = secrets.token_urlsafe(24)
+        share = ShareServer(self.home.share, SHARE_USER, password)
+        starting.callback(share.stop)
+        self._environment |= {
+            "SNOWFLAKE_ACCOUNT": "sandbox",
+            "SNOWFLAKE_USER": SHARE_USER,
+            "SNOWFLAKE_PASSWORD": password,
+            "SNOWFLAKE_WAREHOUSE": "SANDBOX",
+            "SNOWFLAKE_ROLE": "SANDBOX_READER",
+            "SNOWFLAKE_DATABASE": "VIBES_SHARE",
+            "SNOWFLAKE_SCHEMA": "PUBLIC",
+            "SNOWFLAKE_HOST": "127.0.0.1",
+            "SNOWFLAKE_PORT": str(share.start()),
+            "SNOWFLAKE_PROTOCOL": "http",
+            "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
+        }
+        return share
+
+    def _start_sftp(self, starting: ExitStack) -> None:
+        keys = self.home.keys
+        client_key, client_public_key = generate_key_pair(keys, "client_ed25519")
+        host_key, _ = generate_key_pair(keys, "host_ed25519")
+        server = SftpServer(
+            self.home.sftp,
+            SFTP_USER,
+            client_public_key,
+            host_key,
+            on_session=self.platform.audit.session,
+        )
+        starting.callback(server.stop)
+        port = server.start()
+        known_hosts = keys / "known_hosts"
+        known_hosts.write_text(server.known_hosts_line(), encoding="utf-8")
+        self._environment |= {
+            "VIBES_SFTP_HOST": "127.0.0.1",
+            "VIBES_SFTP_PORT": str(port),
+            "VIBES_SFTP_USER": SFTP_USER,
+            "VIBES_SFTP_KEY_FILE": str(client_key),
+            "VIBES_SFTP_KNOWN_HOSTS": str(known_hosts),
+            "VIBES_SFTP_GAP_S": "0",
+            "VIBES_IMPORT_DIR": IMPORT_DIR,
+            "VIBES_REPORT_DIR": REPORT_DIR,
+            "VIBES_EXTRACT_DIR": EXTRACT_DIR,
+        }
+
+    def _start_pickup(self, starting: ExitStack) -> None:
+        """Look for imports all the time, as long as the sandbox runs."""
+        self._pickup = ImportPickup(
+            self.platform,
+            self.home.sftp_folder(IMPORT_DIR),
+            self.home.sftp_folder(REPORT_DIR),
+            self._switches,
+        )
+        is_over = threading.Event()
+
+        def look() -> None:
+            while not is_over.wait(_PICKUP_EVERY_S):
+                self._pickup.scan()
+
+        thread = threading.Thread(target=look, name="import-pickup")
+        thread.start()
+        starting.callback(thread.join)
+        starting.callback(is_over.set)
+
+    def _start_api(self, starting: ExitStack) -> None:
+        password = secrets.token_urlsafe(24)
+        api = build_api(
+            self.platform,
+            Credentials(API_USER, password),
+            self._switches,
+            self._faults,
+            rate_per_s=self._rate_per_s,
+        )
+        server = HttpServer(with_control(self, api), "sandbox-api")
+        starting.callback(server.stop)
+        self._environment |= {
+            "VIBES_API_URL": f"http://127.0.0.1:{server.start()}",
+            "VIBES_API_USER": API_USER,
+            "VIBES_API_PASSWORD": password,
+            "VIBES_API_RATE_PER_S": str(self._rate_per_s or 100_000),
+        }
+
+
+def serve(
+    home: Path,
+    persons: int,
+    faults_file: Path | None = None,
+    seed: int = 1,
+    start: date = START,
+    lag_h: float = 0,
+) -> None:
+    """Serve a sandbox until SIGTERM or SIGINT; for the command line's main thread.
+
+    Standard output gets the environment as `export NAME='value'` lines and a line `ready`, standard
+    error the progress. The environment is also written to `environment.env` in the folder.
+    """
+    is_over = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        is_over.set()
+
+    former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        faults = Faults.load(faults_file) if faults_file else None
+        _progress(f"building a world of {persons:,} people")
+        world = build_world(persons, seed, start)
+        _progress("starting the platform, its SFTP, its share and the CRM")
+        with Sandbox(home, world, start, lag_h, faults, seed=seed) as sandbox:
+            exports = _exports(sandbox.environment())
+            _write_private(sandbox.home.environment_file, exports)
+            sys.stdout.write(f"{exports}ready\n")
+            sys.stdout.flush()
+            is_over.wait()
+            _progress("stopping")
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _exports(environment: Mapping[str, str]) -> str:
+    """The environment as shell commands, every value in single quotes."""
+    escaped = {name: value.replace("'", "'\\''") for name, value in environment.items()}
+    return "".join(f"export {name}='{value}'\n" for name, value in escaped.items())
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _progress(text: str) -> None:
+    sys.stderr.write(f"sandbox: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,53 @@
+"""Arrivals: for which day all extracts have come, decided from the names on the server alone."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from vibes_pipelines.stages.landing import sftp_account
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.sync_config import EXTRACT_FEEDS
+from vibes_pipelines.vibes.extracts import file_name
+
+DATE = "{date}"
+
+
+class GapNotOver(RuntimeError):  # noqa: N818 - the name says what is wrong
+    """The platform's minutes between two connections have not passed; look again later."""
+
+
+def _do_not_wait(seconds: float) -> None:
+    msg = f"the SFTP account may be opened again in {seconds:.0f} s"
+    raise GapNotOver(msg)
+
+
+def arrived_day(project: Project) -> str | None:
+    """The newest day whose extracts are all complete on the server and not landed yet.
+
+    Raises:
+        GapNotOver: too soon after the last session; nothing was opened.
+    """
+    with sftp_account(project, sleep=_do_not_wait).session() as session:
+        names = [file.name for file in session.list(project.settings.sftp.extract_dir)]
+    patterns = {feed: file_name(project.config, feed, DATE) for feed in EXTRACT_FEEDS}
+    landed = set.intersection(*(set(project.snapshots.days(feed)) for feed in EXTRACT_FEEDS))
+    return newest_complete(names, patterns, landed)
+
+
+def newest_complete(
+    names: Iterable[str], patterns: Mapping[str, str], landed: Iterable[str]
+) -> str | None:
+    """The newest day not yet landed for which every feed has its file and its `.done`."""
+    present = set(names)
+    complete = [
+        {
+            match[1]
+            for name in present
+            if (match := _expression(pattern).fullmatch(name)) and f"{name}.done" in present
+        }
+        for pattern in patterns.values()
+    ]
+    return max(set.intersection(*complete) - set(landed), default=None)
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    return re.compile(re.escape(pattern).replace(re.escape(DATE), r"(\d{4}-\d{2}-\d{2})"))

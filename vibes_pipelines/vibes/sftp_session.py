@@ -1,0 +1,123 @@
+"""What can be done inside one SFTP session: list, download, upload, read a small file."""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import paramiko
+
+from vibes_pipelines.vibes.sftp_errors import (
+    RemoteFileMissing,
+    SftpUnavailable,
+    TransferRefused,
+)
+
+# Large requests, many in flight: as fast as OpenSSH's own client; paramiko's defaults are not.
+REQUEST_BYTES = 255 * 1024
+REQUESTS_IN_FLIGHT = 64
+# Downloads go window by window, so that memory stays flat when the disk is slower than the line.
+WINDOW_BYTES = 4 * REQUESTS_IN_FLIGHT * REQUEST_BYTES
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A regular file on the server; `size` in bytes."""
+
+    name: str
+    size: int
+    modified_at: datetime
+
+
+class SftpSession:
+    """An open session. Every failure of the server is an `SftpError` that names the path."""
+
+    def __init__(self, sftp: paramiko.SFTPClient, host: str) -> None:
+        self._sftp = sftp
+        self._host = host
+
+    def list(self, directory: str) -> list[RemoteFile]:
+        """The regular files of a folder, by name."""
+        with self._errors_of(directory):
+            entries = self._sftp.listdir_attr(directory)
+        files = [entry for entry in entries if stat.S_ISREG(entry.st_mode or 0)]
+        return sorted((_remote_file(entry) for entry in files), key=lambda file: file.name)
+
+    def download(self, remote: str, local: Path) -> None:
+        """Fetches a whole file; `local` appears only when its size is right."""
+        unfinished = local.with_name(f"{local.name}.unfinished")
+        try:
+            with (
+                unfinished.open("wb") as target,
+                self._errors_of(remote),
+                self._sftp.open(remote, "rb", bufsize=0) as source,
+            ):
+                _copy(source, target, remote)
+            unfinished.rename(local)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def upload(self, local: Path, remote_dir: str, name: str) -> None:
+        """Puts a file under `<name>.tmp`, checks its size there, then renames it to `name`.
+
+        The platform never sees a half file. An existing `name` is replaced.
+        """
+        final = f"{remote_dir.rstrip('/')}/{name}"
+        temporary = f"{final}.tmp"
+        size = local.stat().st_size
+        with local.open("rb") as source, self._errors_of(final):
+            self._sftp.putfo(source, temporary, file_size=size, confirm=False)
+            arrived = self._sftp.stat(temporary).st_size
+            if arrived != size:
+                msg = f"{temporary}: {arrived} bytes arrived of {size}; not renamed, upload again"
+                raise TransferRefused(msg)
+            self._sftp.posix_rename(temporary, final)
+
+    def read_text(self, remote: str) -> str:
+        """The text of a small UTF-8 file, such as a report."""
+        with self._errors_of(remote), self._sftp.open(remote, "rb") as file:
+            content = file.read()
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as undecodable:
+            msg = f"{remote}: not UTF-8 at byte {undecodable.start}"
+            raise TransferRefused(msg) from undecodable
+
+    @contextmanager
+    def _errors_of(self, path: str) -> Iterator[None]:
+        place = f"SFTP {self._host}:{path}"
+        try:
+            yield
+        except FileNotFoundError as missing:
+            msg = f"{place}: no such file or folder on the server"
+            raise RemoteFileMissing(msg) from missing
+        except PermissionError as refused:
+            msg = f"{place}: the server refused access; ask Vibes for rights on this folder"
+            raise TransferRefused(msg) from refused
+        except (EOFError, ConnectionError, TimeoutError, paramiko.SSHException) as broken:
+            msg = f"{place}: the connection broke ({type(broken).__name__}); try again later"
+            raise SftpUnavailable(msg) from broken
+        except OSError as failed:
+            msg = f"{place}: {failed}"
+            raise TransferRefused(msg) from failed
+
+
+def _remote_file(entry: paramiko.SFTPAttributes) -> RemoteFile:
+    modified_at = datetime.fromtimestamp(entry.st_mtime or 0, UTC)
+    return RemoteFile(entry.filename, entry.st_size or 0, modified_at)
+
+
+def _copy(source: paramiko.SFTPFile, target: IO[bytes], remote: str) -> None:
+    size = source.stat().st_size or 0
+    source.MAX_REQUEST_SIZE = REQUEST_BYTES
+    for start in range(0, size, WINDOW_BYTES):
+        window = range(start, min(start + WINDOW_BYTES, size), REQUEST_BYTES)
+        chunks = [(offset, min(REQUEST_BYTES, size - offset)) for offset in window]
+        for block in source.readv(chunks, REQUESTS_IN_FLIGHT):
+            target.write(block)
+    if target.tell() != size:
+        msg = f"{remote}: {target.tell()} bytes arrived of {size}; download again"
+        raise TransferRefused(msg)
