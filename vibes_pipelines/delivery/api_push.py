@@ -120,8 +120,7 @@ class _Push:
             ids = [operation.operation_id for operation in chunk]
             self._ledger.mark_sent(ids)
             self._certainly_not_sent.update(ids)
-            for operation in chunk:
-                yield operation
+            yield from chunk
 
     async def _work(self, marked: Iterator[Operation]) -> None:
         try:

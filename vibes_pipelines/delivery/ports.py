@@ -3,7 +3,7 @@
 Whoever starts a delivery passes the real things; no client and no network belongs here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -118,18 +118,6 @@ class CrmWriter(Protocol):
         """Writes field values; the same row again changes nothing."""
 
 
-class GuardBreach(Protocol):
-    """One guard that a diff set breaks, and the lane it holds."""
-
-    @property
-    def lane(self) -> str:
-        """`persons` or `opt_outs`."""
-
-    @property
-    def message(self) -> str:
-        """What was found, what is allowed."""
-
-
 class DiffSetSummary(Protocol):
     """What a reconcile says of its diff set."""
 
@@ -149,12 +137,8 @@ class DiffSetSummary(Protocol):
     def config_hash(self) -> str:
         """The whole sync config."""
 
-    @property
-    def breaches(self) -> Sequence[GuardBreach]:
-        """Guards that do not hold."""
-
-    def to_json(self) -> str | Mapping[str, Any]:
-        """The summary as it is stored."""
+    def to_json(self) -> str:
+        """The summary as it is stored; each of its `breaches` has a `lane` and a `message`."""
 
 
 class SnapshotManifest(Protocol):

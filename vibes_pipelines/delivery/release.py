@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from vibes_pipelines.delivery.ports import DiffSetSummary, LandedSnapshot
 from vibes_pipelines.store.ledger import Ledger
@@ -53,7 +53,7 @@ def register_diff_set(
         mapping_hash=summary.mapping_hash,
         config_hash=summary.config_hash,
         status="open",
-        summary=_as_document(summary),
+        summary=json.loads(summary.to_json()),
         snapshots={m.feed: AcceptedSnapshot(m.rows, m.content_hash) for m in manifests},
     )
     return ledger.register(record)
@@ -130,13 +130,6 @@ def _holds(ledger: Ledger, record: DiffSet, lane: Lane) -> Iterable[str]:
         yield "first run: nothing was delivered before"
     elif delivered.mapping_hash != record.mapping_hash:
         yield "the mapping changed since the last delivery"
-
-
-def _as_document(summary: DiffSetSummary) -> Mapping[str, Any]:
-    document = summary.to_json()
-    parsed: Mapping[str, Any] = json.loads(document) if isinstance(document, str) else document
-    breaches = [{"lane": b.lane, "message": b.message} for b in summary.breaches]
-    return {**parsed, "breaches": breaches}
 
 
 def _start_of(day: str) -> datetime:

@@ -64,9 +64,8 @@ def _wrong(
     before = {change.field: change.before for change in operation.changes}
     planned = before | {change.field: change.after for change in operation.changes}
     result = replay_row(before, cells, types)
-    return (
-        name for name in planned.keys() | result.keys() if planned.get(name) != result.get(name)
-    )
+    names = planned.keys() | result.keys()
+    return (name for name in names if planned.get(name) != result.get(name))
 
 
 def _wrong_identifiers(cells: Mapping[str, str], operation: Operation) -> Iterable[str]:

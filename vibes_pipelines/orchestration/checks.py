@@ -19,7 +19,7 @@ from vibes_pipelines.orchestration.keys import (
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.certifying import read_certificate
-from vibes_pipelines.stages.delivering import lane_verdict
+from vibes_pipelines.stages.delivering import held_lanes
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary, snapshot_of
 
@@ -165,7 +165,7 @@ def person_changes_within_guards(
     context: dg.AssetCheckExecutionContext, project: ProjectResource
 ) -> dg.AssetCheckResult:
     """Adds, updates and clears are within their caps, or a person approved this diff set."""
-    return _per_day(context, project, lambda opened, day: lane_verdict(opened, day, "persons").held)
+    return _per_day(context, project, lambda opened, day: held_lanes(opened, day).get("persons"))
 
 
 @dg.asset_check(asset=SUBSCRIPTION_CHANGES, blocking=True)
@@ -173,9 +173,7 @@ def opt_outs_within_guards(
     context: dg.AssetCheckExecutionContext, project: ProjectResource
 ) -> dg.AssetCheckResult:
     """Opt-outs are within their cap, or a person approved this diff set."""
-    return _per_day(
-        context, project, lambda opened, day: lane_verdict(opened, day, "opt_outs").held
-    )
+    return _per_day(context, project, lambda opened, day: held_lanes(opened, day).get("opt_outs"))
 
 
 @dg.asset_check(asset=CERTIFICATE)

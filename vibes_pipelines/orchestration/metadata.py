@@ -32,7 +32,7 @@ def row_count(path: Path) -> int:
     return int(pq.ParquetFile(path).metadata.num_rows)
 
 
-def column_schema(path: Path) -> dg.TableColumnMetadataValue | dg.TableSchema:
+def column_schema(path: Path) -> dg.TableSchema:
     """The columns of a Parquet file and their types."""
     schema = pq.read_schema(path)
     return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])

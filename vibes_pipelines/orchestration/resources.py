@@ -59,6 +59,8 @@ def _arguments(share: ShareSettings) -> dict[str, Any]:
         "additional_snowflake_connection_args": {
             "network_timeout": NETWORK_TIMEOUT_S,
             "login_timeout": NETWORK_TIMEOUT_S,
+            # Without it a NUMBER arrives as a float, with noise in its last digits.
+            "arrow_number_to_decimal": True,
             **extra,
         },
     }

@@ -19,7 +19,7 @@ from vibes_pipelines.orchestration.jobs import (
 from vibes_pipelines.orchestration.keys import PERSON_IMPORT
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.arrivals import GapNotOver, arrived_day
-from vibes_pipelines.stages.delivering import awaited_batches, released_diff_set
+from vibes_pipelines.stages.delivering import awaited_reports, released_diff_set
 from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
 
 # The platform asks for five minutes between connections; the runs that land need theirs too.
@@ -81,7 +81,7 @@ def import_report_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     """Asks again while a report is awaited; the number of the look is the cursor."""
     with project.open() as opened:
-        awaited = awaited_batches(opened)
+        awaited = awaited_reports(opened)
     if awaited is None:
         return dg.SkipReason("no import file awaits its report")
     look = int(context.cursor or 0) + 1

@@ -4,6 +4,8 @@ Absence of a row or a blank cell changes nothing; an opt-out gives way only to s
 evidence of an opt-in on the other side, and then nothing is written at all.
 """
 
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
 from collections.abc import Sequence
 
 import duckdb

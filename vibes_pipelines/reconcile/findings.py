@@ -3,6 +3,8 @@
 The table `finding` holds one row per (record, kind); nothing in it is ever resolved by guessing.
 """
 
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
 from collections.abc import Sequence
 
 import duckdb
@@ -49,7 +51,8 @@ def add_findings(
 ) -> None:
     """Adds one finding of this kind for every distinct row number that `rows_sql` yields."""
     connection.execute(
-        f"INSERT INTO finding SELECT DISTINCT ?, found.row, ?, ? FROM ({rows_sql}) found(row)",
+        "INSERT INTO finding SELECT DISTINCT ?, found.number, ?, ?"
+        f" FROM ({rows_sql}) found(number)",
         [source, kind, _DETAILS[kind], *parameters],
     )
 

@@ -9,6 +9,8 @@ person_row, identifier), `verdict` (contact_row, person_row, matched_by) and `ma
 person_row, matched_by, is_loose, differs). Rows in doubt go to the table `finding`.
 """
 
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
 import duckdb
 
 from vibes_pipelines.reconcile.findings import add_findings
@@ -70,7 +72,7 @@ def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key:
                c.passes AND c.fingerprint <> p.fingerprint AS differs,
                c.person_key IS NOT NULL AS by_person_key
         FROM contact c JOIN person p ON c.contact_key = p.external_person_id
-        WHERE coalesce(c.mdn = p.mdn, c.mdn IS NULL) {same_key if has_person_key else ''}""")
+        WHERE coalesce(c.mdn = p.mdn, c.mdn IS NULL) {same_key if has_person_key else ""}""")
 
 
 def _collect_claims(connection: duckdb.DuckDBPyConnection) -> None:
@@ -110,9 +112,7 @@ def _judge_claims(connection: duckdb.DuckDBPyConnection) -> None:
         "contact",
         "SELECT contact_row FROM verdict SEMI JOIN claimed_by_two USING (person_row)",
     )
-    add_findings(
-        connection, "shared_person", "person", "SELECT person_row FROM claimed_by_two"
-    )
+    add_findings(connection, "shared_person", "person", "SELECT person_row FROM claimed_by_two")
     add_findings(
         connection,
         "mdn_change",

@@ -5,7 +5,7 @@ Spellings: the Vibes documentation, Person API and Standard Data Extracts (`2017
 silent).
 """
 
-from vibes_pipelines.reconcile.sql import literal
+from vibes_pipelines.reconcile.sql import let, literal
 
 _SPELLING = (
     r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9])?"
@@ -25,8 +25,9 @@ def moment(expression: str, column_type: str) -> str:
 
     Zoned columns need the connection's time zone to be UTC.
     """
-    read = _cast(expression) if is_moment_type(column_type) else _parse(expression)
-    return f"CASE WHEN {read} BETWEEN {_FIRST} AND {_LAST} THEN {read} END"
+    if is_moment_type(column_type):
+        return _in_range(f"CAST({expression} AS TIMESTAMP)")
+    return let("i", _parse(expression), _in_range("i"))
 
 
 def moment_text(instant: str) -> str:
@@ -38,6 +39,20 @@ def moment_text(instant: str) -> str:
     )
 
 
+def typed_moment_text(column: str, otherwise: str) -> str:
+    """SQL for the canonical text of a date or timestamp column; `otherwise` when out of range."""
+    instant = f"CAST({column} AS TIMESTAMP)"
+    return (
+        f"CASE WHEN {is_in_range(instant)} THEN {moment_text(instant)}"
+        f" WHEN {column} IS NOT NULL THEN {otherwise} END"
+    )
+
+
+def is_in_range(instant: str) -> str:
+    """SQL for: this TIMESTAMP has a year of four digits, as every text format here needs."""
+    return f"({instant} BETWEEN {_FIRST} AND {_LAST})"
+
+
 def is_day_text(text: str) -> str:
     """SQL for: this text is already the canonical text of a day."""
     return (
@@ -46,22 +61,24 @@ def is_day_text(text: str) -> str:
     )
 
 
-def _cast(expression: str) -> str:
-    return f"CAST({expression} AS TIMESTAMP)"
+def _in_range(instant: str) -> str:
+    return f"CASE WHEN {is_in_range(instant)} THEN {instant} END"
 
 
 def _parse(text: str) -> str:
     spelling = literal(_SPELLING)
     local = f"try_cast(regexp_replace({text}, {spelling}, '\\1 \\2\\3') AS TIMESTAMP)"
-    zone = f"replace(regexp_extract({text}, {spelling}, 4), ':', '')"
     minutes = (
-        f"(60 * try_cast(substr({zone}, 2, 2) AS BIGINT)"
-        f" + coalesce(try_cast(nullif(substr({zone}, 4, 2), '') AS BIGINT), 0))"
+        "to_minutes(60 * try_cast(substr(z, 2, 2) AS BIGINT)"
+        " + coalesce(try_cast(nullif(substr(z, 4, 2), '') AS BIGINT), 0))"
     )
+    shifted = (
+        f"CASE WHEN starts_with(z, '+') THEN l - {minutes}"
+        f" WHEN starts_with(z, '-') THEN l + {minutes} ELSE l END"
+    )
+    zone = f"replace(regexp_extract({text}, {spelling}, 4), ':', '')"
     return (
         f"CASE WHEN regexp_full_match({text}, {literal(_DAY)}) THEN try_cast({text} AS TIMESTAMP)"
-        f" WHEN NOT regexp_matches({text}, {spelling}) THEN NULL"
-        f" WHEN {zone}[1] = '+' THEN {local} - to_minutes({minutes})"
-        f" WHEN {zone}[1] = '-' THEN {local} + to_minutes({minutes})"
-        f" ELSE {local} END"
+        f" WHEN regexp_matches({text}, {spelling})"
+        f" THEN {let('l', local, let('z', zone, shifted))} END"
     )

@@ -6,6 +6,8 @@
 equal values of every mapped field; the payload itself is read later, for few rows.
 """
 
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
 import duckdb
 
 from vibes_pipelines.reconcile.conditions import condition
@@ -17,7 +19,7 @@ from vibes_pipelines.reconcile.consent import (
 from vibes_pipelines.reconcile.phone import digits, is_e164_text, quick_e164, to_e164_each
 from vibes_pipelines.reconcile.sources import ROW, Source
 from vibes_pipelines.reconcile.sql import all_of, any_of
-from vibes_pipelines.reconcile.values import as_text, can_be_marked, is_marked, quick_pair
+from vibes_pipelines.reconcile.values import Quick, as_text, quick
 from vibes_pipelines.sync_config import SyncConfig
 
 _NO_REGION = "ZZ"
@@ -70,13 +72,9 @@ def _contact_sql(config: SyncConfig, contacts: Source, persons: Source) -> str:
         f"{mdn_text} AS phone",
         f"{passes} AS passes",
     ]
-    quick, marks, kept = [], [], []
-    for index, field in enumerate(config.fields):
-        pair = quick_pair(field, _from(contacts, config, index), _to(persons, config, index))
-        inner.append(f"{pair[0]} AS quick_{index}")
-        quick.append(f"quick_{index}")
-        if can_be_marked(field):
-            marks.append(is_marked(f"CAST(quick_{index} AS VARCHAR)"))
+    stand_ins = _stand_ins(config, contacts, persons)
+    inner += [f"{one.contact} AS quick_{index}" for index, one in enumerate(stand_ins)]
+    marks, kept = [one.doubt for one in stand_ins if one.doubt is not None], []
     for index, consent in enumerate(config.consents):
         changed_at, is_unreadable = changed_at_columns(consent, contacts)
         inner += [
@@ -88,12 +86,12 @@ def _contact_sql(config: SyncConfig, contacts: Source, persons: Source) -> str:
         marks += [f"state_{index} = {UNREADABLE}", f"is_unreadable_{index}"]
     return f"""
         CREATE TEMP TABLE contact AS
-        WITH cell AS (SELECT {', '.join(inner)} FROM {contacts.relation}),
-             dialled AS (SELECT *, {digits('phone')} AS dialled FROM cell),
-             numbered AS (SELECT *, {quick_e164('dialled', region)} AS mdn FROM dialled)
-        SELECT row_number, contact_key, person_key, mdn, passes, {_hash(quick)} AS fingerprint,
+        WITH cell AS (SELECT {", ".join(inner)} FROM {contacts.relation}),
+             dialled AS (SELECT *, {digits("phone")} AS dialled FROM cell),
+             numbered AS (SELECT *, {quick_e164("dialled", region)} AS mdn FROM dialled)
+        SELECT row_number, contact_key, person_key, mdn, passes, {_fingerprint(len(stand_ins))} AS fingerprint,
                CASE WHEN mdn IS NULL THEN phone END AS mdn_text,
-               {any_of(marks)} AS has_issue{''.join(f', {name}' for name in kept)}
+               {any_of(marks)} AS has_issue{"".join(f", {name}" for name in kept)}
         FROM numbered"""
 
 
@@ -105,35 +103,35 @@ def _person_sql(config: SyncConfig, contacts: Source, persons: Source) -> str:
         person_key = f"lower({as_text(*column)})"
     if persons.has("mdn") or config.contacts.mdn:
         mdn = as_text(*persons.column("mdn", "contacts.mdn (persons input)"))
-    quick = [
-        quick_pair(field, _from(contacts, config, index), _to(persons, config, index))[1]
-        for index, field in enumerate(config.fields)
-    ]
-    named = [f"{sql} AS quick_{index}" for index, sql in enumerate(quick)]
+    stand_ins = _stand_ins(config, contacts, persons)
+    named = [f"{one.person} AS quick_{index}" for index, one in enumerate(stand_ins)]
     return f"""
         CREATE TEMP TABLE person AS
         WITH cell AS (SELECT {ROW} AS row_number, {person_key} AS person_key,
-                             {external} AS external_person_id, {mdn} AS phone, {', '.join(named)}
-                      FROM {persons.relation})
-        SELECT row_number, person_key, external_person_id,
-               CASE WHEN {is_e164_text('phone')} THEN phone END AS mdn,
-               {_hash([f'quick_{index}' for index in range(len(quick))])} AS fingerprint,
-               CASE WHEN NOT {is_e164_text('phone')} THEN phone END AS mdn_text
-        FROM cell"""
+                             {external} AS external_person_id, {mdn} AS phone, {", ".join(named)}
+                      FROM {persons.relation}),
+             numbered AS (SELECT *, CASE WHEN {is_e164_text("phone")} THEN phone END AS mdn
+                          FROM cell)
+        SELECT row_number, person_key, external_person_id, mdn,
+               {_fingerprint(len(stand_ins))} AS fingerprint,
+               CASE WHEN mdn IS NULL THEN phone END AS mdn_text
+        FROM numbered"""
 
 
-def _hash(names: list[str]) -> str:
-    return f"hash({', '.join(names)})"
+def _stand_ins(config: SyncConfig, contacts: Source, persons: Source) -> list[Quick]:
+    return [
+        quick(
+            field,
+            contacts.column(field.from_, f"fields.from: {field.from_}"),
+            persons.column(field.to, f"fields.to: {field.to}"),
+            f"quick_{index}",
+        )
+        for index, field in enumerate(config.fields)
+    ]
 
 
-def _from(contacts: Source, config: SyncConfig, index: int) -> tuple[str, str]:
-    field = config.fields[index]
-    return contacts.column(field.from_, f"fields.from: {field.from_}")
-
-
-def _to(persons: Source, config: SyncConfig, index: int) -> tuple[str, str]:
-    field = config.fields[index]
-    return persons.column(field.to, f"fields.to: {field.to}")
+def _fingerprint(fields: int) -> str:
+    return f"hash({', '.join(f'quick_{index}' for index in range(fields))})"
 
 
 def _ask_the_library(connection: duckdb.DuckDBPyConnection, table: str, region: str) -> None:

@@ -1,10 +1,10 @@
 """Numbers as SQL: exact decimal text, without float noise and without a size limit."""
 
-from vibes_pipelines.reconcile.sql import literal
+from vibes_pipelines.reconcile.sql import let, literal
 
 _CANONICAL = r"0|-?[1-9][0-9]*"
 _PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
-_EXPONENT = r"^([+-]?)([0-9]*)\.?([0-9]*)[eE]([+-]?[0-9]{1,3})$"
+_EXPONENT = r"([+-]?)([0-9]+)\.?([0-9]*)[eE]([+-]?[0-9]{1,3})"
 
 
 def is_canonical_whole(text: str) -> str:
@@ -15,16 +15,18 @@ def is_canonical_whole(text: str) -> str:
 def number_text(text: str, otherwise: str) -> str:
     """SQL for the canonical text of clean text: `1`, `1.0`, `01` and `1e0` are all `1`.
 
-    `otherwise` is the SQL of the result for what is not a number (among them inf and nan).
+    `otherwise` is the SQL of the result for what is not a number (among them inf and nan), where
+    the clean text is called `t`.
     """
-    expanded = _expand(text)
-    return (
-        f"CASE WHEN {text} IS NULL THEN NULL"
-        f" WHEN {is_canonical_whole(text)} THEN {text}"
-        f" WHEN regexp_full_match({text}, {literal(_PLAIN)}) THEN {_shorten(text)}"
-        f" WHEN regexp_matches({text}, {literal(_EXPONENT)}) AND regexp_matches({text},"
-        f" '^[+-]?[.]?[0-9]') THEN {_shorten(expanded)}"
+    slow = (
+        f"CASE WHEN regexp_full_match(t, {literal(_PLAIN)}) THEN {_shorten('t')}"
+        f" WHEN regexp_full_match(t, {literal(_EXPONENT)})"
+        f" THEN {let('x', _expand('t'), _shorten('x'))}"
         f" ELSE {otherwise} END"
+    )
+    return (
+        f"CASE WHEN {is_canonical_whole(text)} THEN {text}"
+        f" WHEN {text} IS NOT NULL THEN {let('t', text, slow)} END"
     )
 
 
@@ -43,14 +45,13 @@ def _shorten(text: str) -> str:
 
 def _expand(text: str) -> str:
     """Writes out an exponent by moving the point through the digits: exact, whatever its size."""
-    pattern = literal(_EXPONENT)
+    pattern = literal(f"^{_EXPONENT}$")
     sign, whole, fraction = (f"regexp_extract({text}, {pattern}, {group})" for group in (1, 2, 3))
     power = f"try_cast(regexp_extract({text}, {pattern}, 4) AS INTEGER)"
-    longer = f"rpad({fraction}, greatest(length({fraction}), {power})::INTEGER, '0')"
-    wider = f"lpad({whole}, greatest(length({whole}), 1 - {power})::INTEGER, '0')"
-    up = f"{whole} || left({longer}, {power}) || '.' || substr({longer}, {power} + 1)"
-    down = (
-        f"left({wider}, length({wider}) + {power}) || '.' || right({wider}, -{power})"
-        f" || {fraction}"
-    )
-    return f"({sign} || CASE WHEN {power} >= 0 THEN {up} ELSE {down} END)"
+    longer = "rpad(f, greatest(length(f), n)::INTEGER, '0')"
+    wider = "lpad(w, greatest(length(w), 1 - n)::INTEGER, '0')"
+    up = let("d", longer, "w || left(d, n) || '.' || substr(d, n + 1)")
+    down = let("d", wider, "left(d, length(d) + n) || '.' || right(d, -n) || f")
+    moved = f"CASE WHEN n >= 0 THEN {up} ELSE {down} END"
+    bound = let("w", whole, let("f", fraction, let("n", power, moved)))
+    return f"({sign} || {bound})"

@@ -16,8 +16,17 @@ from vibes_pipelines.reconcile.sql import literal
 _NANP = 1
 _NATIONAL_DIGITS = 10
 _TYPES = (
-    "fixed_line mobile toll_free premium_rate shared_cost personal_number voip pager uan voicemail"
-).split()
+    "fixed_line",
+    "mobile",
+    "toll_free",
+    "premium_rate",
+    "shared_cost",
+    "personal_number",
+    "voip",
+    "pager",
+    "uan",
+    "voicemail",
+)
 _PUNCTUATION = (" ", "-", "(", ")", ".")
 
 

@@ -3,6 +3,8 @@
 Which columns exist, of which type, and as of when; what they mean belongs to the other modules.
 """
 
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

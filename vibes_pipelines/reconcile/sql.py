@@ -45,6 +45,15 @@ def clean(text: str) -> str:
     )
 
 
+def let(name: str, value: str, body: str) -> str:
+    """SQL for `body` with `name` bound to `value`, which is then written and computed once.
+
+    Without it, SQL that needs a value many times grows with every level of nesting, and planning it
+    takes longer than running it. Costs a list per row: for slow paths only.
+    """
+    return f"list_transform([{value}], lambda {name}: {body})[1]"
+
+
 def any_of(conditions: Iterable[str]) -> str:
     """SQL for: at least one holds; unknown counts as not."""
     parts = [f"coalesce({condition}, false)" for condition in conditions]

@@ -5,10 +5,18 @@ or explains goes through here. Field types: the Vibes documentation, Person Impo
 """
 
 import unicodedata
+from dataclasses import dataclass
 
-from vibes_pipelines.reconcile.moments import is_day_text, is_moment_type, moment, moment_text
+from vibes_pipelines.reconcile.moments import (
+    is_day_text,
+    is_in_range,
+    is_moment_type,
+    moment,
+    moment_text,
+    typed_moment_text,
+)
 from vibes_pipelines.reconcile.numerals import decimal_text, is_canonical_whole, number_text
-from vibes_pipelines.reconcile.sql import BLANKS, clean, literal, nullable_literal
+from vibes_pipelines.reconcile.sql import BLANKS, clean, let, literal, nullable_literal
 from vibes_pipelines.sync_config import FieldType, MappedField
 
 UNKNOWN_OPTION = "\x01o"
@@ -16,9 +24,11 @@ UNKNOWN_OPTION = "\x01o"
 INVALID_VALUE = "\x01v"
 """Starts the text of a contact's value that cannot be read as the field's type."""
 
+_FLOATS = frozenset(("DOUBLE", "FLOAT"))
 _INTEGERS = frozenset(
-    ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
-    + ("UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
+    f"{sign}{size}"
+    for sign in ("", "U")
+    for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 )
 
 
@@ -34,25 +44,35 @@ def as_text(column: str, column_type: str) -> str:
     text = f"CAST({column} AS VARCHAR)"
     if column_type.startswith("DECIMAL"):
         return decimal_text(text)
-    if column_type in {"DOUBLE", "FLOAT"}:
-        return number_text(text, text)
+    if column_type in _FLOATS:
+        return number_text(text, "t")
     if is_moment_type(column_type):
-        return f"coalesce({moment_text(moment(column, column_type))}, {text})"
+        return typed_moment_text(column, text)
     if column_type in _INTEGERS or column_type in {"BOOLEAN", "UUID"}:
         return text
     return clean(text)
 
 
+def date_text(column: str, column_type: str, otherwise: str) -> str:
+    """SQL for the canonical text of a date; `otherwise` is for what is none, as text called `t`."""
+    if is_moment_type(column_type):
+        return typed_moment_text(column, let("t", f"CAST({column} AS VARCHAR)", otherwise))
+    text = as_text(column, column_type)
+    slow = let("m", moment("t", "VARCHAR"), f"coalesce({moment_text('m')}, {otherwise})")
+    return (
+        f"CASE WHEN {is_day_text(text)} THEN {text}"
+        f" WHEN {text} IS NOT NULL THEN {let('t', text, slow)} END"
+    )
+
+
 def contact_text(field: MappedField, column: str, column_type: str) -> str:
-    """SQL for a contact column's canonical text, or a text that starts with one of the two marks."""
+    """SQL for a contact column's canonical text; a value in doubt starts with a mark."""
     if field.type in {"string", "postal_code"}:
         return as_text(column, column_type)
     if field.type == "number":
-        text = as_text(column, column_type)
-        return number_text(text, _marked(INVALID_VALUE, text))
+        return _number_of(column, column_type, _marked(INVALID_VALUE, "t"))
     if field.type == "date":
-        text = as_text(column, column_type)
-        return _date_text(text, column, column_type, _marked(INVALID_VALUE, text))
+        return date_text(column, column_type, _marked(INVALID_VALUE, "t"))
     if field.type == "single_select":
         return _option(field, as_text(column, column_type))
     return _contact_set(field, column, column_type)
@@ -65,12 +85,11 @@ def platform_text(field_type: FieldType, column: str, column_type: str) -> str:
     """
     if field_type == "multi_select":
         return _platform_set(column, column_type)
-    text = as_text(column, column_type)
-    if field_type == "number":
-        return number_text(text, text)
     if field_type == "date":
-        return _date_text(text, column, column_type, text)
-    return text
+        return date_text(column, column_type, "t")
+    if field_type == "number":
+        return _number_of(column, column_type, "t")
+    return as_text(column, column_type)
 
 
 def can_be_marked(field: MappedField) -> bool:
@@ -84,26 +103,38 @@ def is_marked(text: str) -> str:
     return f"starts_with({text}, {literal(UNKNOWN_OPTION[0])})"
 
 
-def quick_pair(
-    field: MappedField, contact: tuple[str, str], person: tuple[str, str]
-) -> tuple[str, str]:
-    """SQL for a cheap stand-in of both canonical texts, each side given as (column, type).
+@dataclass(frozen=True)
+class Quick:
+    """SQL for a cheap stand-in of both canonical texts of one field.
 
-    Equal stand-ins imply equal canonical texts, and a contact's mark is kept; unequal ones imply
-    nothing, the canonical texts of those rows are compared afterwards.
+    Equal stand-ins imply equal canonical texts; unequal ones imply nothing, the canonical texts of
+    those rows are compared afterwards. `doubt` is SQL for: the contact's canonical text is marked;
+    it may read the contact's stand-in under the name given to `quick`.
     """
+
+    contact: str
+    person: str
+    doubt: str | None
+
+
+def quick(
+    field: MappedField, contact: tuple[str, str], person: tuple[str, str], name: str
+) -> Quick:
+    """The stand-ins of one field, whose sides are given as (column, type)."""
     both_text = contact[1] == person[1] == "VARCHAR"
-    if both_text and field.type in {"string", "postal_code"}:
-        return f"nullif({contact[0]}, '')", f"nullif({person[0]}, '')"
-    if both_text and field.type == "single_select" and field.options is None:
-        return f"nullif({contact[0]}, '')", f"nullif({person[0]}, '')"
-    if field.type == "number" and _same_decimal(contact[1], person[1]):
-        return contact[0], person[0]
-    return _quick_contact(field, *contact), _quick_person(field.type, *person)
+    if both_text and not can_be_marked(field):
+        return Quick(f"nullif({contact[0]}, '')", f"nullif({person[0]}, '')", None)
+    if field.type == "number" and _is_same_decimal(contact[1], person[1]):
+        return Quick(contact[0], person[0], None)
+    if field.type == "date" and is_moment_type(contact[1]) and is_moment_type(person[1]):
+        sides = [f"CAST({column} AS TIMESTAMP)" for column in (contact[0], person[0])]
+        return Quick(sides[0], sides[1], f"{name} IS NOT NULL AND NOT {is_in_range(name)}")
+    doubt = is_marked(name) if can_be_marked(field) else None
+    return Quick(_quick_contact(field, *contact), _quick_person(field.type, *person), doubt)
 
 
 def _quick_contact(field: MappedField, column: str, column_type: str) -> str:
-    """The canonical text itself, with a short cut for values that already are canonical."""
+    """The canonical text, with a short cut where it is plain; of sets without options, the keys."""
     full = contact_text(field, column, column_type)
     if column_type != "VARCHAR":
         return full
@@ -115,8 +146,8 @@ def _quick_contact(field: MappedField, column: str, column_type: str) -> str:
         whole = {v: k for v, k in field.options.items() if not _is_split(field, v)}
         return _choose(column, whole, full)
     if field.type == "multi_select":
-        one = f"NOT contains({column}, {literal(field.separator)}) AND NOT contains({column}, '|')"
-        return f"CASE WHEN {one} THEN {clean(column)} ELSE {full} END"
+        joined = f"nullif(replace({column}, {literal(field.separator)}, '|'), '')"
+        return f"CASE WHEN contains({column}, '|') THEN {full} ELSE {joined} END"
     return full
 
 
@@ -135,7 +166,7 @@ def _is_split(field: MappedField, value: str) -> bool:
     return field.type == "multi_select" and field.separator in value
 
 
-def _same_decimal(one: str, other: str) -> bool:
+def _is_same_decimal(one: str, other: str) -> bool:
     return one == other and (one in _INTEGERS or one.startswith("DECIMAL"))
 
 
@@ -143,10 +174,12 @@ def _marked(mark: str, text: str) -> str:
     return f"{literal(mark)} || {text}"
 
 
-def _date_text(text: str, column: str, column_type: str, otherwise: str) -> str:
-    source = column if is_moment_type(column_type) else text
-    read = moment_text(moment(source, column_type))
-    return f"CASE WHEN {text} IS NULL THEN NULL ELSE coalesce({read}, {otherwise}) END"
+def _number_of(column: str, column_type: str, otherwise: str) -> str:
+    if column_type in _INTEGERS or column_type.startswith("DECIMAL"):
+        return as_text(column, column_type)
+    if column_type in _FLOATS:
+        return number_text(f"CAST({column} AS VARCHAR)", otherwise)
+    return number_text(as_text(column, column_type), otherwise)
 
 
 def _option(field: MappedField, text: str) -> str:

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
-from vibes_pipelines.sandbox.api_faults import suffer_after, suffer_before
+from vibes_pipelines.sandbox.api_faults import NO_ANSWER, reset, suffer_after, suffer_before
 from vibes_pipelines.sandbox.api_limits import Credentials, RateLimit
 from vibes_pipelines.sandbox.api_routes import (
     Answer,
@@ -111,7 +111,9 @@ class _Api:
             answer = await suffer_after(fault, answer, receive)
         template = found[0].template if found else UNKNOWN_ROUTE
         self.platform.audit.request(request.method, template, answer.status)
-        if answer.status:
+        if answer is NO_ANSWER:
+            await reset(receive)
+        else:
             await _send(send, answer)
 
     def _answer(

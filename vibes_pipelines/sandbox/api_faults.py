@@ -11,7 +11,7 @@ from vibes_pipelines.sandbox.api_routes import Answer
 from vibes_pipelines.sandbox.faults import Fault
 
 NO_ANSWER = Answer(0)
-"""Stands for a connection that ends without an answer."""
+"""Stands for a connection that is to be broken with `reset` instead of answered."""
 
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER on, zero seconds: closing the socket sends a TCP reset instead of an orderly end."""
@@ -48,7 +48,6 @@ async def _strike(fault: Fault, receive: Receive) -> Answer:
         return Answer(fault.status, {"errors": [{"message": phrase, "code": fault.status}]})
     if fault.action == "hang":
         await _until_gone(receive, fault.delay_s)
-    await _reset(receive)
     return NO_ANSWER
 
 
@@ -66,7 +65,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _reset(receive: Receive) -> None:
+async def reset(receive: Receive) -> None:
     """Break the connection at once; ASGI has no word for it, so uvicorn's transport is taken."""
     transport = getattr(getattr(receive, "__self__", None), "transport", None)
     if transport is None:

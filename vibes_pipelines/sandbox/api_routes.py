@@ -121,13 +121,20 @@ def _list(call: Call, list_id: str) -> SubscriptionList:
     return call.platform.lists[list_id]
 
 
+def _body(call: Call, person: Person) -> dict[str, Any]:
+    """The person; whether an unset identifier is `null` or absent no page says."""
+    body = show_person(call.platform, person, call.version)
+    if call.switches.unset_identifiers == "null":
+        return body
+    return {name: value for name, value in body.items() if value is not None}
+
+
 def _show(call: Call, person: Person) -> Answer:
-    return Answer(200, show_person(call.platform, person, call.version))
+    return Answer(200, _body(call, person))
 
 
 def _show_written(call: Call, written: Written) -> Answer:
-    body = show_person(call.platform, written.person, call.version)
-    return Answer(201 if written.created else 200, body)
+    return Answer(201 if written.created else 200, _body(call, written.person))
 
 
 def _add(call: Call) -> Answer:
@@ -139,7 +146,7 @@ def _find_by_mdn(call: Call) -> Answer:
     """A missing `mdn` is answered like a number that nobody has (published API description)."""
     mdn = call.mdn()
     person = _known(None if mdn is None else call.platform.find(mdn=mdn))
-    body = show_person(call.platform, person, call.version)
+    body = _body(call, person)
     return Answer(200, [body] if call.switches.find_by_mdn_body == "array" else body)
 
 

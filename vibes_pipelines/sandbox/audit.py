@@ -26,7 +26,10 @@ class Audit:
             self._requests[method, route, status] += 1
 
     def effect(self, kind: str, person_key: str) -> None:
-        """Count a change of a person's state, e.g. kind `api_update`."""
+        """Count a change of a person's state.
+
+        Kinds: `api_add`, `api_update`, `api_unsubscribe`, `import_add`, `import_update`.
+        """
         with self._lock:
             self._effects[kind, person_key] += 1
 

@@ -58,8 +58,13 @@ class SandboxHome:
     def prepare(self) -> None:
         """Make the folder ready for a new world.
 
-        Raises SandboxHomeError when it holds files that no sandbox has put there.
+        Raises SandboxHomeError when it cannot be used or holds files that no sandbox has put there.
         """
+        if "'" in str(self.root):
+            raise SandboxHomeError(
+                f"{self.root} has an apostrophe in its path, from which no share is served;"
+                " choose another folder"
+            )
         marker = self.root / _MARKER
         if self.root.is_dir() and not marker.exists() and any(self.root.iterdir()):
             raise SandboxHomeError(

@@ -45,7 +45,15 @@ def parse_import(data: bytes) -> ImportText:
 
     Raises ImportFileError.
     """
-    text = _decode(data)
+    try:
+        parsed = _parse(_decode(data))
+        _check_rows(parsed)
+    except csv.Error as error:
+        raise ImportFileError(FORMAT_ERROR, f"the rows cannot be parted: {error}") from error
+    return parsed
+
+
+def _parse(text: str) -> ImportText:
     headers, body = _split(text)
     delimiter = _one_character(headers, "delimiter", ",")
     separator = _one_character(headers, "multi-select-delimiter", "|")
@@ -58,9 +66,7 @@ def parse_import(data: bytes) -> ImportText:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ImportFileError(FORMAT_ERROR, f"Field named twice: {', '.join(repeated)}")
-    parsed = ImportText(tuple(names), separator, delimiter, body)
-    _check_rows(parsed)
-    return parsed
+    return ImportText(tuple(names), separator, delimiter, body)
 
 
 def _decode(data: bytes) -> str:
@@ -118,11 +124,7 @@ def _take_first_row(body: str, delimiter: str) -> tuple[list[str], str]:
 def _check_rows(parsed: ImportText) -> None:
     """Every row must be there whole before the first is applied."""
     width = len(parsed.columns)
-    number = 0
-    try:
-        for number, row in enumerate(parsed.rows(), 1):
-            if len(row) != width and not (width == 1 and not row):
-                message = f"row {number} has {len(row)} cells, the file has {width} fields"
-                raise ImportFileError(FORMAT_ERROR, message)
-    except csv.Error as error:
-        raise ImportFileError(FORMAT_ERROR, f"after row {number}: {error}") from error
+    for number, row in enumerate(parsed.rows(), 1):
+        if len(row) != width and not (width == 1 and not row):
+            message = f"row {number} has {len(row)} cells, the file has {width} fields"
+            raise ImportFileError(FORMAT_ERROR, message)

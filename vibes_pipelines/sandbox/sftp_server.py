@@ -6,15 +6,18 @@ business of others.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import asyncssh
-from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS
+from asyncssh.channel import SSHChannel, SSHServerChannel
+from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS, OPEN_ADMINISTRATIVELY_PROHIBITED
+from asyncssh.stream import SSHServerStreamSession
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,16 @@ SessionEvent = Literal["opened", "closed", "refused"]
 
 CIPHERS = ("aes256-ctr", "aes192-ctr", "aes128-ctr")
 MACS = ("hmac-sha2-512", "hmac-sha2-256")
+REFUSAL = "another connection of this account is open"
+
+# A client's library may hold its socket open for a moment after it has closed the connection:
+# a new login waits that long for the old session to end.
+CLOSING_S = 0.5
+
+# A refused client learns why when it asks for its session; one that never asks is thrown out.
+REFUSAL_S = 2.0
+
+SFTP_VERSION = 3
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 
@@ -108,12 +121,10 @@ class SftpServer:
         return await asyncssh.listen(
             "127.0.0.1",
             0,
-            server_factory=lambda: _Login(self._account),
+            server_factory=lambda: _Login(self._account, self._root),
             server_host_keys=[self._host_key],
-            sftp_factory=lambda channel: _Files(channel, self._root),
             encryption_algs=list(CIPHERS),
             mac_algs=list(MACS),
-            allow_scp=False,
             agent_forwarding=False,
         )
 
@@ -122,6 +133,10 @@ class SftpServer:
             self._acceptor.close()
             await self._acceptor.wait_closed()
         await self._account.close_connections()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _ignore(_event: SessionEvent) -> None:
@@ -144,6 +159,8 @@ class _Account:
         self._failed_logins = 0
         self._report = report
         self._session: asyncssh.SSHServerConnection | None = None
+        self._free = asyncio.Event()
+        self._free.set()
         self._connections: set[asyncssh.SSHServerConnection] = set()
 
     def accepts(self, user: str, key: asyncssh.SSHKey) -> bool:
@@ -155,17 +172,21 @@ class _Account:
         """Remember a connection, logged in or not."""
         self._connections.add(connection)
 
-    def logged_in(self, connection: asyncssh.SSHServerConnection) -> None:
-        """Open the session, or refuse it while another is open."""
+    async def wait_until_free(self) -> None:
+        """Give a session that its client has just closed the time to end here too."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._free.wait(), CLOSING_S)
+
+    def open_session(self, connection: asyncssh.SSHServerConnection) -> bool:
+        """Open the session of a login; False while another is open."""
         self._failed_logins = 0
-        if self._session is None:
-            self._session = connection
-            self._report("opened")
-            return
-        self._report("refused")
-        connection.disconnect(
-            DISC_TOO_MANY_CONNECTIONS, "another connection of this account is open"
-        )
+        if self._session is not None:
+            self._report("refused")
+            return False
+        self._session = connection
+        self._free.clear()
+        self._report("opened")
+        return True
 
     def failed_login(self, user: str) -> None:
         """Count a failed login of the account's user."""
@@ -178,6 +199,7 @@ class _Account:
         self._connections.discard(connection)
         if connection is self._session:
             self._session = None
+            self._free.set()
             self._report("closed")
 
     def unlock(self) -> None:
@@ -196,16 +218,19 @@ class _Account:
 class _Login(asyncssh.SSHServer):
     """One connection: public key authentication, then at most one session an account."""
 
-    def __init__(self, account: _Account) -> None:
+    def __init__(self, account: _Account, root: Path) -> None:
         self._account = account
+        self._root = root
         self._connection: asyncssh.SSHServerConnection
         self._has_failed = False
+        self._is_open = False
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
         self._account.connected(conn)
 
-    def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's signature
+    async def begin_auth(self, username: str) -> bool:  # noqa: ARG002 - asyncssh's signature
+        await self._account.wait_until_free()
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -219,7 +244,19 @@ class _Login(asyncssh.SSHServer):
         return accepted
 
     def auth_completed(self) -> None:
-        self._account.logged_in(self._connection)
+        self._is_open = self._account.open_session(self._connection)
+        if not self._is_open:
+            asyncio.get_running_loop().call_later(
+                REFUSAL_S, self._connection.disconnect, DISC_TOO_MANY_CONNECTIONS, REFUSAL
+            )
+
+    def session_requested(self) -> SSHServerStreamSession[bytes]:
+        if not self._is_open:
+            raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, REFUSAL)
+        return SSHServerStreamSession(None, self._serve_files, SFTP_VERSION)
+
+    def _serve_files(self, channel: SSHChannel[bytes]) -> "_Files":
+        return _Files(channel, self._root)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
         self._account.disconnected(self._connection)
@@ -228,8 +265,8 @@ class _Login(asyncssh.SSHServer):
 class _Files(asyncssh.SFTPServer):
     """The files below a root that no path and no link leads out of."""
 
-    def __init__(self, channel: "asyncssh.SSHServerChannel[bytes]", root: Path) -> None:
-        super().__init__(channel, chroot=os.fsencode(root))
+    def __init__(self, channel: SSHChannel[bytes], root: Path) -> None:
+        super().__init__(cast("SSHServerChannel[bytes]", channel), chroot=os.fsencode(root))
         self._root = root
 
     def map_path(self, path: bytes) -> bytes:

@@ -43,7 +43,7 @@ def _persons(platform: Platform) -> pa.Table:
         "MDN": pa.array([person.mdn for person in persons], pa.string()),
         "CARRIER_CODE": pa.array([person.carrier_code for person in persons], pa.string()),
     }
-    for custom_field in platform.custom_fields.values():
+    for custom_field in platform.custom_fields:
         columns[custom_field.name.upper()] = _custom_column(custom_field, persons)
     columns["CREATED_AT"] = pa.array([_utc(person.created_at) for person in persons], _TIMESTAMP)
     columns["UPDATED_AT"] = pa.array([_utc(person.updated_at) for person in persons], _TIMESTAMP)

@@ -18,6 +18,9 @@ class Switches:
     empty_error_body: bool = False
     """Answers 404 and 409 on person routes come without a body."""
 
+    unset_identifiers: Literal["null", "absent"] = "null"
+    """A person without external id or phone: the key holds `null`, or is left out."""
+
     post_existing_mdn: Literal["merge", "conflict"] = "merge"
     """Adding an MDN on file under another external person id: 200 and renamed, or 409."""
 

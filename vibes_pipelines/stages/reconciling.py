@@ -1,5 +1,6 @@
 """Reconciling: the landed snapshots of a day, and the ledger as of that day, become a diff set."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,10 @@ SUBSCRIPTION_FEEDS = ("share/subscriptions", "extract/subscriptions")
 
 class NotLandedError(ValueError):
     """A feed has no snapshot for the day."""
+
+
+class NotReconciledError(ValueError):
+    """A day has no diff set."""
 
 
 def snapshot_of(project: Project, feed: str, day: str) -> Snapshot:
@@ -44,9 +49,9 @@ def reconcile_day(project: Project, day: str) -> Summary:
     draft.mkdir(parents=True)
     accepted = release.accepted_rows(project.ledger, day)
     inputs = Inputs(
-        contacts=contacts.data.parent,
-        persons=persons.data.parent,
-        subscriptions=tuple(snapshot.data.parent for snapshot in subscriptions),
+        contacts=contacts.folder,
+        persons=persons.folder,
+        subscriptions=tuple(snapshot.folder for snapshot in subscriptions),
         pending=_pending(project, day, draft),
         blocked=_blocked(project, day, draft),
         accepted_rows=accepted,
@@ -69,3 +74,16 @@ def _blocked(project: Project, day: str, folder: Path) -> Path:
     path = folder / "blocked.parquet"
     pq.write_table(project.ledger.blocked(day), path)
     return path
+
+
+def read_summary(project: Project, day: str) -> Summary:
+    """The summary of the diff set of `day`.
+
+    Raises:
+        NotReconciledError: the day has no diff set.
+    """
+    path = project.diff_set_folder(day) / "summary.json"
+    if not path.exists():
+        msg = f"{day} is not reconciled; materialize reconcile/person_changes for that day first"
+        raise NotReconciledError(msg)
+    return Summary.from_json(json.loads(path.read_text(encoding="utf-8")))

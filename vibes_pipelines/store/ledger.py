@@ -126,13 +126,18 @@ class Ledger(DiffSetRecords):
                 )
 
     def take_back(self, operation_ids: Collection[str]) -> None:
-        """Undoes `mark_sent` for operations that were certainly never sent."""
+        """Undoes the last `mark_sent` of operations that certainly did not leave after it.
+
+        One that had been sent before stays unknown: that send may have had its effect.
+        """
+        left = operations.c.attempts - 1
+        status = sa.case((left > 0, "unknown"), else_="planned")
         with self._writer.begin() as connection:
             for chunk in chunks(operation_ids):
                 connection.execute(
                     sa.update(operations)
                     .where(operations.c.operation_id.in_(chunk), operations.c.status == "sent")
-                    .values(status="planned", attempts=operations.c.attempts - 1)
+                    .values(status=status, attempts=left)
                 )
 
     def record(self, receipts: Iterable[Receipt], day: str) -> None:

@@ -64,6 +64,7 @@ RIVAL_SCHEMA = pa.schema(
         ("kind", pa.string()),
         ("external_person_id", pa.string()),
         ("field", pa.string()),
+        ("day", pa.string()),
         ("sequence", pa.int64()),
     ]
 )
@@ -142,7 +143,9 @@ def to_certify(connection: sa.Connection, day: str) -> pa.Table:
 def rivals(connection: sa.Connection, day: str) -> pa.Table:
     """Per field, every send before `day` to a person that `to_certify` is about."""
     people = sa.select(_ops.external_person_id).where(_is_uncertified(day))
-    query = _with_diff_set(sa.select(_ops.kind, _ops.external_person_id, _ops.changes)).where(
+    query = _with_diff_set(
+        sa.select(_ops.kind, _ops.day, _ops.external_person_id, _ops.changes)
+    ).where(
         _ops.day < day,
         _ops.status.in_(("sent", "accepted", "unknown")),
         _ops.external_person_id.in_(people),
@@ -152,6 +155,7 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
             "kind": row.kind,
             "external_person_id": row.external_person_id,
             "field": change["field"],
+            "day": row.day,
             "sequence": row.sequence,
         }
         for row in _stream(connection, query)

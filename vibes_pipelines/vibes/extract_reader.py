@@ -30,6 +30,7 @@ class _Lines:
     count: int
     blank: tuple[int, ...]
     with_carriage_return: tuple[int, ...]
+    has_carriage_return: bool
     ends_with_newline: bool
 
     @property
@@ -90,7 +91,7 @@ def _read_header(path: Path, name: str, documented: Sequence[str]) -> list[str]:
 
 def _scan(path: Path) -> _Lines:
     """Counts lines without reading them as rows, as an independent check of the parser."""
-    count, rest = 0, b""
+    count, rest, has_return = 0, b"", False
     blank, with_return = list[int](), set[int]()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -98,8 +99,9 @@ def _scan(path: Path) -> _Lines:
             window, rest = (rest + whole + newline, tail) if newline else (b"", rest + block)
             blank += _line_numbers(_BLANK, window, count)
             with_return.update(_line_numbers(_LONE_RETURN, window, count))
+            has_return = has_return or b"\r" in block
             count += window.count(b"\n")
-    return _Lines(count, tuple(blank), tuple(sorted(with_return)), ends_with_newline=not rest)
+    return _Lines(count, tuple(blank), tuple(sorted(with_return)), has_return, not rest)
 
 
 def _line_numbers(pattern: re.Pattern[bytes], window: bytes, before: int) -> Iterator[int]:
@@ -112,14 +114,18 @@ def _line_numbers(pattern: re.Pattern[bytes], window: bytes, before: int) -> Ite
 
 
 def _readable(path: Path, lines: _Lines) -> Path:
-    """The file itself, or a copy in which lines the parser cannot split are blank."""
-    if not lines.with_carriage_return:
+    """The file itself, or a copy with LF line ends in which lines it cannot split are blank.
+
+    The parser numbers lines wrongly when line ends are mixed.
+    """
+    if not lines.has_carriage_return:
         return path
     unreadable = frozenset(lines.with_carriage_return)
     copy = path.with_name(f"{path.name}.readable")
     with path.open("rb") as source, copy.open("wb") as target:
         target.writelines(
-            b"\n" if number in unreadable else line for number, line in enumerate(source, start=1)
+            b"\n" if number in unreadable else line.replace(b"\r\n", b"\n")
+            for number, line in enumerate(source, start=1)
         )
     return copy
 
@@ -133,8 +139,9 @@ def _parse(path: Path, columns: Sequence[str], folder: Path) -> tuple[int, dict[
     with duckdb.connect(config=settings) as engine:
         engine.execute(
             "COPY (SELECT * FROM read_csv($file, columns = $columns, header = true, delim = '\t', "
-            "quote = '', escape = '', auto_detect = false, strict_mode = false, "
-            "store_rejects = true, max_line_size = $longest)) TO $data (FORMAT parquet, COMPRESSION zstd)",
+            "quote = '', escape = '', auto_detect = false, "
+            "store_rejects = true, max_line_size = $longest)) "
+            "TO $data (FORMAT parquet, COMPRESSION zstd)",
             {
                 "file": str(path),
                 "columns": dict.fromkeys(columns, "VARCHAR"),

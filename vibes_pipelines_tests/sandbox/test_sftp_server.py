@@ -126,7 +126,7 @@ def test_a_successful_login_ends_the_count_of_failed_ones(
 def test_second_connection_is_refused_while_one_is_open(sftp_account: RunningSftp) -> None:
     with connected(sftp_account) as first:
         with (
-            pytest.raises((paramiko.SSHException, EOFError)),
+            pytest.raises(paramiko.ChannelException, match="Administratively prohibited"),
             connected(sftp_account),
         ):
             pass
@@ -135,6 +135,13 @@ def test_second_connection_is_refused_while_one_is_open(sftp_account: RunningSft
     with connected(sftp_account) as again:
         assert again.listdir("/files/in") == []
     wait_for(sftp_account, ["opened", "refused", "closed", "opened", "closed"])
+
+
+def test_new_connection_right_after_the_old_is_accepted(sftp_account: RunningSftp) -> None:
+    for _ in range(5):
+        with connected(sftp_account) as sftp:
+            sftp.listdir("/")
+    wait_for(sftp_account, ["opened", "closed"] * 5)
 
 
 @pytest.mark.parametrize("path", ["/../secret", "../../secret", "/files/../../secret"])

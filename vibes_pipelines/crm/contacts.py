@@ -1,0 +1,124 @@
+"""Landing the CRM's contacts: the mapped columns of its table or query, as one snapshot.
+
+Values are landed as the CRM holds them, duplicates kept, columns under the CRM's own names; what
+they mean belongs to the reconcile.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import sqlalchemy as sa
+
+from vibes_pipelines.crm.arrow_columns import arrow_column, arrow_type
+from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column, reflect_table
+from vibes_pipelines.crm.mapped_columns import mapped_columns
+from vibes_pipelines.store.snapshots import DATA, EmptySource, Snapshot, SnapshotStore, Source
+from vibes_pipelines.sync_config import SyncConfig
+
+__all__ = ["CrmError", "land_contacts"]
+
+FEED = "crm/contacts"
+PARTITION_ROWS = 50_000
+
+
+def land_contacts(
+    store: SnapshotStore, day: str, crm_url: str, config: SyncConfig, as_of: datetime
+) -> tuple[Snapshot, bool]:
+    """Lands the contacts of `day`; connects only when they are not landed yet.
+
+    Rows stream in partitions, so that memory does not grow with them, and come from one statement
+    in one read-only transaction where the database knows such a thing.
+
+    Raises:
+        CrmError: no connection, no such table, or a mapped column is missing.
+        EmptySource: there is no contact at all.
+    """
+
+    def write(folder: Path) -> Source:
+        with crm_engine(crm_url) as engine, _consistent(engine) as connection:
+            rows = _copy(connection, config, folder / DATA)
+        if rows == 0:
+            msg = (
+                f"CRM: {_place(config)} holds no contact; check CRM_URL and contacts.table or "
+                "contacts.query in sync.yaml. Nothing was landed"
+            )
+            raise EmptySource(msg)
+        return Source(_place(config), as_of)
+
+    return store.land(FEED, day, write)
+
+
+def _consistent(engine: sa.Engine) -> sa.Connection:
+    """A connection that reads one state of the database."""
+    connection = engine.connect().execution_options(stream_results=True)
+    if engine.dialect.name == "postgresql":
+        connection = connection.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+    return connection
+
+
+def _copy(connection: sa.Connection, config: SyncConfig, path: Path) -> int:
+    """Writes the mapped columns partition by partition; returns the count of rows."""
+    statement, schema = _statement(connection, config)
+    rows = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for partition in connection.execute(statement).partitions(PARTITION_ROWS):
+            columns = list(zip(*partition, strict=True))
+            arrays = [
+                arrow_column(values, field.type)
+                for values, field in zip(columns, schema, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=schema))
+            rows += len(partition)
+    return rows
+
+
+def _statement(
+    connection: sa.Connection, config: SyncConfig
+) -> tuple[sa.Select[Any], pa.Schema]:
+    """Selects the mapped columns, in the order of sync.yaml, and the schema they land with."""
+    wanted = mapped_columns(config)
+    existing = _existing_columns(connection, config)
+    for column, entry in wanted.items():
+        if column not in existing:
+            raise missing_column(entry, column, _place(config), list(existing))
+    # Values as the driver gives them: a declared type of SQLite promises nothing about a value.
+    selected = [
+        sa.literal_column(connection.dialect.identifier_preparer.quote(column)).label(column)
+        for column in wanted
+    ]
+    schema = pa.schema([(column, existing[column]) for column in wanted])
+    return sa.select(*selected).select_from(_relation(config)), schema
+
+
+def _existing_columns(connection: sa.Connection, config: SyncConfig) -> Mapping[str, pa.DataType]:
+    """Every column of the source and the Arrow type its values land with."""
+    if config.contacts.query is None and connection.dialect.name != "sqlite":
+        table = reflect_table(connection, config.contacts.table)
+        return {column.name: arrow_type(column.type) for column in table.columns}
+    return dict.fromkeys(_names(connection, config), pa.string())
+
+
+def _names(connection: sa.Connection, config: SyncConfig) -> Iterator[str]:
+    if config.contacts.query is None:
+        table = reflect_table(connection, config.contacts.table)
+        return (column.name for column in table.columns)
+    everything = sa.select(sa.text("*")).select_from(_relation(config)).where(sa.false())
+    return iter(connection.execute(everything).keys())
+
+
+def _relation(config: SyncConfig) -> sa.FromClause:
+    query = config.contacts.query
+    if query is not None:
+        return sa.text(query.strip().rstrip(";")).columns().subquery("contacts")
+    schema, _, table = config.contacts.table.rpartition(".")
+    return sa.table(table, schema=schema or None)
+
+
+def _place(config: SyncConfig) -> str:
+    return "contacts.query" if config.contacts.query is not None else config.contacts.table

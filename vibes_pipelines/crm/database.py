@@ -1,0 +1,69 @@
+"""Reaching the CRM's database: engine, tables and columns as they are, errors without secrets."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchTableError
+
+
+class CrmError(Exception):
+    """The CRM cannot be read or written; the message names the sync.yaml entry and the cure."""
+
+
+@contextmanager
+def crm_engine(crm_url: str) -> Iterator[sa.Engine]:
+    """An engine for the CRM, disposed of afterwards; database errors become `CrmError`."""
+    engine = _create(crm_url)
+    place = engine.url.render_as_string(hide_password=True)
+    try:
+        yield engine
+    except DBAPIError as failed:
+        # Neither statement nor values: they hold personal data.
+        msg = f"CRM {place}: {type(failed).__name__}: {_first_line(failed)}; check CRM_URL"
+        raise CrmError(msg) from failed.orig
+    finally:
+        engine.dispose()
+
+
+def reflect_table(connection: sa.Connection, name: str) -> sa.Table:
+    """The table as the database describes it; `name` may be `schema.table`.
+
+    Raises:
+        CrmError: there is no such table or view.
+    """
+    schema, _, table = name.rpartition(".")
+    try:
+        return sa.Table(
+            table, sa.MetaData(), schema=schema or None, autoload_with=connection, resolve_fks=False
+        )
+    except NoSuchTableError as missing:
+        existing = ", ".join(sorted(sa.inspect(connection).get_table_names(schema or None)))
+        msg = (
+            f"CRM: no table {name}; correct contacts.table in sync.yaml. "
+            f"The database has: {existing or 'no table that this user may see'}"
+        )
+        raise CrmError(msg) from missing
+
+
+def missing_column(entry: str, column: str, place: str, existing: list[str]) -> CrmError:
+    """The error for a column of sync.yaml that the CRM does not have."""
+    return CrmError(
+        f"sync.yaml: {entry}: {place} has no column {column!r}; correct the name. "
+        f"It has: {', '.join(existing)}"
+    )
+
+
+def _create(crm_url: str) -> sa.Engine:
+    try:
+        return sa.create_engine(crm_url)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as malformed:
+        msg = (
+            "CRM_URL is not a SQLAlchemy URL of an installed driver; "
+            "example: postgresql+psycopg://reader@crm.internal/crm"
+        )
+        raise CrmError(msg) from malformed
+
+
+def _first_line(failed: DBAPIError) -> str:
+    return str(failed.orig).partition("\n")[0]

@@ -1,0 +1,251 @@
+"""The SQL of the convergence certificate: operations against what was landed afterwards.
+
+Values are compared as the reconcile's canonical text, never raw. `operation` and `rival` come from
+the ledger; `landed_person` and `landed_contact` hold the landed row of each operation, with
+`value_i` per mapped field; `subscription` the state per person and list; `finding` says of each
+changed field whether it is seen, overtaken or waiting; `verdict` is the answer per operation.
+"""
+# ruff: noqa: S608 - composed of the reconcile's own expressions; every name and text is quoted there
+
+from collections.abc import Sequence
+
+from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT, changed_at_columns, state_column
+from vibes_pipelines.reconcile.moments import is_moment_type, moment
+from vibes_pipelines.reconcile.phone import digits, is_e164_text, quick_e164
+from vibes_pipelines.reconcile.sources import Source
+from vibes_pipelines.reconcile.sql import clean, literal, text_list
+from vibes_pipelines.reconcile.values import as_text, contact_text, platform_text
+from vibes_pipelines.sync_config import SyncConfig
+
+SEEN, OVERTAKEN, WAITING, UNMAPPED = "seen", "overtaken", "waiting", "unmapped"
+
+_PERSON_KINDS = "('add', 'update')"
+
+
+def landed_person(config: SyncConfig, persons: Source) -> str:
+    """Creates `landed_person`: by person_key when the operation has one, else by external id."""
+    key = "NULL::VARCHAR"
+    if persons.has("person_key"):
+        key = f"lower({as_text(*persons.column('person_key', 'persons'))})"
+    external = as_text(*persons.column("external_person_id", "persons"))
+    values = "".join(
+        f", {platform_text(field.type, *persons.column(field.to, f'fields.to: {field.to}'))}"
+        f" AS value_{index}"
+        for index, field in enumerate(config.fields)
+    )
+    return f"""
+        CREATE TEMP TABLE landed_person AS
+        WITH wanted AS (SELECT operation_id, lower(person_key) AS person_key, external_person_id
+                        FROM operation WHERE kind IN ('add', 'update', 'opt_out')),
+             person AS (SELECT {key} AS person_key, {external} AS external_person_id,
+                               {_mdn(config, persons)} AS mdn{values}
+                        FROM {persons.relation}
+                        WHERE {key} IN (SELECT person_key FROM wanted)
+                           OR {external} IN (SELECT external_person_id FROM wanted)),
+             found AS (SELECT operation_id, 0 AS precedence, person.*
+                       FROM wanted JOIN person USING (person_key)
+                       UNION ALL
+                       SELECT operation_id, 1 AS precedence, person.*
+                       FROM wanted JOIN person USING (external_person_id))
+        SELECT * EXCLUDE (precedence) FROM found
+        QUALIFY row_number() OVER (PARTITION BY operation_id
+                                   ORDER BY precedence, person_key, external_person_id, mdn) = 1"""
+
+
+def _mdn(config: SyncConfig, persons: Source) -> str:
+    if not persons.has("mdn"):
+        return "NULL::VARCHAR"
+    text = as_text(*persons.column("mdn", "persons"))
+    if config.contacts.mdn is None:
+        return text
+    national = quick_e164(digits(text), config.contacts.mdn.default_region)
+    return f"CASE WHEN {is_e164_text(text)} THEN {text} ELSE coalesce({national}, {text}) END"
+
+
+def landed_contact(config: SyncConfig, contacts: Source) -> str:
+    """Creates `landed_contact`: the contact of each write-back, its consent states and values."""
+    key = as_text(*contacts.column(config.contacts.key, "contacts.key"))
+    values = "".join(
+        f", {contact_text(field, *contacts.column(field.from_, f'fields.from: {field.from_}'))}"
+        f" AS value_{index}"
+        for index, field in enumerate(config.fields)
+    )
+    states = "".join(
+        f", {state_column(consent, contacts)} AS state_{index}"
+        f", {changed_at_columns(consent, contacts)[0]} AS changed_at_{index}"
+        for index, consent in enumerate(config.consents)
+    )
+    return f"""
+        CREATE TEMP TABLE landed_contact AS
+        WITH wanted AS (SELECT operation_id, external_person_id AS contact_id FROM operation
+                        WHERE kind IN ('crm_update', 'crm_opt_out')),
+             contact AS (SELECT {key} AS contact_id{values}{states} FROM {contacts.relation}
+                         WHERE {key} IN (SELECT contact_id FROM wanted))
+        SELECT operation_id, contact.* FROM wanted JOIN contact USING (contact_id)
+        QUALIFY row_number() OVER (PARTITION BY operation_id ORDER BY contact) = 1"""
+
+
+def subscription(subscriptions: Sequence[tuple[Source, str]]) -> str:
+    """Creates `subscription` from the inputs, each with the evidence it stands for."""
+    rows = " UNION ALL ".join(_subscription_rows(*one) for one in subscriptions)
+    return f"""
+        CREATE TEMP TABLE subscription AS
+        WITH event AS ({rows}),
+             latest AS (SELECT person_key, list, max(opt_in) AS last_in, max(opt_out) AS last_out,
+                               arg_max(evidence, opt_out) AS evidence
+                        FROM event GROUP BY person_key, list)
+        SELECT *, last_out IS NULL OR coalesce(last_in > last_out, false) AS is_active
+        FROM latest"""
+
+
+def _subscription_rows(source: Source, evidence: str) -> str:
+    names = ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
+    key, listed, opt_in, opt_out = (source.column(name, "subscriptions") for name in names)
+    return f"""
+        SELECT lower({as_text(*key)}) AS person_key, {as_text(*listed)} AS list,
+               {_instant(*opt_in)} AS opt_in, {_instant(*opt_out)} AS opt_out,
+               {literal(evidence)} AS evidence
+        FROM {source.relation}
+        WHERE {as_text(*listed)} IN (SELECT subscription_list_id FROM operation)"""
+
+
+def _instant(column: str, column_type: str) -> str:
+    if is_moment_type(column_type):
+        return moment(column, column_type)
+    return moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
+
+
+def finding(config: SyncConfig, *, contacts_landed: bool, subscriptions_landed: bool) -> list[str]:
+    """Creates and fills `finding`: operation_id, state, evidence, one row per changed field."""
+    statements = [
+        "CREATE TEMP TABLE finding (operation_id VARCHAR, state VARCHAR, evidence VARCHAR)",
+        _changes(),
+        _field_findings("landed_person", _PERSON_KINDS, "share", _value(config, identifiers=True)),
+    ]
+    if contacts_landed:
+        value = _value(config, identifiers=False)
+        statements.append(_field_findings("landed_contact", "('crm_update')", "crm", value))
+        statements.append(_crm_opt_out_findings(config))
+    if subscriptions_landed:
+        statements.append(_OPT_OUT_FINDINGS)
+    return statements
+
+
+def _changes() -> str:
+    return """
+        CREATE TEMP TABLE change AS
+        SELECT operation_id, item.field AS field, item.before AS before, item.after AS after
+        FROM (SELECT operation_id, unnest(changes) AS item FROM operation
+              WHERE kind IN ('add', 'update', 'crm_update'))
+        UNION ALL
+        SELECT operation_id, 'external_person_id', NULL, external_person_id
+        FROM operation WHERE kind = 'add'
+        UNION ALL
+        SELECT operation_id, 'mdn', NULL, mdn
+        FROM operation WHERE kind = 'add' AND mdn IS NOT NULL
+"""
+
+
+def _value(config: SyncConfig, *, identifiers: bool) -> tuple[str, str]:
+    """SQL for: the field of the change is still mapped, and for its landed text."""
+    columns = {field.to: f"l.value_{index}" for index, field in enumerate(config.fields)}
+    if identifiers:
+        columns |= {name: f"l.{name}" for name in ("external_person_id", "mdn")}
+    cases = " ".join(f"WHEN {literal(name)} THEN {column}" for name, column in columns.items())
+    return f"c.field IN {text_list(columns)}", f"CASE c.field {cases} END"
+
+
+def _field_findings(landed: str, kinds: str, evidence: str, value: tuple[str, str]) -> str:
+    """A later send of the same field, or a value neither old nor new, overtakes."""
+    return f"""
+        INSERT INTO finding
+        WITH compared AS (
+            SELECT o.operation_id, o.kind, o.day, o.sequence, o.external_person_id, c.*
+                       EXCLUDE (operation_id),
+                   l.operation_id IS NOT NULL AS is_landed,
+                   {value[0]} AS is_mapped, {value[1]} AS landed
+            FROM operation o JOIN change c USING (operation_id)
+            LEFT JOIN {landed} l USING (operation_id)
+            WHERE o.kind IN {kinds}),
+             judged AS (
+            SELECT *, EXISTS (
+                       SELECT 1 FROM rival r
+                       WHERE r.external_person_id = compared.external_person_id
+                         AND r.field = compared.field AND r.kind IN {kinds}
+                         AND (r.day, r.sequence) > (compared.day, compared.sequence)) AS has_rival
+            FROM compared)
+        SELECT operation_id,
+               CASE WHEN NOT is_mapped THEN {literal(UNMAPPED)}
+                    WHEN is_landed AND landed IS NOT DISTINCT FROM after THEN {literal(SEEN)}
+                    WHEN has_rival THEN {literal(OVERTAKEN)}
+                    WHEN is_landed AND landed IS DISTINCT FROM before THEN {literal(OVERTAKEN)}
+                    ELSE {literal(WAITING)} END,
+               CASE WHEN NOT is_mapped THEN 'no_longer_mapped'
+                    WHEN is_landed AND landed IS NOT DISTINCT FROM after THEN {literal(evidence)}
+                    WHEN has_rival THEN 'later_operation' ELSE {literal(evidence)} END
+        FROM judged"""
+
+
+_OPT_OUT_FINDINGS = f"""
+    INSERT INTO finding
+    SELECT o.operation_id,
+           CASE WHEN NOT coalesce(s.is_active, false) THEN {literal(SEEN)}
+                WHEN s.last_in > o.as_of THEN {literal(OVERTAKEN)}
+                ELSE {literal(WAITING)} END,
+           coalesce(s.evidence, 'share')
+    FROM operation o
+    LEFT JOIN landed_person l USING (operation_id)
+    LEFT JOIN subscription s
+           ON s.person_key = coalesce(lower(o.person_key), l.person_key)
+          AND s.list = o.subscription_list_id
+    WHERE o.kind = 'opt_out'"""
+
+
+def _crm_opt_out_findings(config: SyncConfig) -> str:
+    def case(column: str) -> str:
+        branches = " ".join(
+            f"WHEN {literal(consent.list.strip())} THEN l.{column}_{index}"
+            for index, consent in enumerate(config.consents)
+        )
+        return f"CASE o.subscription_list_id {branches} END" if branches else "NULL"
+
+    return f"""
+        INSERT INTO finding
+        WITH compared AS (
+            SELECT o.operation_id, o.as_of, {case("state")} AS state,
+                   CAST({case("changed_at")} AS TIMESTAMP) AS changed_at
+            FROM operation o LEFT JOIN landed_contact l USING (operation_id)
+            WHERE o.kind = 'crm_opt_out')
+        SELECT operation_id,
+               CASE WHEN state = {OPTED_OUT} THEN {literal(SEEN)}
+                    WHEN state = {OPTED_IN} AND changed_at > as_of THEN {literal(OVERTAKEN)}
+                    ELSE {literal(WAITING)} END,
+               'crm'
+        FROM compared"""
+
+
+VERDICT = f"""
+    CREATE TEMP TABLE verdict AS
+    WITH summed AS (
+        SELECT operation_id,
+               count(*) FILTER (WHERE state = {literal(SEEN)}) AS seen,
+               count(*) FILTER (WHERE state IN ({literal(OVERTAKEN)}, {literal(UNMAPPED)})) AS gone,
+               count(*) FILTER (WHERE state = {literal(WAITING)}) AS waiting,
+               min(evidence) FILTER (WHERE state = {literal(SEEN)}) AS seen_in,
+               min(evidence) FILTER (WHERE state <> {literal(SEEN)}) AS gone_by
+        FROM finding GROUP BY operation_id)
+    SELECT o.operation_id, o.day, o.lane, o.route, o.kind,
+           CASE WHEN o.status = 'planned' THEN 'superseded'
+                WHEN s.seen > 0 AND s.gone = 0 AND s.waiting = 0 THEN 'confirmed'
+                WHEN o.status = 'rejected' THEN 'rejected'
+                WHEN s.gone > 0 AND s.waiting = 0 THEN 'superseded'
+                WHEN o.as_of + to_hours($lag_h) > $as_of THEN 'pending'
+                ELSE 'unexplained' END AS outcome,
+           CASE WHEN o.status = 'rejected' THEN o.error_class END AS error_class,
+           CASE WHEN o.status = 'planned' THEN 'diff_set'
+                WHEN s.seen > 0 AND s.gone = 0 AND s.waiting = 0 THEN s.seen_in
+                WHEN o.status = 'rejected' THEN 'receipt'
+                WHEN s.gone > 0 AND s.waiting = 0 THEN s.gone_by
+                WHEN o.status = 'accepted' THEN 'receipt'
+                ELSE 'none' END AS evidence
+    FROM operation o LEFT JOIN summed s USING (operation_id)"""

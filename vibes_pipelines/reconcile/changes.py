@@ -1,0 +1,126 @@
+"""What to change per contact: three-way comparison by authority, as lists of changes in SQL.
+
+Creates `proposal` (contact_row, person_row, matched_by, is_add, changes, crm_changes). A change is
+{field, action, before, after, reason}; identifiers that an update sets appear as fields too, and in
+an add they stand in the list until `settle` has compared it with what is under way.
+"""
+
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
+import duckdb
+
+from vibes_pipelines.reconcile.sql import literal
+from vibes_pipelines.sync_config import MappedField, SyncConfig
+
+
+def build_proposal(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, base_fields: frozenset[str]
+) -> None:
+    """Creates table `proposal`; `base_fields` are the mapped fields that the base knows."""
+    connection.execute(_proposal_sql(config, base_fields))
+
+
+def _proposal_sql(config: SyncConfig, base_fields: frozenset[str]) -> str:
+    changes = {
+        field.to: _change(field, index, has_base=field.to in base_fields)
+        for index, field in enumerate(config.fields)
+    }
+    changes["external_person_id"] = _identifier(
+        "external_person_id", "p.external_person_id", "c.contact_key", "adopt"
+    )
+    changes["mdn"] = _identifier("mdn", "p.mdn", "c.mdn", "mdn_added")
+    crm_changes = {
+        field.to: _crm_change(field, index, has_base=field.to in base_fields)
+        for index, field in enumerate(config.fields)
+        if field.authority == "platform"
+    }
+    return f"""
+        CREATE TEMP TABLE proposal AS
+        SELECT k.contact_row, k.person_row, k.matched_by, k.person_row IS NULL AS is_add,
+               {_present(changes)} AS changes, {_present(crm_changes)} AS crm_changes
+        FROM candidate k
+        JOIN contact c ON c.row_number = k.contact_row
+        JOIN contact_value v ON v.row_number = k.contact_row
+        LEFT JOIN person p ON p.row_number = k.person_row
+        LEFT JOIN person_value q ON q.row_number = k.person_row
+        LEFT JOIN base_value b ON b.row_number = k.person_row"""
+
+
+def _present(by_field: dict[str, str]) -> str:
+    entries = [by_field[name] for name in sorted(by_field)]
+    typed = f"CAST([{', '.join(entries)}] AS {_LIST})"
+    return f"list_filter({typed}, lambda change: change IS NOT NULL)"
+
+
+_LIST = "STRUCT(field VARCHAR, action VARCHAR, before VARCHAR, after VARCHAR, reason VARCHAR)[]"
+
+
+def _entry(field: str, action: str, before: str, after: str, reason: str) -> str:
+    return (
+        f"{{'field': {literal(field)}, 'action': {literal(action)}, 'before': {before},"
+        f" 'after': {after}, 'reason': {reason}}}"
+    )
+
+
+def _identifier(field: str, person: str, contact: str, reason: str) -> str:
+    why = f"CASE WHEN k.person_row IS NULL THEN 'new_contact' ELSE {literal(reason)} END"
+    return (
+        f"CASE WHEN {person} IS NULL AND {contact} IS NOT NULL"
+        f" THEN {_entry(field, 'set', 'NULL', contact, why)} END"
+    )
+
+
+class _Cells:
+    """The three texts of one field, and what the base says of them, as SQL."""
+
+    def __init__(self, index: int, *, has_base: bool) -> None:
+        self.contact, self.person = f"v.value_{index}", f"q.value_{index}"
+        base = f"b.value_{index}"
+        known = "b.row_number IS NOT NULL" if has_base else "false"
+        self.only_crm_changed = f"({known} AND {base} IS NOT DISTINCT FROM {self.person})"
+        self.reason = (
+            f"CASE WHEN NOT ({known}) THEN 'no_base'"
+            f" WHEN {self.only_crm_changed} THEN 'crm_changed'"
+            f" WHEN {base} IS NOT DISTINCT FROM {self.contact} THEN 'platform_changed'"
+            " ELSE 'both_changed' END"
+        )
+
+
+def _change(field: MappedField, index: int, *, has_base: bool) -> str:
+    """SQL for the change of one field at Vibes, or NULL."""
+    cells = _Cells(index, has_base=has_base)
+    contact, person = cells.contact, cells.person
+    new = _entry(field.to, "set", "NULL", contact, "'new_contact'")
+    branches = [
+        f"WHEN {contact} IS NOT DISTINCT FROM {person} THEN NULL",
+        f"WHEN k.person_row IS NULL THEN {new}",
+    ]
+    if field.authority == "fill":
+        filled = _entry(field.to, "set", "NULL", contact, "'fill'")
+        branches.append(f"WHEN {person} IS NULL THEN {filled}")
+    else:
+        allowed = cells.only_crm_changed if field.authority == "platform" else "true"
+        value = _entry(field.to, "set", person, contact, cells.reason)
+        branches.append(f"WHEN {contact} IS NOT NULL AND {allowed} THEN {value}")
+        if field.when_null == "clear":
+            cleared = _entry(field.to, "clear", person, "NULL", "'clear'")
+            branches.append(f"WHEN {contact} IS NULL AND {allowed} THEN {cleared}")
+    return f"CASE {' '.join(branches)} END"
+
+
+def _crm_change(field: MappedField, index: int, *, has_base: bool) -> str:
+    """SQL for the platform's value that the CRM has to take over, or NULL.
+
+    `when_null` holds in this direction too: with `keep`, a blank says nothing, on neither side.
+    """
+    cells = _Cells(index, has_base=has_base)
+    contact, person = cells.contact, cells.person
+    carried = f"{cells.only_crm_changed} AND {contact} IS NOT NULL"
+    says_something = f"{person} IS NOT NULL"
+    if field.when_null == "clear":
+        carried, says_something = cells.only_crm_changed, "true"
+    entry = _entry(field.to, "set", contact, person, cells.reason)
+    return (
+        f"CASE WHEN k.person_row IS NOT NULL AND {contact} IS DISTINCT FROM {person}"
+        f" AND {says_something} AND NOT ({carried}) THEN {entry} END"
+    )

@@ -1,0 +1,82 @@
+"""Counting a finished reconcile: one status for every contact, and the counts of the rest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import duckdb
+
+
+@dataclass(frozen=True)
+class Counts:
+    """`statuses` is the number of contacts per status; the other names are those of the summary."""
+
+    statuses: Mapping[str, int]
+    contacts: int
+    persons: int
+    persons_only: int
+    quarantined_persons: int
+    quarantine_kinds: Mapping[str, int]
+    clears: int
+    opt_outs_to_platform: int
+    opt_outs_to_crm: int
+    crm_changes: int
+    candidates: int
+
+    def status(self, name: str) -> int:
+        """The contacts of one status."""
+        return self.statuses.get(name, 0)
+
+
+def read_counts(connection: duckdb.DuckDBPyConnection) -> Counts:
+    """Counts the tables of a finished reconcile."""
+    statuses = {str(status): int(rows) for status, rows in connection.execute(_STATUS).fetchall()}
+    kinds = connection.execute(
+        "SELECT kind, count(*) FROM finding GROUP BY kind ORDER BY kind"
+    ).fetchall()
+    [row] = connection.execute(_REST).fetchall()
+    numbers = dict(zip(_NAMES, map(int, row), strict=True))
+    return Counts(statuses=statuses, quarantine_kinds=dict(kinds), **numbers)
+
+
+# The precedence of the statuses is the order of the branches. A contact that passes, is in no doubt
+# and has no outcome was paired with a person of equal values; one that was not would show here.
+_STATUS = """
+    WITH quarantined AS (SELECT DISTINCT row_number FROM finding WHERE source = 'contact')
+    SELECT CASE WHEN q.row_number IS NOT NULL THEN 'quarantined'
+                WHEN NOT c.passes THEN 'filtered'
+                WHEN o.status IS NOT NULL THEN o.status
+                WHEN p.contact_row IS NOT NULL THEN 'unchanged'
+                ELSE 'lost' END AS status, count(*)
+    FROM contact c
+    LEFT JOIN quarantined q ON q.row_number = c.row_number
+    LEFT JOIN outcome o ON o.contact_row = c.row_number
+    LEFT JOIN (SELECT contact_row FROM match WHERE NOT differs) p ON p.contact_row = c.row_number
+    GROUP BY ALL"""
+
+_NAMES = (
+    "contacts",
+    "persons",
+    "persons_only",
+    "quarantined_persons",
+    "clears",
+    "opt_outs_to_platform",
+    "opt_outs_to_crm",
+    "crm_changes",
+    "candidates",
+)
+
+_REST = """
+    SELECT (SELECT count(*) FROM contact),
+           (SELECT count(*) FROM person),
+           (SELECT count(*) FROM person
+            ANTI JOIN pair ON pair.person_row = person.row_number
+            ANTI JOIN claim ON claim.person_row = person.row_number
+            ANTI JOIN finding ON finding.source = 'person'
+                 AND finding.row_number = person.row_number),
+           (SELECT count(DISTINCT row_number) FROM finding WHERE source = 'person'),
+           (SELECT count(*) FROM outcome WHERE status = 'updated'
+            AND len(list_filter(changes, lambda one: one.action = 'clear')) > 0),
+           (SELECT count(*) FROM subscription_change WHERE side = 'platform'),
+           (SELECT count(*) FROM subscription_change WHERE side = 'crm'),
+           (SELECT coalesce(sum(len(crm_changes)), 0) FROM outcome),
+           (SELECT count(*) FROM candidate)"""

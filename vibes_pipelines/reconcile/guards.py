@@ -1,0 +1,100 @@
+"""Guards: the caps and floors that hold a diff set until a person has looked at it.
+
+Pure arithmetic on the counts. Shares: adds of all contacts; updates, clears and opt-outs of all
+persons. `clears` counts contacts with at least one clear, `opt_outs` both sides together.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from vibes_pipelines.sync_config import Cap, Guards
+
+Lane = Literal["persons", "opt_outs"]
+LANES: tuple[Lane, ...] = ("persons", "opt_outs")
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One guard that does not hold, and the lane it stops."""
+
+    guard: str
+    lane: Lane
+    value: float
+    limit: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The counts that guards judge."""
+
+    contacts: int
+    persons: int
+    adds: int
+    updates: int
+    clears: int
+    opt_outs: int
+
+
+def check_guards(
+    guards: Guards,
+    work: Workload,
+    accepted_rows: Mapping[str, int] | None,
+    *,
+    relative: bool,
+) -> tuple[Breach, ...]:
+    """Every breach. Without `relative`, shares and the least input are not judged (first run)."""
+    caps: tuple[tuple[str, Cap, int, Lane, str, int], ...] = (
+        ("adds", guards.adds, work.adds, "persons", "contacts", work.contacts),
+        ("updates", guards.updates, work.updates, "persons", "persons", work.persons),
+        ("clears", guards.clears, work.clears, "persons", "persons", work.persons),
+        ("opt_outs", guards.opt_outs, work.opt_outs, "opt_outs", "persons", work.persons),
+    )
+    breaches = list(_check_inputs(guards, work, accepted_rows or {}, relative=relative))
+    for operation, cap, rows, lane, side, size in caps:
+        breaches += _check_rows(operation, cap, rows, lane)
+        if relative:
+            breaches += _check_share(operation, cap, rows, lane, (side, size))
+    return tuple(breaches)
+
+
+def _check_inputs(
+    guards: Guards, work: Workload, accepted_rows: Mapping[str, int], *, relative: bool
+) -> Iterator[Breach]:
+    for side, rows in (("contacts", work.contacts), ("persons", work.persons)):
+        accepted = accepted_rows.get(side, 0)
+        if rows == 0 and (side == "contacts" or accepted > 0):
+            message = f"{side}: the input is empty; land it again or correct its source"
+            yield from _in_every_lane(f"{side}.not_empty", 0, 1, message)
+        elif relative and rows < guards.min_input_share * accepted:
+            message = (
+                f"{side}: {rows} rows are fewer than {guards.min_input_share:.0%} of the"
+                f" {accepted} last accepted; look for a partial source"
+            )
+            limit = guards.min_input_share
+            yield from _in_every_lane(f"{side}.min_input_share", rows / accepted, limit, message)
+
+
+def _in_every_lane(guard: str, value: float, limit: float, message: str) -> Iterator[Breach]:
+    for lane in LANES:
+        yield Breach(guard, lane, value, limit, message)
+
+
+def _check_rows(operation: str, cap: Cap, rows: int, lane: Lane) -> Iterator[Breach]:
+    if cap.max_rows is not None and rows > cap.max_rows:
+        message = f"{operation}: {rows} rows are more than guards.{operation}.max_rows"
+        yield Breach(f"{operation}.max_rows", lane, rows, cap.max_rows, message)
+
+
+def _check_share(
+    operation: str, cap: Cap, rows: int, lane: Lane, whole: tuple[str, int]
+) -> Iterator[Breach]:
+    side, size = whole
+    if cap.max_share is not None and rows > cap.max_share * size:
+        share = rows / size if size else 1.0
+        message = (
+            f"{operation}: {rows} rows are {share:.2%} of {size} {side}, more than"
+            f" guards.{operation}.max_share"
+        )
+        yield Breach(f"{operation}.max_share", lane, share, cap.max_share, message)

@@ -1,0 +1,64 @@
+"""The files of a diff set: exact columns, sorted, byte-identical for equal content.
+
+They are written by one thread in one order, so that neither threads nor memory can show in them.
+"""
+
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
+import hashlib
+from pathlib import Path
+
+import duckdb
+
+from vibes_pipelines.reconcile.findings import QUARANTINE
+from vibes_pipelines.reconcile.sql import literal
+
+_PERSON_CHANGES = """
+    SELECT CASE WHEN o.is_add THEN 'add' ELSE 'update' END AS operation,
+           c.contact_key AS external_person_id, p.person_key, coalesce(p.mdn, c.mdn) AS mdn,
+           o.matched_by, o.changes
+    FROM outcome o JOIN contact c ON c.row_number = o.contact_row
+    LEFT JOIN person p ON p.row_number = o.person_row
+    WHERE o.status IN ('added', 'updated')
+    ORDER BY external_person_id"""
+
+_CRM_CHANGES = """
+    SELECT contact_id, change.field AS field, change.before AS before, change.after AS after,
+           change.reason AS reason
+    FROM (SELECT c.contact_key AS contact_id, unnest(o.crm_changes) AS change
+          FROM outcome o JOIN contact c ON c.row_number = o.contact_row)
+    ORDER BY contact_id, field"""
+
+_SUBSCRIPTION_CHANGES = """
+    SELECT side, action, external_person_id, person_key, mdn, subscription_list_id, evidence_at,
+           reason
+    FROM subscription_change
+    ORDER BY side, action, external_person_id, person_key, mdn, subscription_list_id,
+             evidence_at, reason"""
+
+_QUARANTINE = f"""
+    SELECT * FROM ({QUARANTINE})
+    ORDER BY kind, source, external_person_id, person_key, mdn, detail"""
+
+_FILES = {
+    "person_changes.parquet": _PERSON_CHANGES,
+    "subscription_changes.parquet": _SUBSCRIPTION_CHANGES,
+    "crm_changes.parquet": _CRM_CHANGES,
+    "quarantine.parquet": _QUARANTINE,
+}
+
+
+def write_outputs(connection: duckdb.DuckDBPyConnection, out: Path) -> dict[str, str]:
+    """Writes the four Parquet files; returns the SHA-256 of each by file name."""
+    out.mkdir(parents=True, exist_ok=True)
+    connection.execute("SET threads = 1")
+    for name, sql in _FILES.items():
+        connection.execute(
+            f"COPY ({sql}) TO {literal(str(out / name))} (FORMAT parquet, COMPRESSION zstd)"
+        )
+    return {name: _sha256(out / name) for name in _FILES}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

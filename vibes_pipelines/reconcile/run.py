@@ -1,0 +1,227 @@
+"""Running a reconcile: opens the inputs, runs the phases on DuckDB, writes the diff set.
+
+The order of the phases is the meaning: identity, values, changes, what is under way, consent,
+outputs, guards. Nothing reads the clock except the timings, which stay in run.json.
+"""
+
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from vibes_pipelines.reconcile.changes import build_proposal
+from vibes_pipelines.reconcile.consent import build_subscription_change
+from vibes_pipelines.reconcile.counts import Counts, read_counts
+from vibes_pipelines.reconcile.findings import create_finding
+from vibes_pipelines.reconcile.guards import Workload, check_guards
+from vibes_pipelines.reconcile.identity import build_match
+from vibes_pipelines.reconcile.narrow import build_contact, build_person
+from vibes_pipelines.reconcile.outputs import write_outputs
+from vibes_pipelines.reconcile.payload import build_values
+from vibes_pipelines.reconcile.settle import build_outcome
+from vibes_pipelines.reconcile.sources import Source, open_source
+from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.sync_config import SyncConfig
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a reconcile reads: each a .parquet or .csv file, or a landed snapshot folder.
+
+    `base` is a folder with persons.parquet. `as_of` defaults to the newest as-of of the landed
+    inputs. `accepted_rows` are the rows of the last accepted `contacts` and `persons`.
+    """
+
+    contacts: Path
+    persons: Path
+    subscriptions: tuple[Path, ...] = ()
+    base: Path | None = None
+    pending: Path | None = None
+    blocked: Path | None = None
+    as_of: datetime | None = None
+    accepted_rows: dict[str, int] | None = None
+    relative_guards: bool = True
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the engine may use; beyond `memory_limit` it spills into `temp_dir`."""
+
+    memory_limit: str = "4GB"
+    threads: int | None = None
+    temp_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Sources:
+    contacts: Source
+    persons: Source
+    subscriptions: tuple[Source, ...]
+    base: Source | None
+    pending: Source | None
+    blocked: Source | None
+
+    def as_of(self) -> datetime | None:
+        known = (self.contacts, self.persons, *self.subscriptions)
+        return max((source.as_of for source in known if source.as_of), default=None)
+
+
+@dataclass
+class _Stopwatch:
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 4)
+
+
+def reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits = Limits()) -> Summary:
+    """Compares both sides and writes the diff set into `out`; returns its summary.
+
+    Raises:
+        ReconcileError: for an input that cannot be used, or a result that does not add up.
+    """
+    watch = _Stopwatch()
+    with (
+        tempfile.TemporaryDirectory(prefix="reconcile-", dir=limits.temp_dir) as workspace,
+        _engine(limits, Path(workspace)) as connection,
+    ):
+        with watch.phase("open"):
+            sources = _open_all(connection, inputs, Path(workspace))
+        as_of = _utc(inputs.as_of) if inputs.as_of else sources.as_of()
+        _run_phases(connection, config, sources, as_of, watch)
+        with watch.phase("outputs"):
+            counts = read_counts(connection)
+            content_hashes = write_outputs(connection, out)
+    summary = _summarise(config, inputs, counts, as_of, content_hashes)
+    (out / "summary.json").write_text(summary.to_json(), encoding="utf-8")
+    (out / "run.json").write_text(_run_document(watch, counts), encoding="utf-8")
+    return summary
+
+
+def _run_phases(
+    connection: duckdb.DuckDBPyConnection,
+    config: SyncConfig,
+    sources: _Sources,
+    as_of: datetime | None,
+    watch: _Stopwatch,
+) -> None:
+    create_finding(connection)
+    with watch.phase("contacts"):
+        build_contact(connection, config, sources.contacts, sources.persons)
+    with watch.phase("persons"):
+        build_person(connection, config, sources.contacts, sources.persons)
+    with watch.phase("identity"):
+        build_match(connection, config)
+    with watch.phase("values"):
+        build_values(connection, config, sources.contacts, sources.persons, sources.base)
+    with watch.phase("changes"):
+        known = {f.to for f in config.fields if sources.base and sources.base.has(f.to)}
+        build_proposal(connection, config, frozenset(known))
+        lag = timedelta(hours=config.policies.visibility_lag_h)
+        build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
+    with watch.phase("consent"):
+        build_subscription_change(connection, config, sources.subscriptions)
+
+
+@contextmanager
+def _engine(limits: Limits, workspace: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": limits.memory_limit,
+        "temp_directory": str(workspace / "spill"),
+        "autoinstall_known_extensions": "false",
+        "preserve_insertion_order": "false",
+    }
+    if limits.threads is not None:
+        settings["threads"] = limits.threads
+    connection = duckdb.connect(config=settings)
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
+    finally:
+        connection.close()
+
+
+def _open_all(connection: duckdb.DuckDBPyConnection, inputs: Inputs, workspace: Path) -> _Sources:
+    def opened(role: str, path: Path) -> Source:
+        return open_source(connection, role, path, workspace)
+
+    return _Sources(
+        contacts=opened("contacts", inputs.contacts),
+        persons=opened("persons", inputs.persons),
+        subscriptions=tuple(
+            opened(f"subscriptions {number}" if number else "subscriptions", path)
+            for number, path in enumerate(inputs.subscriptions)
+        ),
+        base=opened("base persons", inputs.base) if inputs.base else None,
+        pending=opened("pending", inputs.pending) if inputs.pending else None,
+        blocked=opened("blocked", inputs.blocked) if inputs.blocked else None,
+    )
+
+
+def _utc(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def _summarise(
+    config: SyncConfig,
+    inputs: Inputs,
+    counts: Counts,
+    as_of: datetime | None,
+    content_hashes: dict[str, str],
+) -> Summary:
+    work = Workload(
+        contacts=counts.contacts,
+        persons=counts.persons,
+        adds=counts.status("added"),
+        updates=counts.status("updated"),
+        clears=counts.clears,
+        opt_outs=counts.opt_outs_to_platform + counts.opt_outs_to_crm,
+    )
+    breaches = check_guards(
+        config.guards, work, inputs.accepted_rows, relative=inputs.relative_guards
+    )
+    return Summary(
+        contacts=counts.contacts,
+        persons=counts.persons,
+        added=counts.status("added"),
+        updated=counts.status("updated"),
+        unchanged=counts.status("unchanged"),
+        filtered=counts.status("filtered"),
+        quarantined=counts.status("quarantined"),
+        quarantined_persons=counts.quarantined_persons,
+        pending=counts.status("pending"),
+        blocked=counts.status("blocked"),
+        persons_only=counts.persons_only,
+        clears=counts.clears,
+        subscription_changes=counts.opt_outs_to_platform + counts.opt_outs_to_crm,
+        opt_outs_to_platform=counts.opt_outs_to_platform,
+        opt_outs_to_crm=counts.opt_outs_to_crm,
+        crm_changes=counts.crm_changes,
+        quarantine_kinds=counts.quarantine_kinds,
+        breaches=breaches,
+        as_of=as_of,
+        config_hash=config.config_hash,
+        mapping_hash=config.mapping_hash,
+        content_hashes=content_hashes,
+    )
+
+
+def _run_document(watch: _Stopwatch, counts: Counts) -> str:
+    document = {
+        "engine": f"duckdb {duckdb.__version__}",
+        "plan": "two-phase: fingerprints first, payload of differing rows after",
+        "candidates": counts.candidates,
+        "seconds": watch.seconds,
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    return json.dumps(document, sort_keys=True, indent=2) + "\n"

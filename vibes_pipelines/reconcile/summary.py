@@ -1,0 +1,91 @@
+"""The summary of a diff set: its counts, breaches and hashes, and the id made of them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.guards import Breach
+
+CONTACT_STATUSES = (
+    "added",
+    "updated",
+    "unchanged",
+    "filtered",
+    "quarantined",
+    "pending",
+    "blocked",
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a reconcile found. Every contact is in exactly one of `CONTACT_STATUSES`.
+
+    `updated` counts contacts with a row in person_changes on an existing person; `persons_only` are
+    persons that no contact points to. `as_of` is None when no input says when it was taken.
+    """
+
+    contacts: int
+    persons: int
+    added: int
+    updated: int
+    unchanged: int
+    filtered: int
+    quarantined: int
+    quarantined_persons: int
+    pending: int
+    blocked: int
+    persons_only: int
+    clears: int
+    subscription_changes: int
+    opt_outs_to_platform: int
+    opt_outs_to_crm: int
+    crm_changes: int
+    quarantine_kinds: Mapping[str, int]
+    breaches: tuple[Breach, ...]
+    as_of: datetime | None
+    config_hash: str
+    mapping_hash: str
+    content_hashes: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        """Law: nothing is lost."""
+        told = sum(getattr(self, status) for status in CONTACT_STATUSES)
+        if told != self.contacts:
+            msg = (
+                f"internal error: {self.contacts} contacts came in and {told} came out; do not"
+                " deliver this diff set, report it with the inputs' shapes"
+            )
+            raise ReconcileError(msg)
+
+    @property
+    def status(self) -> Literal["ok", "held"]:
+        """Held when any guard is breached."""
+        return "held" if self.breaches else "ok"
+
+    @property
+    def diff_set(self) -> str:
+        """The id: equal config, as-of and content make an equal id."""
+        document = {
+            "as_of": self._as_of_text(),
+            "config": self.config_hash,
+            "content": dict(self.content_hashes),
+        }
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+    def to_document(self) -> dict[str, Any]:
+        """Everything, as plain JSON values."""
+        document = asdict(self)
+        document["as_of"] = self._as_of_text()
+        return document | {"status": self.status, "diff_set": self.diff_set}
+
+    def to_json(self) -> str:
+        """The text of summary.json: sorted keys, one trailing newline."""
+        return json.dumps(self.to_document(), sort_keys=True, indent=2) + "\n"
+
+    def _as_of_text(self) -> str | None:
+        return None if self.as_of is None else self.as_of.isoformat()

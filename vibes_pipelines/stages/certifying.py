@@ -1,0 +1,26 @@
+"""Certifying: what was delivered on earlier days is looked for in the day's snapshots."""
+
+from vibes_pipelines.delivery.certificate import Certificate, Landed, certify, load_certificate
+from vibes_pipelines.stages.landing import CONTACTS
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS, snapshot_of
+
+
+def certify_day(project: Project, day: str) -> Certificate:
+    """Writes the convergence certificate of `day`; the same day again gives the same answer."""
+    contacts = snapshot_of(project, CONTACTS, day)
+    persons = snapshot_of(project, "share/persons", day)
+    subscriptions = [snapshot_of(project, feed, day) for feed in SUBSCRIPTION_FEEDS]
+    landed = Landed(
+        persons=persons.folder,
+        subscriptions=[snapshot.folder for snapshot in subscriptions],
+        contacts=contacts.folder,
+    )
+    as_of = max(s.manifest.as_of for s in (contacts, persons, *subscriptions))
+    folder = project.certificate_folder(day)
+    return certify(project.ledger, day, landed, project.config, as_of, folder)
+
+
+def read_certificate(project: Project, day: str) -> Certificate:
+    """The certificate of `day` as written."""
+    return load_certificate(project.certificate_folder(day))

@@ -1,0 +1,254 @@
+"""Delivering: the newest diff set of the ledger goes out, lane by lane, over its routes.
+
+Each function is one delivery asset. A dry run reports the plan and writes nothing to the ledger.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from vibes_pipelines.crm.write_back import CrmTable
+from vibes_pipelines.delivery import release
+from vibes_pipelines.delivery.api_push import PushResult, push
+from vibes_pipelines.delivery.file_import import Folders, collect_reports, deliver_files
+from vibes_pipelines.delivery.plan import Plan, plan, preview
+from vibes_pipelines.delivery.release import Verdict, may_deliver
+from vibes_pipelines.delivery.routes import Estimates
+from vibes_pipelines.delivery.write_back import write_back as write_back_operations
+from vibes_pipelines.stages.landing import sftp_account
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.reconciling import read_summary
+from vibes_pipelines.store.records import DiffSet, Lane
+from vibes_pipelines.vibes.error_classes import lookup
+from vibes_pipelines.vibes.person_api import PersonApi
+
+LANES: tuple[Lane, ...] = ("opt_outs", "persons")
+_CRM_LANES: tuple[Lane, ...] = ("opt_outs", "crm")
+
+# A small account is imported within seconds; a large one is asked for again by its sensor.
+REPORT_WAIT_S = 120.0
+REPORT_POLL_S = 0.5
+
+
+class NotReleasedError(RuntimeError):
+    """A guard, a missing approval or a newer diff set keeps this one from going out."""
+
+
+class NoAnswerError(RuntimeError):
+    """Some operations got no answer. They stay open, and a repush sends exactly these again."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a delivery runs; `force_reason` delivers a day that is not the newest."""
+
+    dry_run: bool = True
+    force_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What a delivery did, in counts of operations; a dry run says what it would do."""
+
+    dry_run: bool
+    counts: Mapping[str, int]
+    why: str
+    error_classes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rejections(self) -> list[tuple[str, int, str]]:
+        """Error class, rows, and what an operator should do."""
+        return [(name, rows, lookup(name).advice) for name, rows in self.error_classes.items()]
+
+    @property
+    def sentence(self) -> str:
+        """One line for the log."""
+        counts = ", ".join(f"{name} {rows}" for name, rows in self.counts.items())
+        return f"{'dry run: ' if self.dry_run else ''}{counts or 'nothing to do'} ({self.why})"
+
+
+def deliver_opt_outs(project: Project, day: str, options: Options) -> Delivered:
+    """Unsubscribes at the platform whoever opted out in the CRM; before anything else leaves."""
+    return _by_api(project, day, "opt_outs", options)
+
+
+def push_persons(project: Project, day: str, options: Options) -> Delivered:
+    """Pushes the person changes that go by API, within the platform's rate limit."""
+    return _by_api(project, day, "persons", options)
+
+
+def write_back(project: Project, day: str, options: Options) -> Delivered:
+    """Writes the platform's opt-outs, and the fields it is the authority for, to the CRM."""
+    planned = _planned(project, day, "opt_outs", options)
+    if options.dry_run:
+        return _would(planned, "/crm/")
+    results = []
+    for lane in _CRM_LANES:
+        if not any(road.startswith(f"{lane}/crm/") for road in planned.operations):
+            continue
+        _require_release(project, planned.diff_set, lane, options)
+        crm = CrmTable(project.settings.crm_url, project.config)
+        open_operations = project.ledger.open_operations(planned.diff_set, lane, "crm")
+        results.append(write_back_operations(open_operations, crm, project.ledger, dry_run=False))
+    release.accept_if_delivered(project.ledger, planned.diff_set)
+    counts = {
+        name: sum(getattr(result, name) for result in results)
+        for name in ("planned", "accepted", "rejected", "repeated")
+    }
+    classes = sum((Counter(result.error_classes) for result in results), Counter[str]())
+    return Delivered(dry_run=False, counts=counts, why=_why(planned), error_classes=classes)
+
+
+def import_persons(project: Project, day: str, options: Options) -> Delivered:
+    """Uploads the person changes that go by import file, and reads the platform's reports."""
+    planned = _planned(project, day, "persons", options)
+    if options.dry_run:
+        return _would(planned, "persons/file/")
+    types = {mapped.to: mapped.type for mapped in project.config.fields}
+    uploaded = deliver_files(
+        planned.batches,
+        sftp_account(project).session,
+        _folders(project),
+        project.ledger,
+        types,
+        project.work_folder(day),
+        dry_run=False,
+    )
+    counts, classes = _collect(project, day)
+    release.accept_if_delivered(project.ledger, planned.diff_set)
+    counts = {"files": uploaded.files, "rows": uploaded.rows, **counts}
+    return Delivered(dry_run=False, counts=counts, why=_why(planned), error_classes=classes)
+
+
+def held_lanes(project: Project, day: str) -> dict[Lane, str]:
+    """Why each lane of the day's diff set waits for an approval; empty when none does."""
+    diff_set = read_summary(project, day).diff_set
+    verdicts = {lane: may_deliver(project.ledger, diff_set, lane) for lane in LANES}
+    return {lane: _reason(v) for lane, v in verdicts.items() if v.status == "held"}
+
+
+def approve(project: Project, diff_set: str, reason: str) -> str:
+    """Releases the newest diff set; `diff_set` may be the first characters of its hash.
+
+    Raises:
+        ApprovalError: no reason, or not the newest diff set.
+    """
+    newest = project.ledger.newest_diff_set()
+    if newest and len(diff_set) >= 6 and newest.diff_set.startswith(diff_set):
+        diff_set = newest.diff_set
+    return release.approve(project.ledger, diff_set, reason).diff_set
+
+
+def released_diff_set(project: Project) -> DiffSet | None:
+    """The newest diff set, when a person approved it and it has not gone out."""
+    newest = project.ledger.newest_diff_set()
+    if newest and newest.approved_reason and newest.status == "open":
+        return newest
+    return None
+
+
+def awaited_reports(project: Project) -> DiffSet | None:
+    """The newest diff set when import files await their report and it may go out itself."""
+    newest = project.ledger.newest_diff_set()
+    if newest is None or not project.ledger.batches(status="sent"):
+        return None
+    return newest if may_deliver(project.ledger, newest.diff_set, "persons").allowed else None
+
+
+def _by_api(project: Project, day: str, lane: Lane, options: Options) -> Delivered:
+    planned = _planned(project, day, lane, options)
+    if options.dry_run:
+        return _would(planned, f"{lane}/api/")
+    if not any(road.startswith(f"{lane}/api/") for road in planned.operations):
+        return Delivered(dry_run=False, counts={}, why="nothing goes this way today")
+    result = asyncio.run(_push(project, planned.diff_set, lane))
+    release.accept_if_delivered(project.ledger, planned.diff_set)
+    names = ("planned", "accepted", "rejected", "unknown", "repeated")
+    counts = {name: getattr(result, name) for name in names}
+    if result.unknown:
+        classes = ", ".join(result.error_classes)
+        msg = f"{result.unknown} of {result.planned} got no answer ({classes}); run the job repush"
+        raise NoAnswerError(msg)
+    return Delivered(
+        dry_run=False, counts=counts, why=_why(planned), error_classes=result.error_classes
+    )
+
+
+async def _push(project: Project, diff_set: str, lane: Lane) -> PushResult:
+    account = project.settings.api
+    types = {mapped.to: mapped.type for mapped in project.config.fields}
+    async with PersonApi(
+        account.url,
+        project.config.company_key,
+        account.user,
+        account.password.get_secret_value(),
+        rate_per_s=account.rate_per_s,
+    ) as api:
+        operations = project.ledger.open_operations(diff_set, lane, "api")
+        return await push(operations, api, project.ledger, types, dry_run=False)
+
+
+def _collect(project: Project, day: str) -> tuple[dict[str, int], Counter[str]]:
+    """Reads reports until none is awaited or the wait is over; every look is one session."""
+    counts: Counter[str] = Counter()
+    classes: Counter[str] = Counter()
+    deadline = time.monotonic() + REPORT_WAIT_S
+    while True:
+        session = sftp_account(project).session
+        found = collect_reports(project.ledger, session, _folders(project), day)
+        counts.update(reports=found.files, accepted=found.accepted, rejected=found.rejected)
+        classes.update(found.error_classes)
+        if not found.waiting or time.monotonic() >= deadline:
+            return {**counts, "awaiting_report": found.waiting}, classes
+        time.sleep(REPORT_POLL_S)
+
+
+def _planned(project: Project, day: str, lane: Lane, options: Options) -> Plan:
+    """The plan of the day's diff set; intents are written only when `lane` may go out."""
+    diff_set = read_summary(project, day).diff_set
+    if not options.dry_run:
+        _require_release(project, diff_set, lane, options)
+    build = preview if options.dry_run else plan
+    return build(
+        diff_set, project.diff_set_folder(day), project.config, project.ledger, _estimates(project)
+    )
+
+
+def _estimates(project: Project) -> Estimates:
+    gap_s = project.settings.sftp.gap_s
+    rate = project.settings.api.rate_per_s
+    return Estimates(rate_per_s=rate, gap_s=gap_s, pickup_s=max(gap_s, REPORT_POLL_S))
+
+
+def _folders(project: Project) -> Folders:
+    return Folders(project.settings.sftp.import_dir, project.settings.sftp.report_dir)
+
+
+def _require_release(project: Project, diff_set: str, lane: Lane, options: Options) -> None:
+    verdict = may_deliver(project.ledger, diff_set, lane, force_reason=options.force_reason)
+    if not verdict.allowed:
+        msg = f"{lane}: {verdict.status}: {_reason(verdict)}"
+        raise NotReleasedError(msg)
+
+
+def _reason(verdict: Verdict) -> str:
+    cure = f"; {verdict.cure}" if verdict.cure else ""
+    return "; ".join(verdict.reasons) + cure
+
+
+def _would(planned: Plan, road: str) -> Delivered:
+    counts = {name: rows for name, rows in planned.operations.items() if road in name}
+    return Delivered(dry_run=True, counts=counts, why=_why(planned))
+
+
+def _why(planned: Plan) -> str:
+    return "; ".join(_sentences(planned)) or "nothing to deliver"
+
+
+def _sentences(planned: Plan) -> Iterable[str]:
+    for reason, rows in planned.reasons.items():
+        yield f"{rows}: {reason}"
+    for reason, rows in planned.deferred.items():
+        yield f"{rows} deferred: {reason}"
