@@ -75,27 +75,32 @@ def _changed(column: int) -> str:
 
 def _value(index: int, name: str, *, is_contact: bool) -> str:
     drawn = _draw(index * 1009, _changed(index) if is_contact else "false")
-    if name == "note":
-        return f"CASE WHEN {drawn} % 3 = 0 THEN 'called about order ' || {drawn} END"
-    if name == "email":
-        return f"'user' || {drawn} || '@example.org'"
-    if name in _CODES:
-        return f"'{name}-' || {drawn} % 40"
-    if name in _STRINGS:
-        return f"CASE WHEN {drawn} % 50 > 0 THEN '{name} ' || {drawn} % 20000 END"
-    if name in _NUMBERS:
-        return f"({drawn} % 1000000)::DECIMAL(18, 4) / 100"
     if name in _DATES:
         day = f"(DATE '1940-01-01' + ({drawn} % 28000)::INTEGER)"
         return day if is_contact else f"{day}::TIMESTAMP"
+    if name in _NUMBERS:
+        return f"(({drawn} % 1000000)::DECIMAL(18, 4) / 100)::DECIMAL(18, 4)"
     if name == "tier":
         keys = "['Gold', 'Silver', 'Bronze']" if is_contact else "['gold', 'silver', 'bronze']"
         return f"{keys}[1 + {drawn} % 3]"
     if name == "interests":
-        sets = "['golf', 'golf;hockey', 'golf;hockey;soccer', 'soccer', NULL]"
-        drawn_set = f"{sets}[1 + {drawn} % 5]"
+        drawn_set = (
+            f"['golf', 'golf;hockey', 'golf;hockey;soccer', 'soccer', NULL][1 + {drawn} % 5]"
+        )
         return drawn_set if is_contact else f"replace({drawn_set}, ';', '|')"
-    return f"lpad(({drawn} % 99950)::VARCHAR, 5, '0')"
+    return _text(name, drawn)
+
+
+def _text(name: str, drawn: str) -> str:
+    if name == "note":
+        return f"CASE WHEN {drawn} % 3 = 0 THEN 'called about order ' || {drawn} END"
+    if name == "email":
+        return f"'user' || {drawn} || '@example.org'"
+    if name == "zip":
+        return f"lpad(({drawn} % 99950)::VARCHAR, 5, '0')"
+    if name in _CODES:
+        return f"'{name}-' || {drawn} % 40"
+    return f"CASE WHEN {drawn} % 50 > 0 THEN '{name} ' || {drawn} % 20000 END"
 
 
 def _fields(*, is_contact: bool) -> str:
@@ -103,8 +108,7 @@ def _fields(*, is_contact: bool) -> str:
     named = []
     for index, name in enumerate(names):
         column = "zip_code" if name == "zip" and not is_contact else name
-        cast = "::DECIMAL(18, 4)" if name in _NUMBERS else ""
-        named.append(f"({_value(index, name, is_contact=is_contact)}){cast} AS {column}")
+        named.append(f"({_value(index, name, is_contact=is_contact)}) AS {column}")
     return ", ".join(named)
 
 

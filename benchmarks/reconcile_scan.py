@@ -44,7 +44,7 @@ def run_reconcile(contacts: Path, persons: Path, memory_limit: str) -> dict[str,
     return {"counts": counts, "seconds": seconds}
 
 
-def _child(mode: str, arguments: argparse.Namespace, sides: tuple[Path, Path]) -> dict[str, object]:
+def _child(mode: str, arguments: argparse.Namespace) -> dict[str, object]:
     command = [sys.executable, "-m", "benchmarks.reconcile_scan", "--mode", mode]
     command += ["--folder", str(arguments.folder), "--rows", str(arguments.rows)]
     command += ["--memory-limit", arguments.memory_limit]
@@ -65,11 +65,11 @@ def _measure(mode: str, arguments: argparse.Namespace, sides: tuple[Path, Path])
     print(json.dumps({"cpu_s": cpu_s, "rss_mb": usage.ru_maxrss / 1024} | more))
 
 
-def _compare(arguments: argparse.Namespace, sides: tuple[Path, Path]) -> None:
+def _compare(arguments: argparse.Namespace) -> None:
     runs: dict[str, list[dict[str, object]]] = {"scan": [], "reconcile": []}
     for _ in range(arguments.rounds):
         for mode, measured in runs.items():
-            measured.append(_child(mode, arguments, sides))
+            measured.append(_child(mode, arguments))
     median = {
         mode: {
             name: statistics.median(float(str(run[name])) for run in measured)
@@ -101,7 +101,8 @@ def main() -> None:
     if arguments.mode == "compare":
         from benchmarks.data import write_sides  # noqa: PLC0415  (not part of what is measured)
 
-        _compare(arguments, write_sides(folder, arguments.rows))
+        write_sides(folder, arguments.rows)
+        _compare(arguments)
     else:
         _measure(arguments.mode, arguments, sides)
 

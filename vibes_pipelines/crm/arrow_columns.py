@@ -1,7 +1,7 @@
 """CRM values as Arrow columns: typed where the database keeps types strictly, else as text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,23 +11,33 @@ import sqlalchemy as sa
 
 _LARGEST_PRECISION = 38
 
+_PLAIN_TYPES: tuple[tuple[type[sa.types.TypeEngine[Any]], pa.DataType], ...] = (
+    (sa.Boolean, pa.bool_()),
+    (sa.Integer, pa.int64()),
+    (sa.Float, pa.float64()),
+    (sa.Date, pa.date32()),
+)
+
+_RENDERERS: tuple[tuple[tuple[type, ...], Callable[[Any], str]], ...] = (
+    ((bool,), lambda value: "true" if value else "false"),
+    ((Decimal,), lambda value: f"{value:f}"),
+    ((datetime, date), lambda value: value.isoformat()),
+    ((bytes, memoryview), lambda value: bytes(value).hex()),
+    (
+        (list, dict),
+        lambda value: json.dumps(value, ensure_ascii=False, sort_keys=True, default=as_text),
+    ),
+)
+
 
 def arrow_type(declared: sa.types.TypeEngine[Any]) -> pa.DataType:
     """The Arrow type that holds every value of a declared column type; text for all others."""
-    match declared:
-        case sa.Boolean():
-            return pa.bool_()
-        case sa.Integer():
-            return pa.int64()
-        case sa.DateTime():
-            return pa.timestamp("us", "UTC" if declared.timezone else None)
-        case sa.Date():
-            return pa.date32()
-        case sa.Float():
-            return pa.float64()
-        case sa.Numeric():
-            return _decimal_type(declared)
-    return pa.string()
+    if isinstance(declared, sa.DateTime):
+        return pa.timestamp("us", "UTC" if declared.timezone else None)
+    if isinstance(declared, sa.Numeric):
+        return _decimal_type(declared)
+    plain = (arrow for kind, arrow in _PLAIN_TYPES if isinstance(declared, kind))
+    return next(plain, pa.string())
 
 
 def arrow_column(values: Sequence[Any], declared: pa.DataType) -> pa.Array:
@@ -42,20 +52,10 @@ def arrow_column(values: Sequence[Any], declared: pa.DataType) -> pa.Array:
 
 def as_text(value: Any) -> str | None:
     """A database value as the text the reconcile reads: ISO dates, plain decimals."""
-    match value:
-        case None | str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case Decimal():
-            return f"{value:f}"
-        case datetime() | date():
-            return value.isoformat()
-        case bytes() | memoryview():
-            return bytes(value).hex()
-        case list() | dict():
-            return json.dumps(value, ensure_ascii=False, sort_keys=True, default=as_text)
-    return str(value)
+    if value is None or isinstance(value, str):
+        return value
+    renderers = (render for kinds, render in _RENDERERS if isinstance(value, kinds))
+    return next(renderers, str)(value)
 
 
 def _decimal_type(declared: sa.Numeric[Any]) -> pa.DataType:

@@ -78,9 +78,7 @@ def _copy(connection: sa.Connection, config: SyncConfig, path: Path) -> int:
     return rows
 
 
-def _statement(
-    connection: sa.Connection, config: SyncConfig
-) -> tuple[sa.Select[Any], pa.Schema]:
+def _statement(connection: sa.Connection, config: SyncConfig) -> tuple[sa.Select[Any], pa.Schema]:
     """Selects the mapped columns, in the order of sync.yaml, and the schema they land with."""
     wanted = mapped_columns(config)
     existing = _existing_columns(connection, config)
@@ -88,7 +86,7 @@ def _statement(
         if column not in existing:
             raise missing_column(entry, column, _place(config), list(existing))
     # Values as the driver gives them: a declared type of SQLite promises nothing about a value.
-    selected = [
+    selected: list[sa.Label[Any]] = [
         sa.literal_column(connection.dialect.identifier_preparer.quote(column)).label(column)
         for column in wanted
     ]

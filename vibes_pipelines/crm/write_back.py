@@ -4,19 +4,29 @@ One call is one transaction, answered row by row. The same row again changes not
 write, and whether it may be written, is decided elsewhere.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from vibes_pipelines.crm.cells import CrmCell, changed_at_cell, field_cell, opted_out_cell
+from vibes_pipelines.crm.cells import (
+    ValueDoesNotFit,
+    accepted_opt_outs,
+    column_value,
+    field_value,
+    instant_value,
+    opted_out_value,
+)
 from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column, reflect_table
 from vibes_pipelines.sync_config import Consent, MappedField, SyncConfig
 
 CONTACT_NOT_FOUND = "ContactNotFound"
-_KEYS_AT_ONCE = 500
+VALUE_DOES_NOT_FIT = "ValueDoesNotFit"
+
+Row = TypeVar("Row")
 
 
 class OptOut(Protocol):
@@ -53,10 +63,13 @@ class FieldChange(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WriteBack:
-    """What became of one row; `error_class` is `ContactNotFound` for a rejected one."""
+    """What became of one row: `ContactNotFound` or `ValueDoesNotFit` for a rejected one."""
 
     outcome: Literal["accepted", "rejected"]
     error_class: str | None = None
+
+
+_ACCEPTED = WriteBack("accepted")
 
 
 @dataclass(frozen=True)
@@ -74,34 +87,101 @@ class CrmTable:
         Raises:
             CrmError: no connection, table or column, or a list that sync.yaml does not map.
         """
-        consents = {consent.list: consent for consent in self.config.consents}
-        return self._apply(
-            rows,
-            lambda table, row: _opt_out_cells(table, _mapped(consents, row.list, "consents"), row),
-        )
+        with self._writing() as contacts:
+            return [contacts.answer(row.contact_id, contacts.opt_out, row) for row in rows]
 
     def apply_fields(self, rows: Sequence[FieldChange]) -> list[WriteBack]:
         """Writes each field in the form its column holds.
 
         Raises:
-            CrmError: no connection, table or column, a field that sync.yaml does not map, or a
-                value its column cannot hold.
+            CrmError: no connection, table or column, or a field that sync.yaml does not map.
         """
-        fields = {field.to: field for field in self.config.fields}
-        return self._apply(
-            rows,
-            lambda table, row: _field_cells(table, _mapped(fields, row.field, "fields"), row),
+        with self._writing() as contacts:
+            return [contacts.answer(row.contact_id, contacts.set_field, row) for row in rows]
+
+    @contextmanager
+    def _writing(self) -> "Iterator[_Contacts]":
+        with crm_engine(self.crm_url) as engine, engine.begin() as connection:
+            table = reflect_table(connection, self.config.contacts.table)
+            yield _Contacts(connection, table, self.config)
+
+
+@dataclass(frozen=True)
+class _Contacts:
+    """The table inside one transaction."""
+
+    connection: sa.Connection
+    table: sa.Table
+    config: SyncConfig
+    opted_out: dict[str, Any] = field(default_factory=dict)
+
+    def answer(self, contact_id: str, write: Callable[[Any, Row], None], row: Row) -> WriteBack:
+        """Writes one row and says what became of it."""
+        try:
+            key = column_value(self._key, contact_id, self._dialect)
+        except ValueDoesNotFit:
+            return WriteBack("rejected", CONTACT_NOT_FOUND)
+        if not self.connection.scalar(sa.select(sa.exists().where(self._key == key))):
+            return WriteBack("rejected", CONTACT_NOT_FOUND)
+        try:
+            write(key, row)
+        except ValueDoesNotFit:
+            return WriteBack("rejected", VALUE_DOES_NOT_FIT)
+        return _ACCEPTED
+
+    def opt_out(self, key: Any, row: OptOut) -> None:
+        """Writes one opt-out unless the contact is opted out already."""
+        consent = self._consent(row.list)
+        column = self._column(consent.from_, "consents[].from")
+        values = {column: self._opted_out_value(column, consent)}
+        if consent.changed_at and row.evidence_at:
+            changed_at = self._column(consent.changed_at, "consents[].changed_at")
+            values[changed_at] = instant_value(changed_at, row.evidence_at)
+        spelling = sa.func.lower(sa.func.trim(sa.cast(column, sa.Text)))
+        not_yet = sa.or_(column.is_(None), spelling.not_in(accepted_opt_outs(consent)))
+        self.connection.execute(
+            sa.update(self.table).where(self._key == key, not_yet).values(values)
         )
 
-    def _apply[Row: OptOut | FieldChange](
-        self, rows: Sequence[Row], cells_of: Callable[["_Contacts", Row], list[CrmCell]]
-    ) -> list[WriteBack]:
-        if not rows:
-            return []
-        with crm_engine(self.crm_url) as engine, engine.begin() as connection:
-            table = _Contacts(connection, self.config)
-            known = table.known_keys([row.contact_id for row in rows])
-            return [
-                _NOT_FOUND if row.contact_id not in known else table.write(row.contact_id, cells)
-                for row, cells in ((row, cells_of(table, row)) for row in rows)
-            ]
+    def set_field(self, key: Any, row: FieldChange) -> None:
+        """Writes one field."""
+        mapped = self._field(row.field)
+        column = self._column(mapped.from_, "fields[].from")
+        value = field_value(column, mapped, row.after, self._dialect)
+        self.connection.execute(
+            sa.update(self.table).where(self._key == key).values({column: value})
+        )
+
+    def _opted_out_value(self, column: sa.Column[Any], consent: Consent) -> Any:
+        if column.name not in self.opted_out:
+            by_use = sa.select(column).group_by(column).order_by(sa.func.count().desc(), column)
+            in_use = self.connection.scalars(by_use).all()
+            self.opted_out[column.name] = opted_out_value(column, consent, in_use, self._dialect)
+        return self.opted_out[column.name]
+
+    def _consent(self, subscription_list: str) -> Consent:
+        for consent in self.config.consents:
+            if consent.list == subscription_list:
+                return consent
+        msg = f"sync.yaml: consents: no entry for list {subscription_list}; map it to write it back"
+        raise CrmError(msg)
+
+    def _field(self, name: str) -> MappedField:
+        for mapped in self.config.fields:
+            if mapped.to == name:
+                return mapped
+        msg = f"sync.yaml: fields: no entry with to: {name}; map it to write it back"
+        raise CrmError(msg)
+
+    def _column(self, name: str, entry: str) -> sa.Column[Any]:
+        if name not in self.table.columns:
+            raise missing_column(entry, name, self.table.name, list(self.table.columns.keys()))
+        return self.table.columns[name]
+
+    @property
+    def _key(self) -> sa.Column[Any]:
+        return self._column(self.config.contacts.key, "contacts.key")
+
+    @property
+    def _dialect(self) -> str:
+        return self.connection.dialect.name

@@ -94,6 +94,17 @@ def certify(
     return certificate
 
 
+def load_certificate(folder: Path) -> Certificate:
+    """Reads a certificate that `certify` wrote into `folder`.
+
+    Raises:
+        FileNotFoundError: there is none; certify the day first.
+    """
+    document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+    del document["operations"]
+    return Certificate(**document | {"as_of": datetime.fromisoformat(document["as_of"])})
+
+
 def _load(
     connection: duckdb.DuckDBPyConnection,
     ledger: Ledger,

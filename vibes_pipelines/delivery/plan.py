@@ -26,7 +26,7 @@ from vibes_pipelines.delivery.routes import (
     why_not_by_file,
 )
 from vibes_pipelines.store.ledger import Ledger
-from vibes_pipelines.store.records import Batch, Operation
+from vibes_pipelines.store.records import Batch, DiffSet, Operation
 from vibes_pipelines.sync_config import FieldType, SyncConfig
 from vibes_pipelines.vibes.person_import import SUFFIX
 
@@ -66,14 +66,41 @@ def plan(
         PlanError: the diff set is not registered, or a file is missing or holds a change that no
             delivery carries.
     """
-    record = ledger.diff_set(diff_set)
-    if record is None:
-        raise PlanError(f"diff set {diff_set} is not registered; register it, then plan")
+    record = _registered(ledger, diff_set)
     if ledger.plan(diff_set) is None:
         origin = Origin(diff_set, record.day, record.as_of, folder)
         draft = _Draft(origin, config, ledger, estimates or Estimates())
         ledger.write_plan(diff_set, draft.batches, draft.operations(), draft.document)
     return _written_plan(ledger, diff_set, record.day)
+
+
+def preview(
+    diff_set: str,
+    folder: Path,
+    config: SyncConfig,
+    ledger: Ledger,
+    estimates: Estimates | None = None,
+) -> Plan:
+    """What `plan` would write, and the written plan when there is one. Nothing is recorded.
+
+    Raises:
+        PlanError: as `plan`.
+    """
+    record = _registered(ledger, diff_set)
+    if ledger.plan(diff_set) is not None:
+        return _written_plan(ledger, diff_set, record.day)
+    origin = Origin(diff_set, record.day, record.as_of, folder)
+    draft = _Draft(origin, config, ledger, estimates or Estimates())
+    for _ in draft.operations():
+        pass  # only counted
+    return Plan(diff_set, record.day, batches=tuple(draft.batches), **draft.document())
+
+
+def _registered(ledger: Ledger, diff_set: str) -> DiffSet:
+    record = ledger.diff_set(diff_set)
+    if record is None:
+        raise PlanError(f"diff set {diff_set} is not registered; register it, then plan")
+    return record
 
 
 def _written_plan(ledger: Ledger, diff_set: str, day: str) -> Plan:

@@ -31,10 +31,10 @@ _FEED_RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("person_key", "subscription_list_id", "opt_in_date"),
     ),
     "extract/current_subscribers": (
-        ("person_id", "mdn_e164_format", "subscription_list_id"),
-        ("person_id", "subscription_list_id"),
+        ("person_key", "mdn_e164_format", "subscription_list_id"),
+        ("person_key", "subscription_list_id"),
     ),
-    "extract/subscriptions": (("person_id", "subscription_list_id", "subscription_event"), ()),
+    "extract/subscriptions": (("person_key", "subscription_list_id", "subscription_event"), ()),
     "crm/contacts": ((), ()),
 }
 
@@ -123,7 +123,7 @@ def subscribers_agree_with_share(
             differing = engine.execute(
                 """
                 SELECT count(*) FROM (
-                    SELECT lower(person_id) AS p, subscription_list_id::VARCHAR AS l
+                    SELECT lower(person_key) AS p, subscription_list_id::VARCHAR AS l
                     FROM read_parquet($extract)
                 ) AS e FULL JOIN (
                     SELECT DISTINCT lower(person_key) AS p, subscription_list_id::VARCHAR AS l

@@ -38,20 +38,22 @@ def read_counts(connection: duckdb.DuckDBPyConnection) -> Counts:
     return Counts(statuses=statuses, quarantine_kinds=dict(kinds), **numbers)
 
 
-# The precedence of the statuses is the order of the branches. A contact that passes, is in no doubt
-# and has no outcome was paired with a person of equal values; one that was not would show here.
+# The precedence of the statuses is the order of the parts. A contact that has no outcome counts as
+# unchanged only if it was paired with a person of equal values; one that is in no part is missing
+# from the sum, which the summary refuses.
 _STATUS = """
     WITH quarantined AS (SELECT DISTINCT row_number FROM finding WHERE source = 'contact')
-    SELECT CASE WHEN q.row_number IS NOT NULL THEN 'quarantined'
-                WHEN NOT c.passes THEN 'filtered'
-                WHEN o.status IS NOT NULL THEN o.status
-                WHEN p.contact_row IS NOT NULL THEN 'unchanged'
-                ELSE 'lost' END AS status, count(*)
-    FROM contact c
-    LEFT JOIN quarantined q ON q.row_number = c.row_number
-    LEFT JOIN outcome o ON o.contact_row = c.row_number
-    LEFT JOIN (SELECT contact_row FROM match WHERE NOT differs) p ON p.contact_row = c.row_number
-    GROUP BY ALL"""
+    SELECT 'quarantined', count(*) FROM quarantined
+    UNION ALL
+    SELECT 'filtered', count(*) FROM contact ANTI JOIN quarantined USING (row_number)
+    WHERE NOT passes
+    UNION ALL
+    SELECT status, count(*) FROM (
+        SELECT contact_row, status FROM outcome
+        UNION ALL
+        SELECT contact_row, 'unchanged' FROM match WHERE passes AND NOT differs) told
+    ANTI JOIN quarantined ON quarantined.row_number = told.contact_row
+    GROUP BY status"""
 
 _NAMES = (
     "contacts",
@@ -69,10 +71,10 @@ _REST = """
     SELECT (SELECT count(*) FROM contact),
            (SELECT count(*) FROM person),
            (SELECT count(*) FROM person
-            ANTI JOIN pair ON pair.person_row = person.row_number
-            ANTI JOIN claim ON claim.person_row = person.row_number
-            ANTI JOIN finding ON finding.source = 'person'
-                 AND finding.row_number = person.row_number),
+            ANTI JOIN (SELECT person_row FROM linked UNION ALL SELECT person_row FROM claim) l
+                ON l.person_row = person.row_number
+            ANTI JOIN finding
+                ON finding.source = 'person' AND finding.row_number = person.row_number),
            (SELECT count(DISTINCT row_number) FROM finding WHERE source = 'person'),
            (SELECT count(*) FROM outcome WHERE status = 'updated'
             AND len(list_filter(changes, lambda one: one.action = 'clear')) > 0),

@@ -6,7 +6,7 @@ persons by each identifier and are judged by their claims. Doubt falls on the wh
 
 Creates `pair` (contact_row, person_row, differs), `loose` (contact_row), `claim` (contact_row,
 person_row, identifier), `verdict` (contact_row, person_row, matched_by) and `match` (contact_row,
-person_row, matched_by, is_loose, differs). Rows in doubt go to the table `finding`.
+person_row, matched_by, passes, differs). Rows in doubt go to the table `finding`.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -65,21 +65,27 @@ def _repeats_sql(table: str, column: str) -> str:
 
 
 def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key: bool) -> None:
-    same_key = "AND coalesce(c.person_key = p.person_key, c.person_key IS NULL)"
+    agrees = "coalesce(c.mdn = p.mdn, c.mdn IS NULL)"
+    if has_person_key:
+        agrees += " AND coalesce(c.person_key = p.person_key, c.person_key IS NULL)"
     connection.execute(f"""
-        CREATE TEMP TABLE pair AS
-        SELECT c.row_number AS contact_row, p.row_number AS person_row,
-               c.passes AND c.fingerprint <> p.fingerprint AS differs,
-               c.person_key IS NOT NULL AS by_person_key
-        FROM contact c JOIN person p ON c.contact_key = p.external_person_id
-        WHERE coalesce(c.mdn = p.mdn, c.mdn IS NULL) {same_key if has_person_key else ""}""")
+        CREATE TEMP TABLE linked AS
+        SELECT c.row_number AS contact_row, p.row_number AS person_row, c.passes,
+               c.fingerprint <> p.fingerprint AS differs,
+               c.person_key IS NOT NULL AS by_person_key,
+               p.row_number IS NOT NULL AND {agrees} AS agrees
+        FROM contact c LEFT JOIN person p ON c.contact_key = p.external_person_id""")
+    connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")
 
 
 def _collect_claims(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("""
         CREATE TEMP TABLE loose AS
-        SELECT row_number AS contact_row, contact_key, person_key, mdn
-        FROM contact ANTI JOIN pair ON contact.row_number = pair.contact_row""")
+        WITH odd AS (SELECT contact_row FROM linked WHERE NOT agrees),
+             settled AS (SELECT contact_row FROM pair SEMI JOIN odd USING (contact_row))
+        SELECT row_number AS contact_row, contact_key, person_key, mdn, passes
+        FROM contact SEMI JOIN odd ON contact.row_number = odd.contact_row
+        ANTI JOIN settled ON contact.row_number = settled.contact_row""")
     claims = " UNION ALL ".join(
         f"SELECT l.contact_row, p.row_number AS person_row, '{identifier}' AS identifier"
         f" FROM loose l JOIN person p ON l.{column} = p.{identifier}"
@@ -165,7 +171,7 @@ _VERDICT = """
            a.best < used.identifiers OR (a.persons = 1 AND (
                coalesce(p.external_person_id <> l.contact_key, false)
                OR coalesce(p.person_key <> l.person_key, false))) AS is_split,
-           a.persons = 1 AND coalesce(p.mdn <> l.mdn, false) AS is_mdn_change
+           a.persons = 1 AND coalesce(p.mdn <> l.mdn, false) AS is_mdn_change, l.passes
     FROM agreement a JOIN used USING (contact_row) JOIN loose l USING (contact_row)
     JOIN person p ON p.row_number = a.only"""
 
@@ -182,9 +188,9 @@ _MATCH = """
                    WHERE source = 'contact' AND kind <> 'invalid_mdn')
     SELECT contact_row, person_row,
            CASE WHEN by_person_key THEN 'person_key' ELSE 'external_person_id' END AS matched_by,
-           differs
+           passes, differs
     FROM pair ANTI JOIN doubt ON pair.contact_row = doubt.row_number
     UNION ALL
-    SELECT contact_row, person_row, matched_by, true
+    SELECT contact_row, person_row, matched_by, passes, true
     FROM verdict ANTI JOIN doubt ON verdict.contact_row = doubt.row_number
     WHERE person_row IS NOT NULL"""

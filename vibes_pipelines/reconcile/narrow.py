@@ -89,7 +89,8 @@ def _contact_sql(config: SyncConfig, contacts: Source, persons: Source) -> str:
         WITH cell AS (SELECT {", ".join(inner)} FROM {contacts.relation}),
              dialled AS (SELECT *, {digits("phone")} AS dialled FROM cell),
              numbered AS (SELECT *, {quick_e164("dialled", region)} AS mdn FROM dialled)
-        SELECT row_number, contact_key, person_key, mdn, passes, {_fingerprint(len(stand_ins))} AS fingerprint,
+        SELECT row_number, contact_key, person_key, mdn, passes,
+               {_fingerprint(len(stand_ins))} AS fingerprint,
                CASE WHEN mdn IS NULL THEN phone END AS mdn_text,
                {any_of(marks)} AS has_issue{"".join(f", {name}" for name in kept)}
         FROM numbered"""

@@ -14,19 +14,16 @@ from vibes_pipelines.reconcile.findings import QUARANTINE
 from vibes_pipelines.reconcile.sql import literal
 
 _PERSON_CHANGES = """
-    SELECT CASE WHEN o.is_add THEN 'add' ELSE 'update' END AS operation,
-           c.contact_key AS external_person_id, p.person_key, coalesce(p.mdn, c.mdn) AS mdn,
-           o.matched_by, o.changes
-    FROM outcome o JOIN contact c ON c.row_number = o.contact_row
-    LEFT JOIN person p ON p.row_number = o.person_row
-    WHERE o.status IN ('added', 'updated')
+    SELECT CASE WHEN is_add THEN 'add' ELSE 'update' END AS operation,
+           contact_key AS external_person_id, person_key, mdn, matched_by, changes
+    FROM outcome
+    WHERE status IN ('added', 'updated')
     ORDER BY external_person_id"""
 
 _CRM_CHANGES = """
     SELECT contact_id, change.field AS field, change.before AS before, change.after AS after,
            change.reason AS reason
-    FROM (SELECT c.contact_key AS contact_id, unnest(o.crm_changes) AS change
-          FROM outcome o JOIN contact c ON c.row_number = o.contact_row)
+    FROM (SELECT contact_key AS contact_id, unnest(crm_changes) AS change FROM outcome)
     ORDER BY contact_id, field"""
 
 _SUBSCRIPTION_CHANGES = """

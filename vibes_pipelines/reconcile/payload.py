@@ -1,7 +1,7 @@
 """Phase two: the canonical texts of the mapped fields, read only for the rows that need them.
 
 Creates `candidate` (contact_row, person_row or NULL for an add, matched_by) and `contact_value`,
-`person_value`, `base_value` with one text column `value_i` per mapped field; a contact whose value
+`person_value`, `base_value` (only with a base) with one text column `value_i` per mapped field; a contact whose value
 is an unknown option or cannot be read becomes a finding.
 """
 
@@ -35,7 +35,8 @@ def build_values(
     connection.execute(_contact_value_sql(config, contacts))
     _find_bad_values(connection, config)
     connection.execute(_person_value_sql(config, persons))
-    connection.execute(_base_value_sql(config, base))
+    if base is not None:
+        connection.execute(_base_value_sql(config, base))
 
 
 def _contact_value_sql(config: SyncConfig, contacts: Source) -> str:
@@ -61,11 +62,8 @@ def _person_value_sql(config: SyncConfig, persons: Source) -> str:
         WHERE {ROW} IN (SELECT person_row FROM candidate)"""
 
 
-def _base_value_sql(config: SyncConfig, base: Source | None) -> str:
+def _base_value_sql(config: SyncConfig, base: Source) -> str:
     """The base's row of a candidate: by person_key, else by external_person_id; one row or none."""
-    if base is None:
-        columns = "".join(f", value_{index} VARCHAR" for index in range(len(config.fields)))
-        return f"CREATE TEMP TABLE base_value (row_number BIGINT{columns})"
     identifiers = [
         f"{f'lower({text})' if name == 'person_key' else text} AS {name}"
         if base.has(name)
@@ -133,7 +131,7 @@ _CANDIDATE = """
     CREATE TEMP TABLE candidate AS
     SELECT m.contact_row, m.person_row, m.matched_by
     FROM match m JOIN contact c ON c.row_number = m.contact_row
-    WHERE m.differs AND c.passes AND NOT c.has_issue AND c.mdn_text IS NULL
+    WHERE m.differs AND m.passes AND NOT c.has_issue AND c.mdn_text IS NULL
     UNION ALL
     SELECT l.contact_row, NULL, NULL
     FROM loose l JOIN contact c ON c.row_number = l.contact_row

@@ -125,8 +125,9 @@ def _run_phases(
     with watch.phase("values"):
         build_values(connection, config, sources.contacts, sources.persons, sources.base)
     with watch.phase("changes"):
-        known = {f.to for f in config.fields if sources.base and sources.base.has(f.to)}
-        build_proposal(connection, config, frozenset(known))
+        base = sources.base
+        known = frozenset(f.to for f in config.fields if base.has(f.to)) if base else None
+        build_proposal(connection, config, known)
         lag = timedelta(hours=config.policies.visibility_lag_h)
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
     with watch.phase("consent"):

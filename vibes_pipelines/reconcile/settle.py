@@ -1,7 +1,6 @@
 """What remains to be done: proposals less what is pending or blocked, and each contact's status.
 
-Creates `outcome` (contact_row, person_row, matched_by, is_add, status, changes, crm_changes);
-status is added, updated, unchanged, pending or blocked. Pending counts before blocked.
+Creates `outcome`, one row per proposal with a status and the changes that are left; the status is added, updated, unchanged, pending or blocked. Pending counts before blocked.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -91,9 +90,9 @@ _OUTCOME = f"""
     WITH under_way AS (
         SELECT o.*, coalesce(pending.tags, []) AS pending_tags,
                coalesce(blocked.tags, []) AS blocked_tags
-        FROM proposal o JOIN contact c ON c.row_number = o.contact_row
-        LEFT JOIN pending_item pending ON pending.external_person_id = c.contact_key
-        LEFT JOIN blocked_item blocked ON blocked.external_person_id = c.contact_key),
+        FROM proposal o
+        LEFT JOIN pending_item pending ON pending.external_person_id = o.contact_key
+        LEFT JOIN blocked_item blocked ON blocked.external_person_id = o.contact_key),
     unsent AS (
         SELECT *, list_filter(changes, lambda one: NOT list_contains(
                       pending_tags, {_tag("one.field", "one.after")})) AS not_pending
@@ -102,7 +101,7 @@ _OUTCOME = f"""
         SELECT *, list_filter(not_pending, lambda one: NOT list_contains(
                       blocked_tags, {_tag("one.field", "one.after")})) AS not_blocked
         FROM unsent)
-    SELECT contact_row, person_row, matched_by, is_add, crm_changes,
+    SELECT contact_row, contact_key, person_key, mdn, matched_by, is_add, crm_changes,
            CASE WHEN len(changes) = 0 THEN 'unchanged'
                 WHEN len(not_blocked) > 0 THEN CASE WHEN is_add THEN 'added' ELSE 'updated' END
                 WHEN len(not_pending) < len(changes) THEN 'pending'

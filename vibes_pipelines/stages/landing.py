@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vibes_pipelines.crm.contacts import land_contacts as read_contacts
@@ -24,10 +24,6 @@ CONTACTS = "crm/contacts"
 LANDED_SHARE_FEEDS = ("share/persons", "share/subscriptions")
 
 
-class LandingError(ValueError):
-    """A snapshot does not belong to the day it was landed for."""
-
-
 def sftp_account(project: Project, sleep: Callable[[float], None] = time.sleep) -> SftpAccount:
     """The customer's SFTP account; the time of its last session is kept in the data folder."""
     settings = project.settings.sftp
@@ -44,11 +40,7 @@ def sftp_account(project: Project, sleep: Callable[[float], None] = time.sleep) 
 
 
 def land_share(project: Project, day: str, feed: str, connect: Connect) -> Landed:
-    """Lands one feed of the share for `day`.
-
-    Raises:
-        LandingError: the share shows another day; nothing is landed.
-    """
+    """Lands one feed of the share for `day`."""
     return land_share_feed(project.snapshots, day, feed, connect, project.config)
 
 
@@ -67,20 +59,3 @@ def land_contacts(project: Project, day: str) -> Landed:
     """Lands the CRM's contacts as of now, or of the end of `day` when that has passed."""
     as_of = min(datetime.now(UTC).replace(microsecond=0), end_of_day(day))
     return read_contacts(project.snapshots, day, project.settings.crm_url, project.config, as_of)
-
-
-def age_fault(project: Project, day: str, snapshot: Snapshot) -> str | None:
-    """Why the snapshot is too old or too young for its day, or None.
-
-    A share that shows a later day would make a past day's diff from newer facts; one that is older
-    than `policies.max_age_h` would undo what happened since.
-    """
-    as_of, limit = snapshot.manifest.as_of, project.config.policies.max_age_h
-    if as_of > end_of_day(day):
-        return f"it shows {as_of:%Y-%m-%d %H:%M} UTC, after {day}; only its own day can be landed"
-    if as_of < end_of_day(day) - timedelta(hours=limit):
-        return (
-            f"it shows {as_of:%Y-%m-%d %H:%M} UTC, more than policies.max_age_h = {limit} h before "
-            f"the end of {day}; ask Vibes why the share was not refreshed"
-        )
-    return None

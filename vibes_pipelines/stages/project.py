@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.store.ledger import Ledger
-from vibes_pipelines.store.snapshots import SnapshotStore
+from vibes_pipelines.store.snapshots import SnapshotStore, Source
 from vibes_pipelines.sync_config import SyncConfig, load_sync_config
+
+
+class WrongDayError(ValueError):
+    """A source shows another day than the one it was to be landed for; nothing was landed."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def open_project(settings: Settings | None = None) -> Iterator[Project]:
     ledger = Ledger(settings.ledger_url)
     ledger.open()
     try:
-        yield Project(settings, config, SnapshotStore(settings.home / "landing"), ledger)
+        yield Project(settings, config, _snapshots(settings, config), ledger)
     finally:
         ledger.close()
 
@@ -51,3 +55,31 @@ def open_project(settings: Settings | None = None) -> Iterator[Project]:
 def end_of_day(day: str) -> datetime:
     """The last second of a day in UTC."""
     return datetime.combine(datetime.fromisoformat(day).date(), time(23, 59, 59), tzinfo=UTC)
+
+
+def _snapshots(settings: Settings, config: SyncConfig) -> SnapshotStore:
+    limit = timedelta(hours=config.policies.max_age_h)
+    return SnapshotStore(
+        settings.home / "landing", lambda source, day: check_age(source, day, limit)
+    )
+
+
+def check_age(source: Source, day: str, limit: timedelta) -> None:
+    """Refuses a source that is too old or too young for `day`.
+
+    A share that shows a later day would make a past day's diff set from newer facts; a stale one
+    would undo what happened since.
+
+    Raises:
+        WrongDayError: names what the source shows and the cure.
+    """
+    shown = f"{source.name} shows {source.as_of:%Y-%m-%d %H:%M} UTC"
+    if source.as_of > end_of_day(day):
+        msg = f"{shown}, after {day}; a past day cannot be landed any more, only rebuilt"
+        raise WrongDayError(msg)
+    if source.as_of < end_of_day(day) - limit:
+        msg = (
+            f"{shown}, which is older than policies.max_age_h allows for {day}; "
+            "ask Vibes why it was not refreshed"
+        )
+        raise WrongDayError(msg)

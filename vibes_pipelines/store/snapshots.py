@@ -52,6 +52,10 @@ class Source:
     as_of: datetime
 
 
+CheckAge = Callable[[Source, str], None]
+"""Raises when what a source shows does not belong to the day (ISO date) it is landed for."""
+
+
 @dataclass(frozen=True)
 class Reject:
     """One source line that could not be read as a row. `line` counts from 1, header included."""
@@ -108,8 +112,9 @@ class SnapshotStore:
     a lock of its feed, which also keeps two processes from landing the same day twice.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, check_age: CheckAge | None = None) -> None:
         self.root = root
+        self._check_age = check_age
 
     def find(self, feed: str, day: str) -> Snapshot | None:
         """The snapshot of `feed` landed for `day` (ISO date), if there is one."""
@@ -157,6 +162,8 @@ class SnapshotStore:
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
         try:
             source = write(unfinished)
+            if self._check_age:
+                self._check_age(source, day)
             manifest = _complete(unfinished, feed, day, source)
             unfinished.chmod(0o755)
             unfinished.rename(place)

@@ -16,6 +16,8 @@ from vibes_pipelines.store.snapshots import DATA, Reject, write_rejects
 _BLOCK_BYTES = 16 * 2**20
 _MAX_LINE_BYTES = 2**20
 _BLANK = re.compile(rb"^\r?\n", re.MULTILINE)
+# The documentation calls the column person_id and says that it holds the person_key.
+_LOGICAL = {"person_id": "person_key"}
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 
 
@@ -52,7 +54,7 @@ def convert_extract(path: Path, name: str, documented: Sequence[str], folder: Pa
         ExtractError: no header, a documented column missing, a cut last line, or a count of rows
             and rejects that differs from the count of lines.
     """
-    columns = _read_header(path, name, documented)
+    columns = [_LOGICAL.get(column, column) for column in _read_header(path, name, documented)]
     lines = _scan(path)
     if not lines.ends_with_newline:
         msg = f"{name}: the last line has no end, the file is cut; ask Vibes to deliver it again"

@@ -11,7 +11,7 @@ import pytest
 
 from vibes_pipelines.sandbox.clock import SandboxClock, midnight
 from vibes_pipelines.sandbox.crm import Crm
-from vibes_pipelines.sandbox.drift import drift
+from vibes_pipelines.sandbox.drift import SHARES, drift
 from vibes_pipelines.sandbox.platform import Person, Platform, Subscription
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.sandbox.world import ContactRow
@@ -59,7 +59,14 @@ def test_about_one_and_a_half_percent_of_people_are_touched(sides: Sides) -> Non
     assert 0.010 * PEOPLE < sum(done.values()) < 0.020 * PEOPLE
 
 
-def test_the_counts_are_what_happened(sides: Sides) -> None:
+@pytest.mark.parametrize("factor", [1, 100])
+def test_the_counts_are_what_happened_and_nobody_is_touched_twice(
+    sides: Sides, factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "vibes_pipelines.sandbox.drift.SHARES",
+        {kind: min(0.3, share * factor) for kind, share in SHARES.items()},
+    )
     rows, persons, subscriptions = sides.state()
     done = sides.night()
     new_rows, new_persons, new_subscriptions = sides.state()
@@ -96,7 +103,8 @@ def test_edits_happen_in_the_night_on_distinct_minutes_of_the_two_sides(sides: S
     }
     assert at_crm
     assert at_platform
-    assert not at_crm & at_platform
+    assert {instant.minute % 2 for instant in at_crm} == {0}
+    assert {instant.minute % 2 for instant in at_platform} == {1}
     night = (midnight(DAY), midnight(DAY) + timedelta(hours=6))
     assert all(night[0] <= instant < night[1] for instant in at_crm | at_platform)
     assert sides.clock.now() < night[1]

@@ -126,6 +126,15 @@ def test_every_event_is_told_exactly_once(
     assert sorted(told) == sorted(f"key-{number}" for number in range(len(seconds)))
 
 
+def test_an_event_at_the_very_moment_of_the_drop_belongs_to_the_next_day(tmp_path: Path) -> None:
+    platform = build_platform([person(1)], [Subscription("key-1", "1234", morning(DAY))])
+    drop, next_day = ExtractDrop(tmp_path), DAY + timedelta(days=1)
+    drop.drop(platform, DAY, morning(DAY))
+    drop.drop(platform, next_day, morning(next_day))
+    assert lines(tmp_path, SUBSCRIPTIONS, DAY) == []
+    assert len(lines(tmp_path, SUBSCRIPTIONS, next_day)) == 1
+
+
 def test_share_tables_have_the_documented_shape() -> None:
     birthdate = datetime(1990, 12, 1, tzinfo=UTC)
     custom = {

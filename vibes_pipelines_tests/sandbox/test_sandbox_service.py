@@ -219,6 +219,18 @@ def test_a_lagging_share_shows_an_older_state_and_says_so(tmp_path: Path) -> Non
         assert query(environment, statement) == [("Changed",)]
 
 
+def test_a_share_with_a_short_lag_shows_what_happened_before_the_night(tmp_path: Path) -> None:
+    world = build_world(PEOPLE, seed=7)
+    with Sandbox(tmp_path / "home", world, lag_h=12, seed=7) as sandbox:
+        environment = sandbox.environment()
+        key, path = person_path(sandbox)
+        call(environment, "PUT", path, {"custom_fields": {"first_name": "Changed"}})
+        sandbox.next_day()
+        assert datetime(2026, 1, 1, 6, tzinfo=UTC) < as_of(sandbox) < sandbox.now()
+        statement = f"SELECT FIRST_NAME FROM PERSONS WHERE PERSON_KEY = '{key}'"
+        assert query(environment, statement) == [("Changed",)]
+
+
 def test_an_import_is_picked_up_and_reported(sandbox: Sandbox) -> None:
     environment = sandbox.environment()
     with sftp(environment) as session:

@@ -1,0 +1,140 @@
+"""Values as the CRM's own columns hold them: keys, opted-out spellings, field values."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from vibes_pipelines.crm.arrow_columns import as_text
+from vibes_pipelines.sync_config import Consent, MappedField
+
+Converter = Callable[[str], Any]
+
+
+class ValueDoesNotFit(ValueError):  # noqa: N818 - the name says what is wrong
+    """A column of the CRM cannot hold this value."""
+
+
+def column_value(column: sa.Column[Any], text: str, dialect: str) -> Any:
+    """Canonical text as a value of the column's declared type.
+
+    Raises:
+        ValueDoesNotFit: e.g. letters for an integer column.
+    """
+    convert = _converter(column.type, dialect)
+    try:
+        return convert(text)
+    except (ValueError, ArithmeticError) as unfit:
+        msg = f"column {column.name} ({column.type}) cannot hold a value of this form"
+        raise ValueDoesNotFit(msg) from unfit
+
+
+def field_value(column: sa.Column[Any], field: MappedField, after: str | None, dialect: str) -> Any:
+    """A custom field's canonical text as its column holds it; selects as the CRM's own values.
+
+    Raises:
+        ValueDoesNotFit: the column cannot hold it, or an option key has no CRM value.
+    """
+    if after is None:
+        return None
+    if field.type == "multi_select":
+        values = [_crm_option(field, key) for key in after.split("|")]
+        return column_value(column, field.separator.join(values), dialect)
+    text = _crm_option(field, after) if field.type == "single_select" else after
+    return column_value(column, text, dialect)
+
+
+def instant_value(column: sa.Column[Any], instant: datetime) -> Any:
+    """An instant as the column holds it: aware or naive UTC, or ISO text ending in Z."""
+    utc = instant.astimezone(UTC)
+    match column.type:
+        case sa.DateTime():
+            return utc if column.type.timezone else utc.replace(tzinfo=None)
+        case sa.Date():
+            return utc.date()
+    return f"{utc:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def opted_out_value(
+    column: sa.Column[Any], consent: Consent, in_use: Sequence[Any], dialect: str
+) -> Any:
+    """How this column says opted out.
+
+    The accepted spelling that contacts use most; without one, the first spelling of sync.yaml that
+    fits the column's type.
+
+    Raises:
+        ValueDoesNotFit: no accepted spelling fits the column.
+    """
+    accepted = accepted_opt_outs(consent)
+    for value in in_use:
+        if (as_text(value) or "").strip().lower() in accepted:
+            return value
+    for spelling in consent.opted_out:
+        try:
+            return column_value(column, spelling, dialect)
+        except ValueDoesNotFit:
+            continue
+    msg = (
+        f"no value of consents.opted_out fits column {column.name} ({column.type}); add one in "
+        "sync.yaml"
+    )
+    raise ValueDoesNotFit(msg)
+
+
+def accepted_opt_outs(consent: Consent) -> set[str]:
+    """The spellings of opted out, in lower case."""
+    return {spelling.strip().lower() for spelling in consent.opted_out}
+
+
+def _crm_option(field: MappedField, key: str) -> str:
+    """The CRM's value for an option key: the first one in sync.yaml that maps to it."""
+    if field.options is None:
+        return key
+    for crm_value, option_key in field.options.items():
+        if option_key == key:
+            return crm_value
+    msg = f"option key {key!r} of field {field.to} has no CRM value; add it to options in sync.yaml"
+    raise ValueDoesNotFit(msg)
+
+
+def _converter(declared: sa.types.TypeEngine[Any], dialect: str) -> Converter:
+    if isinstance(declared, sa.DateTime):
+        return _moment_aware if declared.timezone else _moment_naive
+    if isinstance(declared, sa.Numeric):
+        # SQLite has no decimals; its driver would warn about the loss at every value.
+        return float if dialect == "sqlite" else Decimal
+    plain = (convert for kind, convert in _PLAIN_CONVERTERS if isinstance(declared, kind))
+    return next(plain, str)
+
+
+def _boolean(text: str) -> bool:
+    values = {"true": True, "1": True, "false": False, "0": False}
+    if text.strip().lower() not in values:
+        raise ValueError(text)
+    return values[text.strip().lower()]
+
+
+def _moment_aware(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _moment_naive(text: str) -> datetime:
+    return _moment_aware(text).astimezone(UTC).replace(tzinfo=None)
+
+
+def _day(text: str) -> date:
+    return _moment_aware(text).astimezone(UTC).date()
+
+
+_PLAIN_CONVERTERS: tuple[tuple[type[sa.types.TypeEngine[Any]], Converter], ...] = (
+    (sa.Boolean, _boolean),
+    (sa.Integer, int),
+    (sa.Float, float),
+    (sa.Date, _day),
+    (sa.Uuid, UUID),
+)

@@ -1,0 +1,276 @@
+"""A plan gives each change its lane, its road and its place in a file, and says why."""
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from vibes_pipelines.delivery import plan as planning
+from vibes_pipelines.delivery.deferrals import EXHAUSTED, NOT_YET_VISIBLE
+from vibes_pipelines.delivery.intents import PlanError
+from vibes_pipelines.delivery.plan import plan, preview
+from vibes_pipelines.delivery.release import register_diff_set
+from vibes_pipelines.delivery.routes import Estimates, faster_road
+from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.store.records import Operation, Receipt
+from vibes_pipelines_tests.support.deliveries import (
+    BY_API,
+    BY_FILE,
+    CONFIG,
+    DAY,
+    SNAPSHOTS,
+    FakeSummary,
+    add,
+    change,
+    noon,
+    opt_out,
+    planned,
+    update,
+)
+
+DIFF_SET = "d" * 64
+
+
+def by_file(ledger: Ledger) -> list[Operation]:
+    batches = ledger.batches(diff_set=DIFF_SET)
+    return [op for batch in batches for op in ledger.batch_operations(batch.batch_id)]
+
+
+def by_api(ledger: Ledger) -> list[Operation]:
+    return list(ledger.open_operations(DIFF_SET, "persons", "api"))
+
+
+class TestRoads:
+    @pytest.mark.parametrize(
+        ("row", "reason"),
+        [
+            (update("C1", change("first_name", None, "Ada")), "cannot clear a string"),
+            (update("C1", change("birthdate", None, "2000-01-01")), "cannot clear a date"),
+            (update("C1", change("external_person_id", "C1")), "adopting"),
+            (update("C1", change("mdn", "+13125550142")), "number of an existing person"),
+            (add("[null]", change("first_name", "Ada")), "external_person_id"),
+        ],
+    )
+    def test_what_a_file_cannot_say_safely_goes_by_api(
+        self, ledger: Ledger, tmp_path: Path, row: dict[str, object], reason: str
+    ) -> None:
+        planned(ledger, tmp_path / "out", persons=[row], estimates=BY_FILE)
+        (operation,) = by_api(ledger)
+        assert reason in operation.route_reason
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            add("C1", change("first_name", "Ada"), mdn="+13125550142"),
+            update("C1", change("first_name", "Ada", "Eda")),
+            update("C1", change("tier", None, "gold")),
+            update("C1", change("interests", None, "golf")),
+        ],
+    )
+    def test_what_a_file_can_say_goes_by_the_faster_road(
+        self, tmp_path: Path, row: dict[str, object]
+    ) -> None:
+        roads = []
+        for name, estimates in (("file", BY_FILE), ("api", BY_API)):
+            with Ledger(f"sqlite:///{tmp_path / name}.db") as ledger:
+                planned(ledger, tmp_path / name, persons=[row], estimates=estimates)
+                roads.append((len(by_file(ledger)), len(by_api(ledger))))
+        assert roads == [(1, 0), (0, 1)]
+
+    def test_the_faster_road_is_arithmetic_on_stated_numbers(self) -> None:
+        estimates = Estimates(rate_per_s=100, gap_s=300, pickup_s=300, rows_per_s=1_000)
+        few, many = faster_road(1_000, estimates), faster_road(100_000, estimates)
+        assert (few.by_file, few.reason) == (
+            False,
+            "api is faster for 1000 rows: 10 s, file 601 s",
+        )
+        assert (many.by_file, many.reason) == (
+            True,
+            "file is faster for 100000 rows: 700 s, api 1000 s",
+        )
+
+
+class TestFiles:
+    def test_one_file_per_set_of_changed_columns(self, ledger: Ledger, tmp_path: Path) -> None:
+        """Law: nothing unintended is cleared; no row has a cell that it does not change."""
+        result = planned(
+            ledger,
+            tmp_path / "out",
+            estimates=BY_FILE,
+            persons=[
+                add("C1", change("first_name", "Ada"), mdn="+13125550142"),
+                add("C2", change("first_name", "Bob")),
+                update("C3", change("first_name", "Cy", "Si")),
+                update("C4", change("first_name", "Di", "Dy"), change("tier", "gold")),
+                update("C5", change("tier", "gold"), change("first_name", "Ed", "Et")),
+            ],
+        )
+        seats = {op.external_person_id: (op.batch_id, op.row_number) for op in by_file(ledger)}
+        first = DAY + "_dddddddddddd_"
+        assert seats == {
+            "C2": (first + "01", 1),
+            "C3": (first + "01", 2),
+            "C4": (first + "02", 1),
+            "C5": (first + "02", 2),
+            "C1": (first + "03", 1),
+        }
+        assert [(b.name, b.rows) for b in result.batches] == [
+            (f"{first}01.persons", 2),
+            (f"{first}02.persons", 2),
+            (f"{first}03.persons", 1),
+        ]
+
+    def test_a_long_group_is_cut_into_files(
+        self, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(planning, "MAX_FILE_ROWS", 2)
+        rows = [add(f"C{n}", change("first_name", "Ada")) for n in range(5)]
+        result = planned(ledger, tmp_path / "out", persons=rows, estimates=BY_FILE)
+        assert [batch.rows for batch in result.batches] == [2, 2, 1]
+        assert [op.row_number for op in by_file(ledger)] == [1, 2, 1, 2, 1]
+
+
+class TestLanes:
+    def test_opt_outs_have_their_own_lane_and_each_side_its_road(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        result = planned(
+            ledger,
+            tmp_path / "out",
+            subscriptions=[
+                opt_out("C1"),
+                opt_out(
+                    "C2", side="crm", evidence_at=utc("2026-01-01T10:00:00").replace(tzinfo=None)
+                ),
+            ],
+            crm=[
+                {"contact_id": "C3", "field": "first_name", "before": "a", "after": "b"},
+                {"contact_id": "C3", "field": "tier", "before": "x", "after": None},
+            ],
+            persons=[update("C4", change("first_name", "Di"))],
+        )
+        assert dict(result.operations) == {
+            "crm/crm/crm_update": 1,
+            "opt_outs/api/opt_out": 1,
+            "opt_outs/crm/crm_opt_out": 1,
+            "persons/api/update": 1,
+        }
+        (write_back,) = ledger.open_operations(DIFF_SET, "crm", "crm")
+        assert [(c.field, c.action, c.after) for c in write_back.changes] == [
+            ("first_name", "set", "b"),
+            ("tier", "clear", None),
+        ]
+        (crm_opt_out,) = ledger.open_operations(DIFF_SET, "opt_outs", "crm")
+        assert crm_opt_out.after("evidence_at") == "2026-01-01T10:00:00+00:00"
+
+    def test_what_no_delivery_carries_is_refused(self, ledger: Ledger, tmp_path: Path) -> None:
+        invite = opt_out("C1") | {"action": "invite"}
+        with pytest.raises(PlanError, match="no delivery for action 'invite'"):
+            planned(ledger, tmp_path / "out", subscriptions=[invite])
+        assert ledger.plan(DIFF_SET) is None
+
+    def test_a_missing_file_is_named(self, ledger: Ledger, tmp_path: Path) -> None:
+        register_diff_set(ledger, DAY, FakeSummary(DIFF_SET, noon(DAY)), SNAPSHOTS)
+        with pytest.raises(PlanError, match=r"person_changes\.parquet is missing"):
+            plan(DIFF_SET, tmp_path, CONFIG, ledger)
+
+    def test_an_unregistered_diff_set_is_refused(self, ledger: Ledger, tmp_path: Path) -> None:
+        with pytest.raises(PlanError, match="not registered"):
+            plan(DIFF_SET, tmp_path, CONFIG, ledger)
+
+
+class TestPlanningAgain:
+    def test_changes_nothing_even_with_other_estimates(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        rows = [update(f"C{n}", change("first_name", "Ada")) for n in range(3)]
+        first = planned(ledger, tmp_path / "out", persons=rows, estimates=BY_FILE)
+        operations = by_file(ledger)
+        again = plan(DIFF_SET, tmp_path / "out", CONFIG, ledger, BY_API)
+        assert again == first
+        assert by_file(ledger) == operations
+        assert by_api(ledger) == []
+
+    def test_equal_diff_sets_make_equal_plans(self, tmp_path: Path) -> None:
+        rows = [
+            add(f"C{n}", change("first_name", "Ada"), mdn="+1312555014" + str(n)) for n in (3, 1)
+        ]
+        seen = []
+        for name in ("one", "two"):
+            with Ledger(f"sqlite:///{tmp_path / name}.db") as ledger:
+                planned(ledger, tmp_path / name, persons=rows, estimates=BY_FILE)
+                seen.append(by_file(ledger))
+        assert seen[0] == seen[1]
+
+    def test_works_on_postgresql_too(self, ledger_url: str, tmp_path: Path) -> None:
+        with Ledger(ledger_url) as ledger:
+            planned(
+                ledger,
+                tmp_path / "out",
+                persons=[update("C1", change("first_name", "Ada"))],
+                subscriptions=[opt_out("C1")],
+            )
+            plan(DIFF_SET, tmp_path / "out", CONFIG, ledger)
+            assert sum(ledger.status_counts(DIFF_SET).values()) == 2
+
+
+class TestPreview:
+    def test_says_what_a_plan_would_say_and_records_nothing(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        folder = write_diff_set(
+            tmp_path / "out",
+            persons=[add("C1", change("first_name", "Ada"))],
+            subscriptions=[opt_out("C1")],
+        )
+        register_diff_set(ledger, DAY, FakeSummary(DIFF_SET, noon(DAY)), SNAPSHOTS)
+        previewed = preview(DIFF_SET, folder, CONFIG, ledger, BY_FILE)
+        assert ledger.status_counts(DIFF_SET) == {}
+        assert plan(DIFF_SET, folder, CONFIG, ledger, BY_FILE) == previewed
+        assert preview(DIFF_SET, folder, CONFIG, ledger, BY_API) == previewed
+
+
+class TestDeferrals:
+    """An unsubscribe that is under way, or refused again and again, is not sent for ever."""
+
+    DAYS = tuple(f"2026-01-0{n}" for n in range(2, 8))
+
+    def send(
+        self, ledger: Ledger, folder: Path, day: str, receipt: Receipt, outcome: str | None
+    ) -> dict[str, int]:
+        result = planned(ledger, folder / day, diff_set=day, day=day, subscriptions=[opt_out("C1")])
+        for operation in list(ledger.open_operations(day, "opt_outs", "api")):
+            ledger.mark_sent([operation.operation_id])
+            ledger.record([replace(receipt, operation_id=operation.operation_id)], day)
+            if outcome is not None:
+                ledger.record_outcomes([(operation.operation_id, outcome, "")], day)  # type: ignore[list-item]
+        return dict(result.deferred)
+
+    def test_an_accepted_one_waits_for_the_visibility_lag(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        accepted = Receipt("", "accepted")
+        deferred = [self.send(ledger, tmp_path, day, accepted, None) for day in self.DAYS[:3]]
+        assert deferred == [{}, {f"opt_out: {NOT_YET_VISIBLE}": 1}, {}]
+
+    def test_a_refused_one_is_sent_on_three_days_and_then_shown(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        refused = Receipt("", "rejected", "HTTP 422")
+        deferred = [self.send(ledger, tmp_path, day, refused, "rejected") for day in self.DAYS[:5]]
+        shown = {f"opt_out: {EXHAUSTED}": 1}
+        assert deferred == [{}, {}, {}, shown, shown]
+
+    def test_a_busy_platform_does_not_use_up_the_days(self, ledger: Ledger, tmp_path: Path) -> None:
+        busy = Receipt("", "rejected", "HTTP 429", retry_later=True)
+        deferred = [self.send(ledger, tmp_path, day, busy, "rejected") for day in self.DAYS[:5]]
+        assert deferred == [{}] * 5
+
+    def test_new_evidence_is_sent_at_once(self, ledger: Ledger, tmp_path: Path) -> None:
+        self.send(ledger, tmp_path, self.DAYS[0], Receipt("", "accepted"), None)
+        newer = opt_out("C1", evidence_at=datetime(2026, 1, 3, 1))  # noqa: DTZ001
+        result = planned(
+            ledger, tmp_path / "new", diff_set="new", day=self.DAYS[1], subscriptions=[newer]
+        )
+        assert dict(result.deferred) == {}

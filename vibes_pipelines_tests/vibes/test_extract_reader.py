@@ -1,0 +1,122 @@
+"""Every line of an extract becomes a row or a reject, and none is lost."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vibes_pipelines.vibes import extract_reader
+from vibes_pipelines.vibes.extract_reader import ExtractError, convert_extract
+
+COLUMNS = ("mdn", "person_id", "activity")
+HEADER = b"mdn\tperson_id\tactivity\n"
+
+cells = st.text(st.sampled_from(list("a\"\\'#,é ;\r\x00NUL0|")), max_size=4)
+lines = st.lists(st.lists(cells, min_size=0, max_size=5), max_size=12)
+line_ends = st.lists(st.sampled_from(["\n", "\n", "\n", "\r\n"]), min_size=12, max_size=12)
+
+
+def convert(folder: Path, content: bytes) -> int:
+    path = folder / "extract.txt"
+    path.write_bytes(content)
+    return convert_extract(path, "subscriptions.txt", COLUMNS, folder)
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = pq.read_table(folder / "data.parquet").to_pylist()
+    return found
+
+
+def rejects(folder: Path) -> list[tuple[int, str, str]]:
+    table = pq.read_table(folder / "rejects.parquet")
+    return [tuple(reject.values()) for reject in table.to_pylist()]
+
+
+def expected_of(content: str) -> tuple[list[tuple[str | None, ...]], dict[int, str]]:
+    """The same reading by plain Python: rows, and the raw text of rejects by line."""
+    good, bad = [], {}
+    for number, line in enumerate(content.split("\n")[:-1], start=1):
+        raw = line.removesuffix("\r")
+        parts = raw.split("\t")
+        if number == 1:
+            continue
+        if "\r" in raw or not raw or len(parts) != len(COLUMNS):
+            bad[number] = line.rstrip("\r")
+        else:
+            good.append(tuple(part or None for part in parts))
+    return good, bad
+
+
+def test_rows_are_text_as_they_stand_and_empty_cells_are_null(tmp_path: Path) -> None:
+    assert convert(tmp_path, HEADER + b'+1312\tp1\t"quoted"\n\tp2\tNULL\n') == 2
+    assert rows(tmp_path) == [
+        {"mdn": "+1312", "person_id": "p1", "activity": '"quoted"'},
+        {"mdn": None, "person_id": "p2", "activity": "NULL"},
+    ]
+    assert rejects(tmp_path) == []
+
+
+def test_bad_lines_are_rejects_with_number_text_and_reason(tmp_path: Path) -> None:
+    content = HEADER + b"1\tp1\ta\n2\tp2\n\n3\tp3\ta\tb\n4\tp4\t\xff\n5\tp\r5\ta\n6\tp6\ta\n"
+    assert convert(tmp_path, content) == 7
+    assert [row["person_id"] for row in rows(tmp_path)] == ["p1", "p6"]
+    assert rejects(tmp_path) == [
+        (3, "2\tp2", "2 columns, expected 3"),
+        (4, "", "blank line"),
+        (5, "3\tp3\ta\tb", "4 columns, expected 3"),
+        (6, "4\tp4\t�", "not UTF-8"),
+        (7, "5\tp\r5\ta", "carriage return inside the line"),
+    ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(lines, line_ends)
+def test_rows_and_rejects_are_those_of_a_plain_reading(
+    tmp_path_factory: pytest.TempPathFactory, table: list[list[str]], ends: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("extract")
+    body = "".join("\t".join(line) + end for line, end in zip(table, ends, strict=False))
+    good, bad = expected_of(HEADER.decode() + body)
+
+    assert convert(folder, HEADER + body.encode()) == len(good) + len(bad)
+    assert [tuple(row.values()) for row in rows(folder)] == good
+    assert {line: raw for line, raw, _ in rejects(folder)} == bad
+
+
+def test_lines_are_numbered_right_across_read_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_reader, "_BLOCK_BYTES", 7)
+    body = b"".join(b"\n" if n % 5 == 0 else b"%d\tp\ta\r\n" % n for n in range(2, 40))
+    assert convert(tmp_path, HEADER + body) == 38
+    assert [line for line, _, _ in rejects(tmp_path)] == [5, 10, 15, 20, 25, 30, 35]
+    assert [row["mdn"] for row in rows(tmp_path)] == [str(n) for n in range(2, 40) if n % 5]
+
+
+def test_new_columns_are_kept_and_their_order_is_free(tmp_path: Path) -> None:
+    convert(tmp_path, b"New\tactivity\tmdn\tperson_id\nx\ta\t1\tp1\n")
+    assert rows(tmp_path) == [{"new": "x", "activity": "a", "mdn": "1", "person_id": "p1"}]
+
+
+def test_a_header_without_rows_is_an_empty_extract(tmp_path: Path) -> None:
+    assert convert(tmp_path, b"\xef\xbb\xbf" + HEADER) == 0
+    assert pq.read_schema(tmp_path / "data.parquet").names == list(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"mdn\tperson_id\n", "subscriptions.txt: the header has no column activity; expected"),
+        (b"", "the header has no column mdn, person_id, activity"),
+        (HEADER.replace(b"\n", b"\tmdn\n"), "the header names mdn twice"),
+        (HEADER + b"1\tp1\ta\n2\tp", "the last line has no end, the file is cut; ask Vibes"),
+    ],
+)
+def test_a_file_that_is_not_the_documented_extract_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    with pytest.raises(ExtractError, match=message):
+        convert(tmp_path, content)
