@@ -133,7 +133,7 @@ def reconcile_files(  # noqa: PLR0913, PLR0917 - one parameter per option
     )
     limits = Limits(memory_limit=memory_limit, threads=threads)
     summary = reconcile(load_sync_config(config_file), inputs, out, limits)
-    document = summary.to_json()
+    document = summary.to_document()
     if as_json:
         click.echo(json.dumps(document, sort_keys=True))
     else:

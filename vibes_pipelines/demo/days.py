@@ -76,11 +76,16 @@ def _run(instance: dg.DagsterInstance, name: str, day: str, say: Say) -> bool:
             instance=instance,
             run_id=run_id,
             partition_key=day,
-            run_config=delivery_run_config(dry_run=False),
+            run_config=_quiet(delivery_run_config(dry_run=False)),
             raise_on_error=False,
         )
     )
     return bool(result.success)
+
+
+def _quiet(config: dg.RunConfig) -> dg.RunConfig:
+    """The same, without Dagster's own lines on the terminal; its event log keeps them all."""
+    return dg.RunConfig(ops=config.ops, loggers={"console": {"config": {"log_level": "CRITICAL"}}})
 
 
 def _follow(entry: dg.EventLogEntry, say: Say) -> None:

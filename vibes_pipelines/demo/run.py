@@ -1,7 +1,6 @@
 """The demo from start to end: sandbox up, days through Dagster, an account of each, the UI."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -30,7 +29,6 @@ def run_demo(home: Path, persons: int, days: int, *, as_json: bool, serve: bool)
     Progress goes to standard error, the account to standard output and to `home/account.txt`.
     """
     begun = time.monotonic()
-    logging.getLogger("dagster").setLevel(logging.ERROR)
     _fresh(home)
     _say(f"sandbox: {persons:,} people, in {home}")
     with sandbox_process(home / "sandbox", persons) as sandbox:

@@ -34,7 +34,7 @@ class RunningSandbox:
 
     def today(self) -> str:
         """The sandbox's day."""
-        return str(self._control("now")["date"])
+        return str(self._control("now")["now"])[:10]
 
     def _control(self, route: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310 - loopback

@@ -183,7 +183,7 @@ def nothing_is_unexplained(
     """Every earlier send is confirmed, pending, rejected or superseded."""
 
     def fault(opened: Project, day: str) -> str | None:
-        unexplained = read_certificate(opened, day).counts["unexplained"]
+        unexplained = read_certificate(opened, day).unexplained
         return f"{unexplained} sends are not visible and not explained" if unexplained else None
 
     return _per_day(context, project, fault)

@@ -1,6 +1,6 @@
 """What to change per contact: three-way comparison by authority, as lists of changes in SQL.
 
-Creates `compared`, one wide row per candidate with the three texts of every field (`contact_i`,
+Creates the view `compared`, one wide row per candidate with the three texts of every field (`contact_i`,
 `person_i`, `base_i`), and from it `proposal` with the lists `changes` and `crm_changes`. A change
 is {field, action, before, after, reason}; identifiers that an update sets appear as fields too, and
 in an add they stand in the list until `settle` has compared it with what is under way.
@@ -17,7 +17,7 @@ from vibes_pipelines.sync_config import MappedField, SyncConfig
 def build_proposal(
     connection: duckdb.DuckDBPyConnection, config: SyncConfig, base_fields: frozenset[str] | None
 ) -> None:
-    """Creates the tables above; `base_fields` are the mapped fields the base knows, if there is one."""
+    """Creates the tables above; `base_fields` are the mapped fields a base knows, if any."""
     connection.execute(_IDENTIFIED)
     connection.execute(_compared_sql(len(config.fields), has_base=base_fields is not None))
     connection.execute(_proposal_sql(config, base_fields or frozenset()))
@@ -69,7 +69,7 @@ def _compared_sql(fields: int, *, has_base: bool) -> str:
         for alias, side in sides
     ]
     return f"""
-        CREATE TEMP TABLE compared AS
+        CREATE TEMP VIEW compared AS
         SELECT i.*, {base}, {", ".join(texts)}
         FROM identified i
         JOIN contact_value v ON v.row_number = i.contact_row

@@ -1,8 +1,8 @@
 """Phase two: the canonical texts of the mapped fields, read only for the rows that need them.
 
 Creates `candidate` (contact_row, person_row or NULL for an add, matched_by) and `contact_value`,
-`person_value`, `base_value` (only with a base) with one text column `value_i` per mapped field; a contact whose value
-is an unknown option or cannot be read becomes a finding.
+`person_value`, `base_value` (only with a base) with one text column `value_i` per mapped field; a
+contact whose value is an unknown option or cannot be read becomes a finding.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)

@@ -1,6 +1,7 @@
 """What remains to be done: proposals less what is pending or blocked, and each contact's status.
 
-Creates `outcome`, one row per proposal with a status and the changes that are left; the status is added, updated, unchanged, pending or blocked. Pending counts before blocked.
+Creates `outcome`, one row per proposal with a status (added, updated, unchanged, pending, blocked)
+and the changes that are left. Pending counts before blocked.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -56,11 +57,11 @@ def _pending_rows(pending: Source | None, visible_since: datetime | None) -> str
     still = "true"
     if visible_since is not None:
         cut = f"TIMESTAMP '{visible_since:%Y-%m-%d %H:%M:%S.%f}'"
-        still = f"(at IS NULL OR at > {cut})"
+        still = f"(accepted IS NULL OR accepted > {cut})"
     return f"""
         SELECT external_person_id, tag
         FROM ({_tagged(pending, role, moment(written, column_type))})
-        QUALIFY at IS NOT DISTINCT FROM max(at) OVER (PARTITION BY external_person_id, field)
+        QUALIFY accepted IS NOT DISTINCT FROM max(accepted) OVER (PARTITION BY external_person_id, field)
             AND {still}"""
 
 
@@ -76,7 +77,7 @@ def _tagged(source: Source, role: str, at: str) -> str:
     field, value = (f"CAST({source.column(name, role)[0]} AS VARCHAR)" for name in _CHANGE)
     return f"""
         SELECT {external} AS external_person_id, {field} AS field, {_tag(field, value)} AS tag,
-               {at} AS at
+               {at} AS accepted
         FROM {source.relation}"""
 
 

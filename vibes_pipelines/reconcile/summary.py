@@ -87,5 +87,15 @@ class Summary:
         """The text of summary.json: sorted keys, one trailing newline."""
         return json.dumps(self.to_document(), sort_keys=True, indent=2) + "\n"
 
+    @classmethod
+    def from_json(cls, text: str) -> "Summary":
+        """Reads what `to_json` wrote."""
+        document: dict[str, Any] = json.loads(text)
+        values = {name: document[name] for name in cls.__dataclass_fields__}
+        as_of = document["as_of"]
+        values["as_of"] = None if as_of is None else datetime.fromisoformat(as_of)
+        values["breaches"] = tuple(Breach(**breach) for breach in document["breaches"])
+        return cls(**values)
+
     def _as_of_text(self) -> str | None:
         return None if self.as_of is None else self.as_of.isoformat()

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vibes_pipelines.delivery.tally import tally
-from vibes_pipelines.stages.certifying import read_certificate
+from vibes_pipelines.stages.certifying import certified_day, read_certificate
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
@@ -12,9 +12,12 @@ from vibes_pipelines.sync_config import EXTRACT_FEEDS
 FEEDS = ("share/persons", "share/subscriptions", *EXTRACT_FEEDS, "crm/contacts")
 
 
+_FOR_PEOPLE = frozenset({"diff_set", "rejections"})
+
+
 @dataclass(frozen=True)
 class DayAccount:
-    """One day in counts; the field names are those of `demo --json`."""
+    """One day in counts. The names are those of `demo --json`, which leaves out `_FOR_PEOPLE`."""
 
     date: str
     diff_set: str
@@ -35,11 +38,11 @@ class DayAccount:
     confirmed: int
     unexplained: int
     rejections: dict[str, int]
-    route_reason: str | None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `demo --json` prints for this day."""
-        return asdict(self)
+        document = asdict(self)
+        return {name: value for name, value in document.items() if name not in _FOR_PEOPLE}
 
 
 def account_of(project: Project, day: str) -> DayAccount:
@@ -65,11 +68,10 @@ def account_of(project: Project, day: str) -> DayAccount:
         opt_outs_to_platform=sent.opt_outs_to_platform,
         opt_outs_to_crm=sent.opt_outs_to_crm,
         approved=record.approved_reason if record else None,
-        certificate_for=certificate.newest_day,
-        confirmed=certificate.counts["confirmed"],
-        unexplained=certificate.counts["unexplained"],
+        certificate_for=certified_day(project, day),
+        confirmed=certificate.confirmed,
+        unexplained=certificate.unexplained,
         rejections=sent.rejections,
-        route_reason=sent.route_reason,
     )
 
 
@@ -88,8 +90,6 @@ def render(account: DayAccount) -> str:
         f"  delivered    persons: {routes or 'none'} · opt-outs: "
         f"{account.opt_outs_to_platform:,} to the platform, {account.opt_outs_to_crm:,} to the CRM",
     ]
-    if account.route_reason:
-        lines.append(f"  route        {account.route_reason}")
     lines.append(f"  rejected     {refused or 'none'}")
     if account.approved:
         lines.append(f"  approved     {account.approved}")

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Literal, cast
 
@@ -276,6 +276,14 @@ class _Files(asyncssh.SFTPServer):
         if not real.is_relative_to(self._root):
             raise asyncssh.SFTPPermissionDenied("the path leads out of the account's folder")
         return local
+
+    async def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        """The entries of a folder; one that vanishes meanwhile is left out, as OpenSSH does."""
+        folder = Path(os.fsdecode(self.map_path(path)))
+        for name in (".", "..", *sorted(entry.name for entry in folder.iterdir())):
+            with contextlib.suppress(FileNotFoundError):
+                attributes = asyncssh.SFTPAttrs.from_local((folder / name).lstat())
+                yield asyncssh.SFTPName(os.fsencode(name), attrs=attributes)
 
     def symlink(self, oldpath: bytes, newpath: bytes) -> None:  # noqa: ARG002 - asyncssh's signature
         raise asyncssh.SFTPPermissionDenied("links are not allowed")

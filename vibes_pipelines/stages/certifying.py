@@ -1,6 +1,15 @@
 """Certifying: what was delivered on earlier days is looked for in the day's snapshots."""
 
-from vibes_pipelines.delivery.certificate import Certificate, Landed, certify, load_certificate
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vibes_pipelines.delivery.certificate import (
+    PARQUET,
+    Certificate,
+    Landed,
+    certify,
+    load_certificate,
+)
 from vibes_pipelines.stages.landing import CONTACTS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS, snapshot_of
@@ -24,3 +33,10 @@ def certify_day(project: Project, day: str) -> Certificate:
 def read_certificate(project: Project, day: str) -> Certificate:
     """The certificate of `day` as written."""
     return load_certificate(project.certificate_folder(day))
+
+
+def certified_day(project: Project, day: str) -> str | None:
+    """The newest day whose sends the certificate of `day` is about; None when there were none."""
+    table = pq.read_table(project.certificate_folder(day) / PARQUET, columns=["day"])
+    newest: str | None = pc.max(table["day"]).as_py()
+    return newest

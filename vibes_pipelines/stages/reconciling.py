@@ -1,6 +1,5 @@
 """Reconciling: the landed snapshots of a day, and the ledger as of that day, become a diff set."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -86,4 +85,4 @@ def read_summary(project: Project, day: str) -> Summary:
     if not path.exists():
         msg = f"{day} is not reconciled; materialize reconcile/person_changes for that day first"
         raise NotReconciledError(msg)
-    return Summary.from_json(json.loads(path.read_text(encoding="utf-8")))
+    return Summary.from_json(path.read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ Only reading and writing records belongs here. Which record may be written when 
 `delivery`; questions over many days are in `ledger_views`; tables and migrations stand beside.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -30,9 +31,11 @@ from vibes_pipelines.store.records import (
     Lane,
     LedgerError,
     Operation,
+    OperationCount,
     Outcome,
     Receipt,
     Route,
+    Status,
 )
 
 
@@ -180,15 +183,21 @@ class Ledger(DiffSetRecords):
             )
             self._record(connection, receipts, day)
 
-    def status_counts(self, diff_set: str) -> dict[tuple[str, str, str], int]:
-        """Operations of a diff set, counted by (lane, route, status)."""
-        keys = (operations.c.lane, operations.c.route, operations.c.status)
-        query = sa.select(*keys, sa.func.count().label("n")).where(
-            operations.c.diff_set == diff_set
-        )
+    def operation_counts(self, diff_set: str) -> list[OperationCount]:
+        """Operations of a diff set, counted by lane, route, kind, status and error class."""
+        names = ("lane", "route", "kind", "status", "error_class")
+        keys = [operations.c[name] for name in names]
+        query: sa.Select[Any] = sa.select(*keys, sa.func.count()).group_by(*keys).order_by(*keys)
         with self._engine.begin() as connection:
-            found = connection.execute(query.group_by(*keys))
-            return {(row.lane, row.route, row.status): row.n for row in found}
+            found = connection.execute(query.where(operations.c.diff_set == diff_set))
+            return [OperationCount(*row) for row in found]
+
+    def status_counts(self, diff_set: str) -> dict[tuple[Lane, Route, Status], int]:
+        """Operations of a diff set, counted by (lane, route, status)."""
+        counts: Counter[tuple[Lane, Route, Status]] = Counter()
+        for counted in self.operation_counts(diff_set):
+            counts[counted.lane, counted.route, counted.status] += counted.rows
+        return dict(counts)
 
     def record_outcomes(self, outcomes: Iterable[tuple[str, Outcome, str]], day: str) -> None:
         """Records the verdicts (operation id, outcome, evidence) of the certificate of `day`.

@@ -125,6 +125,18 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class OperationCount:
+    """How many operations of a diff set are alike in everything but the person."""
+
+    lane: Lane
+    route: Route
+    kind: Kind
+    status: Status
+    error_class: str | None
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One import file; `name` is its name on the server, `rows` its body rows."""
 

@@ -16,7 +16,7 @@ from vibes_pipelines.delivery.file_import import (
 )
 from vibes_pipelines.delivery.replay import ReplayMismatch, replay_row
 from vibes_pipelines.store.ledger import Ledger
-from vibes_pipelines.vibes.person_import import ImportReportError
+from vibes_pipelines.vibes.person_import import ImportReportError, cell, write_import
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
     DAY,
@@ -141,7 +141,7 @@ class TestReplay:
         text: str,
         column: str,
     ) -> None:
-        true_cell = file_import.cell
+        true_cell = cell
 
         def wrong_cell(value: Any, field_type: Any, action: Any) -> str:
             return text if field_type == TYPES[field] else true_cell(value, field_type, action)
@@ -160,7 +160,7 @@ class TestReplay:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        true_write = file_import.write_import
+        true_write = write_import
         monkeypatch.setattr(
             file_import,
             "write_import",

@@ -1,7 +1,7 @@
 """A plan gives each change its lane, its road and its place in a file, and says why."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from vibes_pipelines_tests.support.deliveries import (
     opt_out,
     planned,
     update,
+    write_diff_set,
 )
 
 DIFF_SET = "d" * 64
@@ -140,9 +141,7 @@ class TestLanes:
             tmp_path / "out",
             subscriptions=[
                 opt_out("C1"),
-                opt_out(
-                    "C2", side="crm", evidence_at=utc("2026-01-01T10:00:00").replace(tzinfo=None)
-                ),
+                opt_out("C2", side="crm", evidence_at=datetime(2026, 1, 1, 10, tzinfo=UTC)),
             ],
             crm=[
                 {"contact_id": "C3", "field": "first_name", "before": "a", "after": "b"},
@@ -269,7 +268,7 @@ class TestDeferrals:
 
     def test_new_evidence_is_sent_at_once(self, ledger: Ledger, tmp_path: Path) -> None:
         self.send(ledger, tmp_path, self.DAYS[0], Receipt("", "accepted"), None)
-        newer = opt_out("C1", evidence_at=datetime(2026, 1, 3, 1))  # noqa: DTZ001
+        newer = opt_out("C1", evidence_at=datetime(2026, 1, 3, 1, tzinfo=UTC))
         result = planned(
             ledger, tmp_path / "new", diff_set="new", day=self.DAYS[1], subscriptions=[newer]
         )

@@ -43,7 +43,7 @@ def expected_of(content: str) -> tuple[list[tuple[str | None, ...]], dict[int, s
         parts = raw.split("\t")
         if number == 1:
             continue
-        if "\r" in raw or not raw or len(parts) != len(COLUMNS):
+        if "\r" in raw or len(parts) != len(COLUMNS):
             bad[number] = line.rstrip("\r")
         else:
             good.append(tuple(part or None for part in parts))
@@ -53,8 +53,8 @@ def expected_of(content: str) -> tuple[list[tuple[str | None, ...]], dict[int, s
 def test_rows_are_text_as_they_stand_and_empty_cells_are_null(tmp_path: Path) -> None:
     assert convert(tmp_path, HEADER + b'+1312\tp1\t"quoted"\n\tp2\tNULL\n') == 2
     assert rows(tmp_path) == [
-        {"mdn": "+1312", "person_id": "p1", "activity": '"quoted"'},
-        {"mdn": None, "person_id": "p2", "activity": "NULL"},
+        {"mdn": "+1312", "person_key": "p1", "activity": '"quoted"'},
+        {"mdn": None, "person_key": "p2", "activity": "NULL"},
     ]
     assert rejects(tmp_path) == []
 
@@ -62,7 +62,7 @@ def test_rows_are_text_as_they_stand_and_empty_cells_are_null(tmp_path: Path) ->
 def test_bad_lines_are_rejects_with_number_text_and_reason(tmp_path: Path) -> None:
     content = HEADER + b"1\tp1\ta\n2\tp2\n\n3\tp3\ta\tb\n4\tp4\t\xff\n5\tp\r5\ta\n6\tp6\ta\n"
     assert convert(tmp_path, content) == 7
-    assert [row["person_id"] for row in rows(tmp_path)] == ["p1", "p6"]
+    assert [row["person_key"] for row in rows(tmp_path)] == ["p1", "p6"]
     assert rejects(tmp_path) == [
         (3, "2\tp2", "2 columns, expected 3"),
         (4, "", "blank line"),
@@ -86,6 +86,15 @@ def test_rows_and_rejects_are_those_of_a_plain_reading(
     assert {line: raw for line, raw, _ in rejects(folder)} == bad
 
 
+@pytest.mark.parametrize("other", [b"", b"0\tp0\n", b"\n\n"])
+def test_a_shifted_row_does_not_hide_behind_an_empty_last_cell(
+    tmp_path: Path, other: bytes
+) -> None:
+    convert(tmp_path, HEADER + other + b"1\ta name with\ta tab\t\n2\tp2\ta\n")
+    assert [row["mdn"] for row in rows(tmp_path)] == ["2"]
+    assert rejects(tmp_path)[-1][1:] == ("1\ta name with\ta tab\t", "4 columns, expected 3")
+
+
 def test_lines_are_numbered_right_across_read_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,12 +107,12 @@ def test_lines_are_numbered_right_across_read_blocks(
 
 def test_new_columns_are_kept_and_their_order_is_free(tmp_path: Path) -> None:
     convert(tmp_path, b"New\tactivity\tmdn\tperson_id\nx\ta\t1\tp1\n")
-    assert rows(tmp_path) == [{"new": "x", "activity": "a", "mdn": "1", "person_id": "p1"}]
+    assert rows(tmp_path) == [{"new": "x", "activity": "a", "mdn": "1", "person_key": "p1"}]
 
 
 def test_a_header_without_rows_is_an_empty_extract(tmp_path: Path) -> None:
     assert convert(tmp_path, b"\xef\xbb\xbf" + HEADER) == 0
-    assert pq.read_schema(tmp_path / "data.parquet").names == list(COLUMNS)
+    assert pq.read_schema(tmp_path / "data.parquet").names == ["mdn", "person_key", "activity"]
 
 
 @pytest.mark.parametrize(
@@ -112,6 +121,7 @@ def test_a_header_without_rows_is_an_empty_extract(tmp_path: Path) -> None:
         (b"mdn\tperson_id\n", "subscriptions.txt: the header has no column activity; expected"),
         (b"", "the header has no column mdn, person_id, activity"),
         (HEADER.replace(b"\n", b"\tmdn\n"), "the header names mdn twice"),
+        (HEADER.replace(b"\n", b"\tperson_key\n"), "the header names person_key twice"),
         (HEADER + b"1\tp1\ta\n2\tp", "the last line has no end, the file is cut; ask Vibes"),
     ],
 )

@@ -96,7 +96,7 @@ def test_all_feeds_land_in_one_session_as_of_midnight(
     assert snapshot.manifest.source == CURRENT_FILE
     assert snapshot.manifest.as_of == datetime(2026, 1, 2, tzinfo=UTC)
     assert snapshot.manifest.rows == 3
-    assert pq.read_schema(snapshot.data).names == list(COLUMNS[CURRENT])
+    assert pq.read_schema(snapshot.data).names[:3] == ["mdn", "person_key", "external_person_id"]
     assert landed[EVENTS][0].manifest.rows == 0
     assert session.listed == 1
 

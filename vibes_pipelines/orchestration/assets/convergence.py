@@ -8,6 +8,8 @@ from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.certifying import certify_day
 
+_OUTCOMES = ("confirmed", "pending", "rejected", "superseded", "unexplained")
+
 
 @dg.asset(
     key=CERTIFICATE,
@@ -25,7 +27,7 @@ def certificate(
     with project.open() as opened:
         for day in context.partition_keys:
             result = certify_day(opened, day)
-            counts = result.counts
+            counts = {name: getattr(result, name) for name in _OUTCOMES}
             context.add_asset_metadata(
                 {
                     **file_metadata(opened.certificate_folder(day) / "certificate.parquet", opened),

@@ -66,7 +66,7 @@ def diff_set(
 
 
 def _counts(summary: Summary) -> Iterator[tuple[str, int]]:
-    for name, value in summary.to_json().items():
+    for name, value in summary.to_document().items():
         if isinstance(value, int):
             yield name, value
 

@@ -1,0 +1,317 @@
+"""The Person API client against a small HTTP server that answers as the documentation says."""
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pytest
+from aiohttp import web
+
+from vibes_pipelines.vibes.person_api import (
+    Answer,
+    PersonApi,
+    VibesApiError,
+    VibesAuthError,
+    VibesUnavailable,
+)
+
+Result = TypeVar("Result")
+Talk = Callable[[PersonApi], Awaitable[Result]]
+ROOT = "/companies/A1b2C3/mobiledb"
+PERSON = {"person_key": "p1", "external_person_id": "C-1", "brand_new_key": {"any": 1}}
+
+
+@dataclass
+class Seen:
+    """One request as it arrived, path and query still encoded."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass
+class FakePlatform:
+    """Answers with what it was given, in order, the last one again and again."""
+
+    answers: list[web.Response | str]
+    requests: list[Seen] = field(default_factory=list)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        content = await request.read()
+        body = json.loads(content) if content else None
+        self.requests.append(Seen(request.method, request.raw_path, dict(request.headers), body))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer == "reset":
+            assert request.transport
+            request.transport.abort()
+            return web.Response()
+        if answer == "hang":
+            await asyncio.sleep(0.6)
+            return web.Response()
+        assert isinstance(answer, web.Response)
+        return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
+
+
+def ask(platform: FakePlatform, talk: Talk[Result], **limits: Any) -> Result:
+    async def serve_and_talk() -> Result:
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", platform.handle)
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        try:
+            async with build_api(runner.addresses[0][1], **limits) as api:
+                return await talk(api)
+        finally:
+            await runner.cleanup()
+
+    return asyncio.run(serve_and_talk())
+
+
+def build_api(port: int, **limits: Any) -> PersonApi:
+    fast = {"rate_per_s": 1000, "backoff_s": 0.001, "timeout_s": 5}
+    return PersonApi(
+        f"http://127.0.0.1:{port}/", "A1b2C3", "ada@example.com", "secret", **(fast | limits)
+    )
+
+
+def refusal(status: int, *messages: str) -> web.Response:
+    errors = [{"message": message, "code": 1} for message in messages]
+    return web.json_response({"errors": errors}, status=status)
+
+
+def test_every_request_carries_version_2_and_the_login() -> None:
+    platform = FakePlatform([web.json_response(PERSON)])
+    ask(platform, lambda api: api.get("p1"))
+    headers = platform.requests[0].headers
+    assert headers["X-API-Version"] == "2"
+    assert headers["Content-Type"] == "application/json"
+    assert headers["Authorization"] == "Basic " + base64.b64encode(
+        b"ada@example.com:secret"
+    ).decode("ascii")
+
+
+@pytest.mark.parametrize(
+    ("talk", "method", "path"),
+    [
+        (lambda api: api.add({}), "POST", f"{ROOT}/persons/"),
+        (lambda api: api.update("p1", {}), "PUT", f"{ROOT}/persons/p1"),
+        (lambda api: api.upsert("C-1", {}), "PUT", f"{ROOT}/persons/external/C-1"),
+        (lambda api: api.upsert("a/b +ä", {}), "PUT", f"{ROOT}/persons/external/a%2Fb%20%2B%C3%A4"),
+        (lambda api: api.get("p1"), "GET", f"{ROOT}/persons/p1"),
+        (lambda api: api.get_external("C-1"), "GET", f"{ROOT}/persons/external/C-1"),
+        (lambda api: api.find_by_mdn("+1312"), "GET", f"{ROOT}/persons?mdn=%2B1312"),
+        (
+            lambda api: api.subscriptions(person_key="p1"),
+            "GET",
+            f"{ROOT}/persons/p1/subscriptions",
+        ),
+        (
+            lambda api: api.subscriptions(external_person_id="C-1", active_only=False),
+            "GET",
+            f"{ROOT}/persons/external/C-1/subscriptions?active_only=false",
+        ),
+        (
+            lambda api: api.unsubscribe("1234", person_key="p1"),
+            "DELETE",
+            f"{ROOT}/persons/p1/subscriptions/1234",
+        ),
+        (
+            lambda api: api.unsubscribe("1234", external_person_id="C-1"),
+            "DELETE",
+            f"{ROOT}/persons/external/C-1/subscriptions/1234",
+        ),
+        (lambda api: api.lists(), "GET", f"{ROOT}/subscription_lists/"),
+    ],
+)
+def test_routes_are_the_documented_ones(talk: Talk[Any], method: str, path: str) -> None:
+    platform = FakePlatform([web.json_response({})])
+    ask(platform, talk)
+    assert [(seen.method, seen.path) for seen in platform.requests] == [(method, path)]
+
+
+@pytest.mark.parametrize("status", [200, 201])
+def test_any_2xx_accepts_a_write(status: int) -> None:
+    platform = FakePlatform([web.json_response(PERSON, status=status)])
+    body = {"custom_fields": {"first_name": "Ada", "tier": None}}
+    answer = ask(platform, lambda api: api.upsert("C-1", body))
+    assert answer == Answer(status, "accepted", body=PERSON)
+    assert platform.requests[0].body == body
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [web.Response(status=204), web.Response(status=200), refusal(404), web.Response(status=404)],
+)
+def test_a_subscription_that_is_gone_counts_as_ended(answer: web.Response) -> None:
+    platform = FakePlatform([answer])
+    found = ask(platform, lambda api: api.unsubscribe("1234", person_key="p1"))
+    assert (found.outcome, found.status) == ("accepted", answer.status)
+
+
+@pytest.mark.parametrize(
+    ("refused", "error_class", "message"),
+    [
+        (web.Response(status=404), "HTTP 404", None),
+        (web.Response(status=409), "HTTP 409", None),
+        (refusal(409, "in use"), "HTTP 409", "in use"),
+        (refusal(422, "EXTERNALPERSONIDMISMATCH"), "EXTERNALPERSONIDMISMATCH", None),
+        (refusal(422, "zip must be numeric", "no"), "HTTP 422", "zip must be numeric; no"),
+        (web.Response(status=422, text="<html>"), "HTTP 422", None),
+        (web.json_response(["odd"], status=422), "HTTP 422", None),
+        (web.Response(status=301, headers={"Location": "/x"}), "HTTP 301", None),
+    ],
+)
+def test_a_refusal_is_not_tried_again(
+    refused: web.Response, error_class: str, message: str | None
+) -> None:
+    platform = FakePlatform([refused])
+    answer = ask(platform, lambda api: api.update("p1", {}))
+    assert (answer.outcome, answer.status, answer.error_class) == (
+        "rejected",
+        refused.status,
+        error_class,
+    )
+    assert answer.message == message or error_class == "EXTERNALPERSONIDMISMATCH"
+    assert len(platform.requests) == 1
+
+
+def test_messages_are_kept_without_personal_data() -> None:
+    platform = FakePlatform([refusal(409, "+13125550142 belongs to ada@example.com")])
+    answer = ask(platform, lambda api: api.update("p1", {}))
+    assert answer.message == "[removed] belongs to [removed]"
+
+
+@pytest.mark.parametrize("trouble", [refusal(429), refusal(500), web.Response(status=503), "reset"])
+def test_trouble_on_the_way_is_tried_again(trouble: web.Response | str) -> None:
+    platform = FakePlatform([trouble, trouble, web.json_response(PERSON)])
+    answer = ask(platform, lambda api: api.add({}))
+    assert answer.outcome == "accepted"
+    assert len(platform.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("trouble", "status", "error_class"),
+    [
+        (refusal(503), 503, "HTTP 503"),
+        (refusal(429), 429, "HTTP 429"),
+        ("reset", None, "ConnectionLost"),
+        ("hang", None, "Timeout"),
+    ],
+)
+def test_when_every_attempt_fails_the_outcome_is_unknown(
+    trouble: web.Response | str, status: int | None, error_class: str
+) -> None:
+    platform = FakePlatform([trouble])
+    answer = ask(platform, lambda api: api.add({}), max_attempts=2, timeout_s=0.15)
+    assert (answer.outcome, answer.status, answer.error_class) == ("unknown", status, error_class)
+    assert answer.message == f"Vibes API: {error_class}, at every attempt; try again later"
+    assert len(platform.requests) == 2
+
+
+def test_a_platform_that_refuses_connections_leaves_the_outcome_unknown() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    async def talk() -> Answer:
+        async with build_api(port, max_attempts=2) as api:
+            return await api.add({})
+
+    assert asyncio.run(talk()).error_class == "ConnectionLost"
+
+
+def test_retry_after_is_respected() -> None:
+    platform = FakePlatform(
+        [web.Response(status=429, headers={"Retry-After": "1"}), web.json_response(PERSON)]
+    )
+
+    async def timed(api: PersonApi) -> float:
+        start = asyncio.get_running_loop().time()
+        await api.add({})
+        return asyncio.get_running_loop().time() - start
+
+    assert ask(platform, timed) >= 1.0
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refused_login_stops_everything_at_once(status: int) -> None:
+    platform = FakePlatform([refusal(status, "no")])
+    with pytest.raises(VibesAuthError, match=rf"HTTP {status}, .* VIBES_API_PASSWORD") as error:
+        ask(platform, lambda api: api.add({}))
+    assert len(platform.requests) == 1
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("talk", "answer", "expected"),
+    [
+        (lambda api: api.get("p1"), web.json_response(PERSON), PERSON),
+        (lambda api: api.get("p1"), web.Response(status=404), None),
+        (lambda api: api.get_external("C-1"), refusal(404, "Person not found"), None),
+        (lambda api: api.find_by_mdn("+1312"), web.json_response(PERSON), PERSON),
+        (lambda api: api.find_by_mdn("+1312"), web.json_response([PERSON]), PERSON),
+        (lambda api: api.find_by_mdn("+1312"), web.json_response([]), None),
+        (lambda api: api.find_by_mdn("+1312"), web.Response(status=404), None),
+        (lambda api: api.subscriptions(person_key="p1"), web.Response(status=404), None),
+        (lambda api: api.subscriptions(person_key="p1"), web.json_response([]), []),
+        (lambda api: api.subscriptions(person_key="p1"), web.json_response([PERSON]), [PERSON]),
+        (lambda api: api.lists(), web.json_response([{"id": "1234"}]), [{"id": "1234"}]),
+    ],
+)
+def test_reads_accept_every_documented_form(
+    talk: Talk[Any], answer: web.Response, expected: Any
+) -> None:
+    assert ask(FakePlatform([answer]), talk) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (refusal(422, "countrynotsupported"), "HTTP 422: countrynotsupported"),
+        (refusal(400), "HTTP 400: HTTP 400"),
+        (web.Response(text="<html>"), "HTTP 200: no JSON"),
+        (web.json_response([PERSON, PERSON]), "2 persons have this number; decide"),
+        (web.json_response(["p1"]), "JSON that holds no record"),
+    ],
+)
+def test_a_read_that_says_nothing_about_the_person_is_an_error(
+    answer: web.Response, message: str
+) -> None:
+    with pytest.raises(VibesApiError, match=message):
+        ask(FakePlatform([answer]), lambda api: api.find_by_mdn("+1312"))
+
+
+def test_a_read_that_never_succeeds_is_transient() -> None:
+    with pytest.raises(VibesUnavailable, match="HTTP 500, at every attempt"):
+        ask(FakePlatform([refusal(500)]), lambda api: api.get("p1"), max_attempts=2)
+
+
+def test_a_person_is_named_by_exactly_one_identifier() -> None:
+    platform = FakePlatform([web.json_response({})])
+    with pytest.raises(ValueError, match="exactly one of person_key and external_person_id"):
+        ask(platform, lambda api: api.unsubscribe("1234"))
+
+
+def test_no_more_than_the_allowed_requests_are_open_at_once() -> None:
+    open_now, most = 0, 0
+
+    class Counting(FakePlatform):
+        async def handle(self, request: web.Request) -> web.StreamResponse:
+            nonlocal open_now, most
+            open_now += 1
+            most = max(most, open_now)
+            await asyncio.sleep(0.02)
+            open_now -= 1
+            return await super().handle(request)
+
+    async def many(api: PersonApi) -> None:
+        await asyncio.gather(*(api.get("p1") for _ in range(40)))
+
+    ask(Counting([web.json_response(PERSON)]), many, concurrency=4)
+    assert most == 4
