@@ -4,7 +4,7 @@ Values are landed as the CRM holds them, duplicates kept, columns under the CRM'
 they mean belongs to the reconcile.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,12 @@ def _copy(connection: sa.Connection, config: SyncConfig, path: Path) -> int:
     """Writes the mapped columns partition by partition; returns the count of rows."""
     statement, schema = _statement(connection, config)
     rows = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for partition in connection.execute(statement).partitions(PARTITION_ROWS):
-            columns = list(zip(*partition, strict=True))
+    with (
+        connection.execute(statement) as result,
+        pq.ParquetWriter(path, schema, compression="zstd") as writer,
+    ):
+        for partition in result.partitions(PARTITION_ROWS):
+            columns = zip(*partition, strict=True)
             arrays = [
                 arrow_column(values, field.type)
                 for values, field in zip(columns, schema, strict=True)
@@ -102,12 +105,13 @@ def _existing_columns(connection: sa.Connection, config: SyncConfig) -> Mapping[
     return dict.fromkeys(_names(connection, config), pa.string())
 
 
-def _names(connection: sa.Connection, config: SyncConfig) -> Iterator[str]:
+def _names(connection: sa.Connection, config: SyncConfig) -> list[str]:
     if config.contacts.query is None:
         table = reflect_table(connection, config.contacts.table)
-        return (column.name for column in table.columns)
+        return [column.name for column in table.columns]
     everything = sa.select(sa.text("*")).select_from(_relation(config)).where(sa.false())
-    return iter(connection.execute(everything).keys())
+    with connection.execute(everything) as result:
+        return list(result.keys())
 
 
 def _relation(config: SyncConfig) -> sa.FromClause:

@@ -76,7 +76,7 @@ def may_deliver(
         return Verdict("refused", (reason,), "deliver the newest, or force with a reason")
     held_by = () if record.approved_reason else tuple(_holds(ledger, record, lane))
     if held_by:
-        cure = f"vibes-pipelines approve {diff_set} --reason TEXT"
+        cure = f"vibes-pipelines approve {diff_set[:12]} --reason TEXT"
         return Verdict("held", held_by, cure)
     return Verdict("allowed")
 

@@ -57,13 +57,12 @@ def run_day(instance: dg.DagsterInstance, day: str, *, first: bool, say: Say) ->
 
 def _approve_first(day: str, say: Say) -> bool:
     with open_project() as project:
-        held = held_lanes(project, day)
-        for reason in sorted(set(held.values())):
-            say(f"    held: {reason}")
-        if held:
-            say(f"    approve --reason '{APPROVAL}'")
-            approve(project, account_of(project, day).diff_set, APPROVAL)
-        return bool(held)
+        if not held_lanes(project, day):
+            return False
+        diff_set = account_of(project, day).diff_set
+        say(f"    vibes-pipelines approve {diff_set[:12]} --reason '{APPROVAL}'")
+        approve(project, diff_set, APPROVAL)
+        return True
 
 
 def _run(instance: dg.DagsterInstance, name: str, day: str, say: Say) -> bool:
@@ -89,12 +88,18 @@ def _quiet(config: dg.RunConfig) -> dg.RunConfig:
 
 
 def _follow(entry: dg.EventLogEntry, say: Say) -> None:
+    """Says what a person waits for: assets as they are made, checks and steps that fail."""
     event = entry.dagster_event
     if event is None:
         return
-    if event.is_step_success:
-        say(f"    {event.step_key}")
+    if event.is_step_materialization and event.asset_key:
+        say(f"    {event.asset_key.to_user_string()}")
+    elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        check = event.asset_check_evaluation_data
+        if not check.passed:
+            say(f"    {check.check_name}: {check.description}")
     elif event.is_step_failure:
         error = event.step_failure_data.error
         cause = error.cause if error and error.cause else error
-        say(f"    {event.step_key}: {cause.message.strip() if cause else 'failed'}")
+        if cause and cause.cls_name != "DagsterAssetCheckFailedError":
+            say(f"    {event.step_key}: {cause.message.strip()}")

@@ -24,6 +24,8 @@ UNKNOWN_OPTION = "\x01o"
 INVALID_VALUE = "\x01v"
 """Starts the text of a contact's value that cannot be read as the field's type."""
 
+_NEVER_IN_KEYS = "[|\x01]"
+"""What joins option keys, and what starts a mark."""
 _FLOATS = frozenset(("DOUBLE", "FLOAT"))
 _INTEGERS = frozenset(
     f"{sign}{size}"
@@ -147,7 +149,8 @@ def _quick_contact(field: MappedField, column: str, column_type: str) -> str:
         return _choose(column, whole, full)
     if field.type == "multi_select":
         joined = f"nullif(replace({column}, {literal(field.separator)}, '|'), '')"
-        return f"CASE WHEN contains({column}, '|') THEN {full} ELSE {joined} END"
+        odd = f"contains({column}, '|') OR contains({column}, {literal(UNKNOWN_OPTION[0])})"
+        return f"CASE WHEN {odd} THEN {full} ELSE {joined} END"
     return full
 
 
@@ -199,9 +202,9 @@ def _choose(text: str, options: dict[str, str], otherwise: str) -> str:
 
 def _contact_set(field: MappedField, column: str, column_type: str) -> str:
     chosen = _option(field, "item")
-    if field.options is None and field.separator != "|":
-        invalid = _marked(INVALID_VALUE, "item")
-        chosen = f"CASE WHEN contains(item, '|') THEN {invalid} ELSE item END"
+    if field.options is None:
+        odd = f"regexp_matches(item, {literal(_NEVER_IN_KEYS)})"
+        chosen = f"CASE WHEN {odd} THEN {_marked(INVALID_VALUE, 'item')} ELSE item END"
     items = f"list_transform({_items(column, column_type, field.separator)}, lambda item: {chosen})"
     joined = _joined(items)
     marked = f"list_filter({items}, lambda item: {is_marked('item')})"

@@ -12,7 +12,7 @@ from vibes_pipelines.sync_config import EXTRACT_FEEDS
 FEEDS = ("share/persons", "share/subscriptions", *EXTRACT_FEEDS, "crm/contacts")
 
 
-_FOR_PEOPLE = frozenset({"diff_set", "rejections"})
+_FOR_PEOPLE = frozenset({"diff_set", "rejections", "not_yet", "superseded"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class DayAccount:
     certificate_for: str | None
     confirmed: int
     unexplained: int
+    not_yet: int
+    superseded: int
     rejections: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
@@ -71,6 +73,8 @@ def account_of(project: Project, day: str) -> DayAccount:
         certificate_for=certified_day(project, day),
         confirmed=certificate.confirmed,
         unexplained=certificate.unexplained,
+        not_yet=certificate.pending,
+        superseded=certificate.superseded,
         rejections=sent.rejections,
     )
 
@@ -96,6 +100,7 @@ def render(account: DayAccount) -> str:
     if account.certificate_for:
         lines.append(
             f"  converged    sends up to {account.certificate_for}: {account.confirmed:,} "
-            f"confirmed, {account.unexplained:,} unexplained"
+            f"confirmed, {account.not_yet:,} pending, {account.superseded:,} superseded, "
+            f"{account.unexplained:,} unexplained"
         )
     return "\n".join(lines)

@@ -13,6 +13,10 @@ from vibes_pipelines.sandbox.world import ContactRow
 _BUSY_TIMEOUT_S = 30.0
 
 
+KEY = "contact_id"
+"""The column by which contacts are looked up; another world's CRM may do without."""
+
+
 class Crm:
     """The CRM's database file. Connections are opened for each use and closed after it."""
 
@@ -31,7 +35,10 @@ class Crm:
             editor.connection.execute("DROP TABLE IF EXISTS contacts")
             editor.connection.execute(f"CREATE TABLE contacts ({columns})")
             editor.insert(rows)
-            editor.connection.execute("CREATE INDEX contacts_by_id ON contacts (contact_id)")
+            if KEY in dict(schema):
+                editor.connection.execute(
+                    f"CREATE INDEX contacts_by_key ON contacts ({quoted(KEY)})"
+                )
 
     @contextmanager
     def edit(self) -> Iterator["CrmEditor"]:

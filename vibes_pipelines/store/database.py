@@ -4,6 +4,8 @@ No tables and no queries belong here.
 """
 
 import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -15,6 +17,9 @@ BUSY_TIMEOUT_MS = 30_000
 
 MIGRATION_LOCK = 7_245_190_311
 """Any constant: PostgreSQL's advisory lock under which one process at a time migrates."""
+
+_ALEMBIC = threading.Lock()
+"""Alembic keeps the running migration in globals of its module: one thread at a time."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -45,7 +50,7 @@ def migrate(engine: sa.Engine) -> None:
     """Brings the tables to the newest shape; safe when several processes start at once."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with writer(engine).begin() as connection:
+    with _ALEMBIC, writer(engine).begin() as connection:
         if connection.dialect.name == "postgresql":
             lock = sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)
             connection.execute(sa.select(lock))
@@ -56,12 +61,23 @@ def migrate(engine: sa.Engine) -> None:
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     # The driver must not open transactions by itself: `_begin_sqlite` does, around DDL as well.
     connection.isolation_level = None
-    for pragma in (
-        f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
-        "PRAGMA journal_mode = WAL",
-        "PRAGMA foreign_keys = ON",
-    ):
-        connection.execute(pragma).close()
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}").close()
+    connection.execute("PRAGMA foreign_keys = ON").close()
+    _write_ahead(connection)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switches to WAL. SQLite does not wait for others here, whatever the busy timeout says."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1_000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

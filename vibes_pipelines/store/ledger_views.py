@@ -95,7 +95,9 @@ def pending(connection: sa.Connection, day: str) -> pa.Table:
 def blocked(connection: sa.Connection, day: str) -> pa.Table:
     """Values that the platform refused on days before `day`, in the shape of `pending`.
 
-    Refusals marked `retry_later` do not block: their values are tried again.
+    Refusals marked `retry_later` do not block: their values are tried again. An operation is
+    refused as a whole, sound values together with an unsound one: once the platform accepts
+    anything later for the person, what was refused before is tried again.
     """
     refused = sa.and_(_is_refused(day), sa.not_(_ops.retry_later))
     rows = (
@@ -184,6 +186,10 @@ def _is_refused(day: str) -> sa.ColumnElement[bool]:
     return sa.and_(_ops.status == "rejected", _ops.finished_day < day)
 
 
+def _is_accepted(day: str) -> sa.ColumnElement[bool]:
+    return sa.and_(_ops.status == "accepted", _ops.finished_day < day)
+
+
 def _is_pending(day: str) -> sa.ColumnElement[bool]:
     return sa.and_(
         sa.or_(_ops.status != "rejected", _ops.finished_day >= day),
@@ -226,16 +232,20 @@ def _latest_values(
                 _ops.changes,
                 _is_refused(day).label("is_refused"),
                 _is_pending(day).label("is_pending"),
+                _is_accepted(day).label("is_accepted"),
             )
         )
         .where(sent, _ops.external_person_id.in_(people))
         .order_by(_ops.external_person_id, _ops.day, diff_sets.c.sequence, _ops.operation_id)
     )
     for _, history in groupby(_stream(connection, query), key=lambda row: row.external_person_id):
-        latest = {field: (row, value) for row in history for field, value in _values(row)}
-        for field in sorted(latest):
-            row, value = latest[field]
-            yield row, field, value
+        latest: dict[str, tuple[sa.Row[Any], str | None]] = {}
+        for row in history:
+            if row.is_accepted:
+                latest = {name: sent for name, sent in latest.items() if not sent[0].is_refused}
+            latest |= {name: (row, value) for name, value in _values(row)}
+        for name, (row, value) in sorted(latest.items(), key=lambda item: item[0]):
+            yield row, name, value
 
 
 def _values(row: sa.Row[Any]) -> Iterator[tuple[str, str | None]]:

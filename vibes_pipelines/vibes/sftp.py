@@ -80,18 +80,20 @@ class SftpAccount:
             AuthenticationRefused: the key or the user was refused; never tried again.
             SftpUnavailable: transient; raised after three attempts to connect.
         """
+        key = self._key()
+        self._existing(self.known_hosts, "VIBES_SFTP_KNOWN_HOSTS")
         self.state_file.parent.mkdir(parents=True, exist_ok=True)
         self.state_file.touch()
         with self.state_file.open("r+", encoding="utf-8") as state:
             self._wait_for_other_sessions(state)
-            client = self._connect_persistently(state)
+            client = self._connect_persistently(state, key)
             try:
                 with client, self._open_sftp(client) as sftp:
                     yield SftpSession(sftp, self.host)
             finally:
                 self._note_contact(state)
 
-    def _connect_persistently(self, state: TextIO) -> paramiko.SSHClient:
+    def _connect_persistently(self, state: TextIO, key: paramiko.PKey) -> paramiko.SSHClient:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(SftpUnavailable),
             stop=tenacity.stop_after_attempt(CONNECT_ATTEMPTS),
@@ -99,13 +101,13 @@ class SftpAccount:
             sleep=self.sleep,
             reraise=True,
         )
-        return attempts(self._connect_after_gap, state)
+        return attempts(self._connect_after_gap, state, key)
 
-    def _connect_after_gap(self, state: TextIO) -> paramiko.SSHClient:
+    def _connect_after_gap(self, state: TextIO, key: paramiko.PKey) -> paramiko.SSHClient:
         self._wait_for_gap(state)
         sock = self._dial()
         self._note_contact(state)
-        return self._log_in(sock)
+        return self._log_in(sock, key)
 
     def _dial(self) -> socket.socket:
         try:
@@ -117,25 +119,27 @@ class SftpAccount:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
-    def _log_in(self, sock: socket.socket) -> paramiko.SSHClient:
+    def _log_in(self, sock: socket.socket, key: paramiko.PKey) -> paramiko.SSHClient:
         client = paramiko.SSHClient()
         try:
-            client.load_host_keys(str(self._existing(self.known_hosts, "VIBES_SFTP_KNOWN_HOSTS")))
+            client.load_host_keys(str(self.known_hosts))
             client.set_missing_host_key_policy(_RefuseUnknownHost(self.known_hosts))
             with self._login_errors():
-                self._authenticate(client, sock)
+                self._authenticate(client, sock, key)
         except BaseException:
             client.close()
             sock.close()
             raise
         return client
 
-    def _authenticate(self, client: paramiko.SSHClient, sock: socket.socket) -> None:
+    def _authenticate(
+        self, client: paramiko.SSHClient, sock: socket.socket, key: paramiko.PKey
+    ) -> None:
         client.connect(
             self.host,
             self.port,
             self.user,
-            pkey=self._key(),
+            pkey=key,
             sock=sock,
             allow_agent=False,
             look_for_keys=False,

@@ -97,12 +97,18 @@ class SftpSession:
         except PermissionError as refused:
             msg = f"{place}: the server refused access; ask Vibes for rights on this folder"
             raise TransferRefused(msg) from refused
-        except (EOFError, ConnectionError, TimeoutError, paramiko.SSHException) as broken:
-            msg = f"{place}: the connection broke ({type(broken).__name__}); try again later"
-            raise SftpUnavailable(msg) from broken
-        except OSError as failed:
-            msg = f"{place}: {failed}"
-            raise TransferRefused(msg) from failed
+        except (EOFError, OSError, paramiko.SSHException) as failed:
+            if isinstance(failed, OSError) and not self._is_broken(failed):
+                msg = f"{place}: {failed}"
+                raise TransferRefused(msg) from failed
+            msg = f"{place}: the connection broke ({type(failed).__name__}); try again later"
+            raise SftpUnavailable(msg) from failed
+
+    def _is_broken(self, failed: OSError) -> bool:
+        """Whether the line is gone; paramiko's own errors for that carry no number."""
+        channel = self._sftp.get_channel()
+        gone = channel is None or channel.closed
+        return gone or isinstance(failed, (ConnectionError, TimeoutError))
 
 
 def _remote_file(entry: paramiko.SFTPAttributes) -> RemoteFile:

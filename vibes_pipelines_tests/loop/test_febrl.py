@@ -41,6 +41,8 @@ contacts:
     SELECT replace(replace(rec_id, 'rec-', ''), '-org', '') AS contact_id, * FROM contacts
 fields:
 {fields}
+feeds:
+  share/refreshes: {{object: VIBES_SHARE.PUBLIC.REFRESHES, columns: {{as_of: AS_OF}}}}
 guards:   # two independent copies of a population differ nearly everywhere
   updates: {{max_rows: 6000, max_share: 1.0}}
   adds: {{max_rows: 100}}

@@ -16,6 +16,8 @@ from vibes_pipelines.sync_config import SyncConfig
 
 Row = Mapping[str, Any]
 
+_ONE_THREAD = Limits(threads=1)
+
 PERSON = ("person_key", "external_person_id", "mdn")
 SUBSCRIPTION = (
     "person_key",
@@ -102,7 +104,7 @@ def run(tmp_path: Path) -> Callable[..., DiffSet]:
         as_of: datetime | None = None,
         accepted_rows: dict[str, int] | None = None,
         relative_guards: bool = False,
-        limits: Limits = Limits(threads=1),
+        limits: Limits = _ONE_THREAD,
     ) -> DiffSet:
         calls.append(1)
         folder = tmp_path / str(len(calls))

@@ -2,7 +2,11 @@
 
 from datetime import UTC, datetime
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+
+from vibes_pipelines.reconcile.run import Inputs, reconcile
 
 NAME = {"from": "name", "to": "name", "type": "string"}
 PHONE = "+13125550100"
@@ -75,14 +79,9 @@ def test_authority_and_blanks_decide(run, make_config, more, contact, person, ba
 
 
 def test_a_field_that_the_base_does_not_know_has_no_base(run, make_config, tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     folder = tmp_path / "base"
     folder.mkdir()
     pq.write_table(pa.table({"external_person_id": ["C1"]}), folder / "persons.parquet")
-    from vibes_pipelines.reconcile.run import Inputs, reconcile
-
     first = one(run, make_config(), "a", "b")
     inputs = Inputs(
         first.folder.parent / "c.parquet", first.folder.parent / "persons.parquet", base=folder

@@ -125,9 +125,20 @@ def test_a_refusal_that_passes_is_not_blocked(ledger: Ledger) -> None:
 
 def test_the_latest_send_of_a_field_decides(ledger: Ledger) -> None:
     sent(ledger, FIRST, ("tier", "plat"), ("first_name", "Ada"), receipt=REFUSED)
-    sent(ledger, SECOND, ("tier", "gold"), receipt=ACCEPTED)
+    sent(ledger, SECOND, ("tier", "gold"), receipt=UNKNOWN)
     assert pending(ledger, THIRD) == [("tier", "gold")]
     assert blocked(ledger, THIRD) == [("first_name", "Ada")]
+
+
+def test_values_refused_together_are_tried_again_once_the_person_accepts_anything(
+    ledger: Ledger,
+) -> None:
+    sent(ledger, FIRST, ("tier", "plat"), ("first_name", "Ada"), receipt=REFUSED)
+    sent(ledger, SECOND, ("tier", "gold"), receipt=ACCEPTED)
+    assert blocked(ledger, SECOND) == [("first_name", "Ada"), ("tier", "plat")]
+    assert blocked(ledger, THIRD) == []
+    sent(ledger, THIRD, ("first_name", "Ada"), receipt=REFUSED)
+    assert blocked(ledger, FOURTH) == [("first_name", "Ada")]
 
 
 @pytest.mark.parametrize("outcome", ["confirmed", "superseded", "unexplained"])

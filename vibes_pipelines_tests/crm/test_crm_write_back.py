@@ -1,0 +1,231 @@
+"""Write-backs speak the CRM's own spelling, change nothing twice, and answer row by row."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from vibes_pipelines.crm.database import CrmError
+from vibes_pipelines.crm.write_back import CrmTable, WriteBack
+from vibes_pipelines.sync_config import SyncConfig
+
+ACCEPTED = WriteBack("accepted")
+NOT_FOUND = WriteBack("rejected", "ContactNotFound")
+UNFIT = WriteBack("rejected", "ValueDoesNotFit")
+EVIDENCE = datetime(2026, 1, 2, 5, tzinfo=UTC)
+BEFORE = datetime(2025, 6, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class OptOutRow:
+    contact_id: str
+    list: str = "1"
+    evidence_at: datetime | None = EVIDENCE
+
+
+@dataclass(frozen=True)
+class FieldRow:
+    contact_id: str
+    field: str
+    after: str | None
+
+
+def build_config(**consent: Any) -> SyncConfig:
+    return SyncConfig.model_validate(
+        {
+            "version": 1,
+            "company_key": "A1b2C3",
+            "contacts": {"key": "contact_id"},
+            "fields": [
+                {"from": "name", "to": "first_name", "type": "string"},
+                {"from": "score", "to": "score", "type": "number"},
+                {"from": "born", "to": "birthdate", "type": "date"},
+                {
+                    "from": "tier",
+                    "to": "tier",
+                    "type": "single_select",
+                    "options": {"Gold": "gold", "GOLD": "gold"},
+                },
+                {"from": "interests", "to": "interests", "type": "multi_select", "separator": ","},
+            ],
+            "consents": [{"from": "sms", "list": "1", "changed_at": "sms_at"} | consent],
+        }
+    )
+
+
+class Crm:
+    """A CRM table of two contacts, 1 and 2, with typed columns."""
+
+    def __init__(self, url: str, sms: sa.types.TypeEngine[Any], in_use: tuple[Any, Any]) -> None:
+        self.url = url
+        self.table = sa.Table(
+            "contacts",
+            sa.MetaData(),
+            sa.Column("contact_id", sa.Integer, primary_key=True),
+            sa.Column("name", sa.Text),
+            sa.Column("score", sa.Numeric(12, 3, asdecimal=url.startswith("postgresql"))),
+            sa.Column("born", sa.Date),
+            sa.Column("tier", sa.Text),
+            sa.Column("interests", sa.Text),
+            sa.Column("sms", sms),
+            sa.Column("sms_at", sa.DateTime(timezone=url.startswith("postgresql"))),
+        )
+        self.engine = sa.create_engine(url)
+        with self.engine.begin() as connection:
+            self.table.create(connection)
+            for key, value in enumerate(in_use, start=1):
+                row = {"contact_id": key, "name": "Ada", "sms": value, "sms_at": self.at(BEFORE)}
+                connection.execute(sa.insert(self.table), [row])
+
+    def at(self, instant: datetime) -> datetime:
+        return instant if self.url.startswith("postgresql") else instant.replace(tzinfo=None)
+
+    def column(self, name: str) -> list[Any]:
+        with self.engine.connect() as connection:
+            statement = sa.select(self.table.c[name]).order_by(self.table.c.contact_id)
+            return list(connection.scalars(statement))
+
+
+@pytest.fixture
+def crms() -> Iterator[list[Crm]]:
+    opened: list[Crm] = []
+    yield opened
+    for crm in opened:
+        crm.engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'crm.db'}"
+    found: str = request.getfixturevalue("postgresql_url")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("column_type", "in_use", "consent", "expected"),
+    [
+        (sa.Boolean(), (True, True), {}, False),
+        (sa.Boolean(), (False, False), {"opted_in": ["false"], "opted_out": ["true"]}, True),
+        (sa.Integer(), (1, 1), {}, 0),
+        (sa.Text(), ("Y", None), {}, "false"),
+        (sa.Text(), ("Yes", "No"), {}, "No"),
+        (sa.Text(), ("IN", "IN"), {"opted_in": ["in"], "opted_out": ["OUT"]}, "OUT"),
+    ],
+)
+def test_an_opt_out_is_spelled_as_the_column_holds_it(
+    url: str,
+    crms: list[Crm],
+    column_type: sa.types.TypeEngine[Any],
+    in_use: tuple[Any, Any],
+    consent: dict[str, Any],
+    expected: Any,
+) -> None:
+    crms.append(crm := Crm(url, column_type, in_use))
+    answers = CrmTable(url, build_config(**consent)).apply_opt_outs([OptOutRow("1")])
+    assert answers == [ACCEPTED]
+    assert crm.column("sms") == [expected, in_use[1]]
+    assert crm.column("sms_at") == [crm.at(EVIDENCE), crm.at(BEFORE)]
+
+
+def test_the_same_opt_out_again_changes_nothing(url: str, crms: list[Crm]) -> None:
+    crms.append(crm := Crm(url, sa.Text(), ("Y", "N")))
+    table = CrmTable(url, build_config())
+    for evidence in (EVIDENCE, datetime(2026, 1, 3, tzinfo=UTC)):
+        rows = [OptOutRow("1", evidence_at=evidence), OptOutRow("2", evidence_at=evidence)]
+        assert table.apply_opt_outs(rows) == [ACCEPTED, ACCEPTED]
+    assert crm.column("sms") == ["N", "N"]
+    assert crm.column("sms_at") == [crm.at(EVIDENCE), crm.at(BEFORE)]
+
+
+def test_an_opt_out_without_a_time_keeps_the_old_one(url: str, crms: list[Crm]) -> None:
+    crms.append(crm := Crm(url, sa.Text(), (None, "Y")))
+    table = CrmTable(url, build_config())
+    assert table.apply_opt_outs([OptOutRow("1", evidence_at=None)]) == [ACCEPTED]
+    assert crm.column("sms") == ["false", "Y"]
+    assert crm.column("sms_at")[0] == crm.at(BEFORE)
+
+
+def test_answers_come_row_by_row_in_order(url: str, crms: list[Crm]) -> None:
+    crms.append(crm := Crm(url, sa.Boolean(), (True, True)))
+    rows = [OptOutRow("9"), OptOutRow("1"), OptOutRow("C-1"), OptOutRow("2")]
+    answers = CrmTable(url, build_config()).apply_opt_outs(rows)
+    assert answers == [NOT_FOUND, ACCEPTED, NOT_FOUND, ACCEPTED]
+    assert crm.column("sms") == [False, False]
+
+
+def test_fields_take_the_form_of_their_columns(url: str, crms: list[Crm]) -> None:
+    crms.append(crm := Crm(url, sa.Boolean(), (True, True)))
+    rows = [
+        FieldRow("1", "first_name", "Zoë"),
+        FieldRow("1", "score", "12.5"),
+        FieldRow("1", "birthdate", "1990-12-01"),
+        FieldRow("1", "tier", "gold"),
+        FieldRow("1", "interests", "golf|hockey"),
+        FieldRow("2", "first_name", None),
+    ]
+    table = CrmTable(url, build_config())
+    for _ in range(2):
+        assert table.apply_fields(rows) == [ACCEPTED] * 6
+    assert crm.column("name") == ["Zoë", None]
+    assert crm.column("score")[0] == Decimal("12.5")
+    assert crm.column("born")[0] == date(1990, 12, 1)
+    assert crm.column("tier")[0] == "Gold"
+    assert crm.column("interests")[0] == "golf,hockey"
+
+
+@pytest.mark.parametrize(
+    ("field", "after"), [("tier", "silver"), ("birthdate", "soon"), ("score", "many")]
+)
+def test_a_value_the_column_cannot_hold_is_rejected_alone(
+    url: str, crms: list[Crm], field: str, after: str
+) -> None:
+    crms.append(crm := Crm(url, sa.Boolean(), (True, True)))
+    rows = [FieldRow("1", field, after), FieldRow("2", "first_name", "Zoë")]
+    assert CrmTable(url, build_config()).apply_fields(rows) == [UNFIT, ACCEPTED]
+    assert crm.column("name") == ["Ada", "Zoë"]
+
+
+def test_one_call_is_one_transaction(url: str, crms: list[Crm]) -> None:
+    crms.append(crm := Crm(url, sa.Boolean(), (True, True)))
+    rows = [FieldRow("1", "first_name", "Zoë"), FieldRow("1", "nickname", "Z")]
+    with pytest.raises(CrmError, match=r"sync\.yaml: fields: no entry with to: nickname"):
+        CrmTable(url, build_config()).apply_fields(rows)
+    assert crm.column("name") == ["Ada", "Ada"]
+
+
+@pytest.mark.parametrize(
+    ("config", "rows", "message"),
+    [
+        (build_config(), [OptOutRow("1", "7")], "consents: no entry for list 7; map it"),
+        (build_config(**{"from": "text_ok"}), [OptOutRow("1")], "contacts has no column 'text_ok'"),
+        (build_config(opted_out=["stop"]), [OptOutRow("1")], None),
+    ],
+)
+def test_what_sync_yaml_does_not_map_is_named(
+    url: str, crms: list[Crm], config: SyncConfig, rows: list[OptOutRow], message: str | None
+) -> None:
+    crms.append(Crm(url, sa.Boolean(), (True, True)))
+    if message is None:
+        assert CrmTable(url, config).apply_opt_outs(rows) == [UNFIT]
+        return
+    with pytest.raises(CrmError, match=message):
+        CrmTable(url, config).apply_opt_outs(rows)
+
+
+def test_a_text_column_gets_the_time_as_iso_text(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'crm.db'}"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE contacts (contact_id TEXT, sms TEXT, sms_at TEXT)")
+        connection.exec_driver_sql("INSERT INTO contacts VALUES ('C-1', '1', NULL)")
+    assert CrmTable(url, build_config()).apply_opt_outs([OptOutRow("C-1")]) == [ACCEPTED]
+    with engine.connect() as connection:
+        row = connection.exec_driver_sql("SELECT sms, sms_at FROM contacts").one()
+    engine.dispose()
+    assert tuple(row) == ("false", "2026-01-02T05:00:00Z")

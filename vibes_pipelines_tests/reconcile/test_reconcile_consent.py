@@ -1,0 +1,101 @@
+"""Consent: an opt-out wins, an opt-in is never carried, absence changes nothing."""
+
+import pytest
+
+from vibes_pipelines.reconcile.errors import ReconcileError
+
+OLD, NEW = "2026-01-01 00:00:00 +0000", "2026-01-05T00:00:00Z"
+CONSENT = [{"from": "sms", "list": "77", "changed_at": "sms_at"}]
+
+
+def rows_of(opt_in=None, opt_out=None, key="K1", listed="77"):
+    return {
+        "person_key": key,
+        "subscription_list_id": listed,
+        "opt_in_date": opt_in,
+        "opt_out_date": opt_out,
+    }
+
+
+def told(run, config, contact, subscriptions, **inputs):
+    persons = [{"person_key": "k1", "external_person_id": "C1", "mdn": "+13125550100"}]
+    done = run(config, [{"id": "C1"} | contact], persons, subscriptions=subscriptions, **inputs)
+    return [(r["side"], r["action"], r["reason"]) for r in done.rows("subscription_changes")]
+
+
+TO_PLATFORM = [("platform", "opt_out", "crm_opted_out")]
+TO_CRM = [("crm", "opt_out", "platform_opted_out")]
+
+
+@pytest.mark.parametrize(
+    ("sms", "sms_at", "subscriptions", "expected"),
+    [
+        ("no", None, [rows_of(OLD)], TO_PLATFORM),
+        ("FALSE ", NEW, [rows_of(OLD)], TO_PLATFORM),
+        ("no", OLD, [rows_of(OLD)], TO_PLATFORM),
+        ("no", OLD, [rows_of(NEW)], []),
+        ("no", None, [rows_of(None)], TO_PLATFORM),
+        ("no", NEW, [], []),
+        ("no", NEW, [rows_of(OLD, listed="78")], []),
+        ("no", NEW, [rows_of(OLD, NEW)], []),
+        (None, NEW, [rows_of(OLD)], []),
+        (" ", NEW, [rows_of(OLD)], []),
+        ("yes", NEW, [rows_of(OLD)], []),
+        ("yes", NEW, [], []),
+        ("yes", OLD, [rows_of(OLD, NEW)], TO_CRM),
+        ("yes", None, [rows_of(OLD, NEW)], TO_CRM),
+        ("yes", NEW, [rows_of(None, OLD)], []),
+        (None, NEW, [rows_of(None, OLD)], TO_CRM),
+        ("yes", OLD, [rows_of(OLD, OLD)], TO_CRM),
+        ("yes", OLD, [rows_of(OLD, OLD), rows_of(NEW)], []),
+        ("no", None, [rows_of(OLD, OLD), rows_of(NEW)], TO_PLATFORM),
+        ("yes", OLD, [rows_of(OLD), rows_of(None, NEW)], TO_CRM),
+    ],
+)
+def test_who_learns_of_which_opt_out(run, make_config, sms, sms_at, subscriptions, expected):
+    contact = {"sms": sms, "sms_at": sms_at}
+    assert told(run, make_config(consents=CONSENT), contact, subscriptions) == expected
+
+
+def test_opt_outs_are_planned_for_filtered_contacts(run, make_config):
+    contacts = {"key": "id", "conditions": [{"column": "type", "equals": "A"}]}
+    config = make_config(contacts=contacts, consents=CONSENT)
+    assert told(run, config, {"sms": "no", "type": "B"}, [rows_of(OLD)]) == TO_PLATFORM
+
+
+@pytest.mark.parametrize("contact", [{"phone": "12"}, {"score": "x"}, {"tier": "Tin"}])
+def test_opt_outs_are_planned_for_contacts_whose_values_are_in_doubt(run, make_config, contact):
+    fields = [
+        {"from": "score", "to": "score", "type": "number"},
+        {"from": "tier", "to": "tier", "type": "single_select", "options": {"Gold": "gold"}},
+    ]
+    config = make_config(fields=fields, consents=CONSENT)
+    assert told(run, config, {"sms": "no"} | contact, [rows_of(OLD)]) == TO_PLATFORM
+
+
+def test_nothing_is_planned_for_contacts_whose_identity_is_in_doubt(run, make_config):
+    config = make_config(consents=CONSENT)
+    assert told(run, config, {"sms": "no", "phone": "312-555-0199"}, [rows_of(OLD)]) == []
+
+
+def test_a_spelling_that_is_not_accepted_is_an_invalid_value_and_no_consent(run, make_config):
+    done = run(make_config(consents=CONSENT), [{"id": "C1", "sms": "maybe"}], [])
+    assert done.quarantine == {("invalid_value", "contact", "C1")}
+    done = run(make_config(consents=CONSENT), [{"id": "C1", "sms_at": "yesterday"}], [])
+    assert done.quarantine == {("invalid_value", "contact", "C1")}
+
+
+def test_evidence_is_the_time_of_the_opt_out(run, make_config):
+    persons = [{"person_key": "k1", "external_person_id": "C1"}]
+    done = run(
+        make_config(consents=CONSENT),
+        [{"id": "C1"}],
+        persons,
+        subscriptions=[rows_of(None, "2017-04-05 14:30:00 -0600")],
+    )
+    assert str(done.rows("subscription_changes")[0]["evidence_at"]) == "2017-04-05 20:30:00"
+
+
+def test_an_unreadable_opt_out_date_stops_the_reconcile(run, make_config):
+    with pytest.raises(ReconcileError, match=r"subscriptions\.parquet: 1 .* unreadable"):
+        told(run, make_config(consents=CONSENT), {}, [rows_of(OLD, "soon")])
