@@ -57,7 +57,7 @@ def test_a_fault_names_file_line_field_and_cure(
 
 
 def test_a_missing_file_says_where_to_begin(tmp_path: Path) -> None:
-    with pytest.raises(SyncConfigError, match="copy sync.example.yaml"):
+    with pytest.raises(SyncConfigError, match=r"copy sync\.example\.yaml"):
         load_sync_config(tmp_path / "absent.yaml")
 
 

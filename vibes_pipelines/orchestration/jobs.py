@@ -1,6 +1,9 @@
 """Jobs: the daily reconciliation, and each delivery on its own for an operator."""
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import (
+    UnresolvedAssetJobDefinition,  # what define_asset_job returns; dagster exports no name for it
+)
 
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
@@ -20,7 +23,9 @@ reconcile_daily = dg.define_asset_job(
 )
 
 
-def _delivery_job(name: str, keys: tuple[dg.AssetKey, ...], description: str) -> object:
+def _delivery_job(
+    name: str, keys: tuple[dg.AssetKey, ...], description: str
+) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         name,
         selection=dg.AssetSelection.assets(*keys).without_checks(),

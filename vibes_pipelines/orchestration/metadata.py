@@ -9,6 +9,7 @@ import hmac
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -24,7 +25,7 @@ SHOWN_COLUMNS = frozenset({
 })
 # fmt: on
 
-Metadata = dict[str, dg.MetadataValue[object] | int | str | float]
+Metadata = dict[str, dg.MetadataValue[Any] | int | str]
 
 
 def row_count(path: Path) -> int:

@@ -3,7 +3,6 @@
 import dagster as dg
 
 from vibes_pipelines.orchestration.jobs import delivery_run_config, reconcile_daily
-from vibes_pipelines.orchestration.partitions import DAILY
 
 # The share is refreshed once a day at an hour that Vibes does not publish; adjust to your account.
 DAILY_AT = "0 7 * * *"
@@ -18,7 +17,6 @@ DAILY_AT = "0 7 * * *"
 def reconcile_daily_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """Requests the partition of the scheduled day; the run key keeps it to one run a day."""
     day = context.scheduled_execution_time.strftime("%Y-%m-%d")
-    DAILY.validate_partition_key(day, dynamic_partitions_store=None)
     return dg.RunRequest(
         run_key=day, partition_key=day, run_config=delivery_run_config(dry_run=False)
     )

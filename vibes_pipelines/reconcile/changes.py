@@ -1,8 +1,8 @@
 """What to change per contact: three-way comparison by authority, as lists of changes in SQL.
 
-Creates the view `compared`, one wide row per candidate with the three texts of every field (`contact_i`,
-`person_i`, `base_i`), and from it `proposal` with the lists `changes` and `crm_changes`. A change
-is {field, action, before, after, reason}; identifiers that an update sets appear as fields too, and
+Creates the view `compared`, one wide row per candidate with the three texts of every field
+(`contact_i`, `person_i`, `base_i`), and from it `proposal` with the lists `changes` and
+`crm_changes`. A change is {field, action, before, after, reason}; identifiers that an update sets appear as fields too, and
 in an add they stand in the list until `settle` has compared it with what is under way.
 """
 

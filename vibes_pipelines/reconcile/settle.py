@@ -61,8 +61,8 @@ def _pending_rows(pending: Source | None, visible_since: datetime | None) -> str
     return f"""
         SELECT external_person_id, tag
         FROM ({_tagged(pending, role, moment(written, column_type))})
-        QUALIFY accepted IS NOT DISTINCT FROM max(accepted) OVER (PARTITION BY external_person_id, field)
-            AND {still}"""
+        QUALIFY {still} AND accepted IS NOT DISTINCT FROM
+            max(accepted) OVER (PARTITION BY external_person_id, field)"""
 
 
 def _blocked_rows(blocked: Source | None) -> str:

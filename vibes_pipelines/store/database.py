@@ -49,7 +49,8 @@ def writer(engine: sa.Engine) -> sa.Engine:
 def migrate(engine: sa.Engine) -> None:
     """Brings the tables to the newest shape; safe when several processes start at once."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    # The option is read by a parser to which a percent sign means more.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with _ALEMBIC, writer(engine).begin() as connection:
         if connection.dialect.name == "postgresql":
             lock = sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)

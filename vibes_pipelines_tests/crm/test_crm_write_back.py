@@ -63,12 +63,13 @@ class Crm:
 
     def __init__(self, url: str, sms: sa.types.TypeEngine[Any], in_use: tuple[Any, Any]) -> None:
         self.url = url
+        exact: sa.types.TypeEngine[Any] = sa.Numeric(12, 3)
         self.table = sa.Table(
             "contacts",
             sa.MetaData(),
             sa.Column("contact_id", sa.Integer, primary_key=True),
             sa.Column("name", sa.Text),
-            sa.Column("score", sa.Numeric(12, 3, asdecimal=url.startswith("postgresql"))),
+            sa.Column("score", exact if url.startswith("postgresql") else sa.Float()),
             sa.Column("born", sa.Date),
             sa.Column("tier", sa.Text),
             sa.Column("interests", sa.Text),

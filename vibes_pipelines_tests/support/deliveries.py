@@ -74,9 +74,7 @@ def change(name: str, after: str | None, before: str | None = None) -> dict[str,
     }
 
 
-def add(
-    external: str, *changes: dict[str, str | None], mdn: str | None = None
-) -> dict[str, Any]:
+def add(external: str, *changes: dict[str, str | None], mdn: str | None = None) -> dict[str, Any]:
     return {
         "operation": "add",
         "external_person_id": external,
@@ -246,9 +244,7 @@ class FakeRemoteFile:
 class FakeServer:
     """A file server and the platform behind it: takes imports in, drops reports."""
 
-    files: dict[str, dict[str, str]] = field(
-        default_factory=lambda: {"/in": {}, "/reports": {}}
-    )
+    files: dict[str, dict[str, str]] = field(default_factory=lambda: {"/in": {}, "/reports": {}})
     imported: list[str] = field(default_factory=list)
     sessions: int = 0
     die_before_upload_of: str | None = None
@@ -322,4 +318,3 @@ class FakeCrm:
         if self.die_after_write:
             raise Killed
         return answers
-
