@@ -2,8 +2,9 @@
 
 Creates the view `compared`, one wide row per candidate with the three texts of every field
 (`contact_i`, `person_i`, `base_i`), and from it `proposal` with the lists `changes` and
-`crm_changes`. A change is {field, action, before, after, reason}; identifiers that an update sets appear as fields too, and
-in an add they stand in the list until `settle` has compared it with what is under way.
+`crm_changes`. A change is {field, action, before, after, reason}; identifiers that an update sets
+appear as fields too, and in an add they stand in the list until `settle` has compared it with what
+is under way.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)

@@ -151,7 +151,7 @@ class Oracle:
         return self
 
     def claims_of(self, c):
-        """Per identifier the set of persons it points to; identifiers that point to none are out."""
+        """Per identifier the persons it points to, if any."""
         pointed = {}
         for by, mine, theirs in (
             ("person_key", "own", "key"),

@@ -1,0 +1,115 @@
+"""The command line: help, exit codes, and errors that fit on a line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vibes_pipelines.cli import main
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = ROOT / "sync.example.yaml"
+
+CONTACTS = """\
+contact_id,mobile,first_name,last_name,birth_date,score,tier,interests,zip,customer_type,sms_opt_in,sms_opt_in_at
+C1,(312) 555-2671,Ada,One,1990-12-01,12.50,Gold,golf;music,02134,A,true,2026-01-01T00:00:00Z
+C2,312-555-2672,Grace,Two,1980-01-02,7,Silver,,60601,A,true,2026-01-01T00:00:00Z
+"""
+PERSONS = """\
+person_key,external_person_id,mdn,first_name,last_name,birthdate,score,tier,interests,zip_code
+k1,C1,+13125552671,Ada,One,1990-12-01T00:00:00Z,12.5,gold,music|golf,02134
+k2,C2,+13125552672,Grace,Too,1980-01-02T00:00:00Z,7,silver,,60601
+"""
+
+
+def _run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def sides(tmp_path: Path) -> Path:
+    (tmp_path / "contacts.csv").write_text(CONTACTS, encoding="utf-8")
+    (tmp_path / "persons.csv").write_text(PERSONS, encoding="utf-8")
+    return tmp_path
+
+
+def _reconcile(folder: Path, config: Path, *more: object) -> Result:
+    sides = ("--contacts", folder / "contacts.csv", "--persons", folder / "persons.csv")
+    return _run("reconcile", "--config", config, *sides, "--out", folder / "out", *more)
+
+
+def _wide_caps(folder: Path) -> Path:
+    path = folder / "sync.yaml"
+    text = EXAMPLE.read_text(encoding="utf-8").replace("max_share: 0.20", "max_share: 1.0")
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["sandbox"], ["sandbox", "up"], ["reconcile"], ["approve"]]
+)
+def test_every_command_has_help(command: list[str]) -> None:
+    result = _run(*command, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+
+
+def test_reconcile_within_its_guards_ends_with_0(sides: Path) -> None:
+    result = _reconcile(sides, _wide_caps(sides), "--json")
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert (summary["updated"], summary["unchanged"], summary["status"]) == (1, 1, "ok")
+    assert summary == json.loads((sides / "out" / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_reconcile_held_by_a_guard_ends_with_3_and_writes_everything(sides: Path) -> None:
+    result = _reconcile(sides, EXAMPLE)
+    assert result.exit_code == 3
+    assert "held: updates: 1 rows are 50.00% of 2 persons" in result.stderr
+    written = {path.name for path in (sides / "out").iterdir()}
+    assert written >= {
+        "person_changes.parquet",
+        "subscription_changes.parquet",
+        "crm_changes.parquet",
+        "quarantine.parquet",
+        "summary.json",
+        "run.json",
+    }
+
+
+def test_wrong_usage_ends_with_2(sides: Path) -> None:
+    assert _run("reconcile").exit_code == 2
+    result = _reconcile(sides, EXAMPLE, "--as-of", "yesterday")
+    assert result.exit_code == 2
+    assert "'yesterday' is not an instant; example: 2026-01-31T06:00:00Z" in result.output
+
+
+def test_a_malformed_sync_config_ends_with_1_and_names_the_line(sides: Path) -> None:
+    path = sides / "sync.yaml"
+    text = EXAMPLE.read_text(encoding="utf-8").replace("type: date", "type: dat")
+    path.write_text(text, encoding="utf-8")
+    result = _reconcile(sides, path)
+    assert result.exit_code == 1
+    assert f"Error: {path}:15: fields[2].type: 'dat' is not allowed" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_missing_mapped_column_ends_with_1_and_names_it(sides: Path) -> None:
+    contacts = sides / "contacts.csv"
+    contacts.write_text(CONTACTS.replace("zip", "postcode", 1), encoding="utf-8")
+    result = _reconcile(sides, EXAMPLE)
+    assert result.exit_code == 1
+    assert "zip" in result.output
+    assert "contacts.csv" in result.output
+
+
+def test_approve_without_a_diff_set_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIBES_HOME", str(tmp_path))
+    monkeypatch.setenv("VIBES_SYNC_CONFIG", str(EXAMPLE))
+    monkeypatch.delenv("VIBES_LEDGER_URL", raising=False)
+    result = _run("approve", "0123456789ab", "--reason", "looked at")
+    assert result.exit_code == 1
+    assert "there is no diff set to approve; run the reconcile first" in result.output
