@@ -3,14 +3,16 @@
 import json
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from vibes_pipelines.demo.days import dagster_instance, run_day
 from vibes_pipelines.demo.sandbox_process import RunningSandbox, sandbox_process
+from vibes_pipelines.demo.ui_process import serve_ui
 from vibes_pipelines.report.account import DayAccount, render
 
 # Days with edits on both sides. Later days are left alone: one sees the loop close.
@@ -31,7 +33,7 @@ def run_demo(home: Path, persons: int, days: int, *, as_json: bool, serve: bool)
     begun = time.monotonic()
     _fresh(home)
     _say(f"sandbox: {persons:,} people, in {home}")
-    with sandbox_process(home / "sandbox", persons) as sandbox:
+    with _ended_in_order(), sandbox_process(home / "sandbox", persons) as sandbox:
         _use(sandbox, home)
         with dagster_instance(home) as instance:
             accounts = []
@@ -101,12 +103,20 @@ def _serve(home: Path) -> None:
     address = ("127.0.0.1", os.environ.get("DAGSTER_PORT", "3000"))
     _say(f"Dagster UI: http://{address[0]}:{address[1]} (Ctrl-C ends it and the sandbox)")
     _say(f"in another terminal: source {home / 'environment.sh'}")
-    command = [sys.executable, "-m", "dagster", "dev", "-h", address[0], "-p", address[1]]
-    process = subprocess.Popen(command)  # noqa: S603 - our own command
+    serve_ui(*address)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """A SIGTERM unwinds like a Ctrl-C, also where the shell ignores Ctrl-C: nothing is orphaned."""
+    former = {
+        n: signal.signal(n, signal.default_int_handler) for n in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        process.wait()
-    except KeyboardInterrupt:
-        process.wait()
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _say(line: str) -> None:

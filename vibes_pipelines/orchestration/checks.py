@@ -5,7 +5,7 @@ set have their own check each, so that a held lane never holds an opt-out.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import dagster as dg
 import duckdb
@@ -39,13 +39,12 @@ _FEED_RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def _failed(faults: Iterable[str]) -> dg.AssetCheckResult:
-    text = "; ".join(faults)
+def _verdict(faults: Sequence[str], days: int) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
-        passed=not text,
+        passed=not faults,
         severity=dg.AssetCheckSeverity.ERROR,
-        description=text or "holds",
-        metadata={"faults": text or "none"},
+        description="; ".join(faults) or "holds",
+        metadata={"days": days, "days_with_faults": len(faults)},
     )
 
 
@@ -57,7 +56,7 @@ def _per_day(
     with project.open() as opened:
         days = context.op_execution_context.partition_keys
         found = [(day, fault(opened, day)) for day in days]
-    return _failed(f"{day}: {text}" for day, text in found if text)
+    return _verdict([f"{day}: {text}" for day, text in found if text], len(days))
 
 
 def _schema_check(feed: str) -> dg.AssetChecksDefinition:
@@ -110,7 +109,9 @@ def _unique_check(feed: str, columns: tuple[str, ...]) -> dg.AssetChecksDefiniti
     return primary_key_unique
 
 
-@dg.asset_check(asset=FEEDS["extract/current_subscribers"])
+@dg.asset_check(
+    asset=FEEDS["extract/current_subscribers"], additional_deps=[FEEDS["share/subscriptions"]]
+)
 def subscribers_agree_with_share(
     context: dg.AssetCheckExecutionContext, project: ProjectResource
 ) -> dg.AssetCheckResult:

@@ -8,6 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CRM_WRITE_BACK,
+    GUARD_CHECKS,
     OPT_OUTS,
     OUTSIDE,
     PERSON_IMPORT,
@@ -24,11 +25,15 @@ reconcile_daily = dg.define_asset_job(
 
 
 def _delivery_job(
-    name: str, keys: tuple[dg.AssetKey, ...], description: str
+    name: str,
+    keys: tuple[dg.AssetKey, ...],
+    description: str,
+    checks: tuple[dg.AssetCheckKey, ...] = (),
 ) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         name,
-        selection=dg.AssetSelection.assets(*keys).without_checks(),
+        selection=dg.AssetSelection.assets(*keys).without_checks()
+        | dg.AssetSelection.checks(*checks),
         description=description,
         tags={"vibes/effect": "delivery"},
     )
@@ -42,7 +47,10 @@ crm_write_back = _delivery_job(
     "crm_write_back", (CRM_WRITE_BACK,), "Write the platform's opt-outs and fields to the CRM."
 )
 repush = _delivery_job(
-    "repush", DELIVERIES, "Deliver the newest diff set again: what is open is sent, nothing twice."
+    "repush",
+    DELIVERIES,
+    "Deliver the newest diff set again: what is open is sent, nothing twice.",
+    GUARD_CHECKS,
 )
 
 JOBS = [reconcile_daily, person_import, api_push, crm_write_back, repush]

@@ -20,6 +20,12 @@ SUBSCRIPTION_CHANGES = dg.AssetKey(["reconcile", "subscription_changes"])
 CRM_CHANGES = dg.AssetKey(["reconcile", "crm_changes"])
 QUARANTINE = dg.AssetKey(["reconcile", "quarantine"])
 
+# What holds a lane. A repush looks again, so that an approval turns them green.
+GUARD_CHECKS = (
+    dg.AssetCheckKey(PERSON_CHANGES, "person_changes_within_guards"),
+    dg.AssetCheckKey(SUBSCRIPTION_CHANGES, "opt_outs_within_guards"),
+)
+
 OPT_OUTS = dg.AssetKey(["delivery", "opt_outs"])
 PERSON_IMPORT = dg.AssetKey(["delivery", "person_import"])
 API_PUSH = dg.AssetKey(["delivery", "api_push"])

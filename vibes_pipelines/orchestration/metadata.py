@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
+from vibes_pipelines.orchestration.columns import COLUMNS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.snapshots import Snapshot
 
@@ -34,9 +35,11 @@ def row_count(path: Path) -> int:
 
 
 def column_schema(path: Path) -> dg.TableSchema:
-    """The columns of a Parquet file and their types."""
+    """The columns of a Parquet file, their types and what they mean."""
     schema = pq.read_schema(path)
-    return dg.TableSchema(columns=[dg.TableColumn(field.name, str(field.type)) for field in schema])
+    return dg.TableSchema(
+        [dg.TableColumn(f.name, str(f.type), COLUMNS.get(f.name)) for f in schema]
+    )
 
 
 def column_lineage(
@@ -66,12 +69,12 @@ def snapshot_metadata(snapshot: Snapshot, project: Project, *, newly_landed: boo
     """What a landed feed shows."""
     manifest = snapshot.manifest
     return {
-        **file_metadata(snapshot.data, project),
         "as_of": dg.MetadataValue.text(manifest.as_of.isoformat()),
         "source": dg.MetadataValue.text(manifest.source),
         "content_hash": dg.MetadataValue.text(manifest.content_hash),
         "rejected_rows": manifest.rejected,
         "landed": "now" if newly_landed else "before; a landed day is never landed again",
+        **file_metadata(snapshot.data, project),
     }
 
 

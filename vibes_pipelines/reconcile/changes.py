@@ -79,12 +79,14 @@ def _compared_sql(fields: int, *, has_base: bool) -> str:
 
 
 def _present(by_field: dict[str, str]) -> str:
-    entries = [by_field[name] for name in sorted(by_field)]
-    typed = f"CAST([{', '.join(entries)}] AS {_LIST})"
-    return f"list_filter({typed}, lambda change: change IS NOT NULL)"
+    entries = ", ".join(by_field[name] for name in sorted(by_field))
+    if not entries:
+        return f"CAST([] AS {_LIST})"
+    return f"list_filter([{entries}], lambda change: change IS NOT NULL)"
 
 
 _LIST = "STRUCT(field VARCHAR, action VARCHAR, before VARCHAR, after VARCHAR, reason VARCHAR)[]"
+_NULL = "NULL::VARCHAR"
 
 
 def _entry(field: str, action: str, before: str, after: str, reason: str) -> str:
@@ -98,7 +100,7 @@ def _identifier(field: str, person: str, contact: str, reason: str) -> str:
     why = f"CASE WHEN person_row IS NULL THEN 'new_contact' ELSE {literal(reason)} END"
     return (
         f"CASE WHEN {person} IS NULL AND {contact} IS NOT NULL"
-        f" THEN {_entry(field, 'set', 'NULL', contact, why)} END"
+        f" THEN {_entry(field, 'set', _NULL, contact, why)} END"
     )
 
 
@@ -122,20 +124,20 @@ def _change(field: MappedField, index: int, *, has_base: bool) -> str:
     """SQL for the change of one field at Vibes, or NULL."""
     cells = _Cells(index, has_base=has_base)
     contact, person = cells.contact, cells.person
-    new = _entry(field.to, "set", "NULL", contact, "'new_contact'")
+    new = _entry(field.to, "set", _NULL, contact, "'new_contact'")
     branches = [
         f"WHEN {contact} IS NOT DISTINCT FROM {person} THEN NULL",
         f"WHEN person_row IS NULL THEN {new}",
     ]
     if field.authority == "fill":
-        filled = _entry(field.to, "set", "NULL", contact, "'fill'")
+        filled = _entry(field.to, "set", _NULL, contact, "'fill'")
         branches.append(f"WHEN {person} IS NULL THEN {filled}")
     else:
         allowed = cells.only_crm_changed if field.authority == "platform" else "true"
         value = _entry(field.to, "set", person, contact, cells.reason)
         branches.append(f"WHEN {contact} IS NOT NULL AND {allowed} THEN {value}")
         if field.when_null == "clear":
-            cleared = _entry(field.to, "clear", person, "NULL", "'clear'")
+            cleared = _entry(field.to, "clear", person, _NULL, "'clear'")
             branches.append(f"WHEN {contact} IS NULL AND {allowed} THEN {cleared}")
     return f"CASE {' '.join(branches)} END"
 

@@ -70,11 +70,9 @@ _NAMES = (
 _REST = """
     SELECT (SELECT count(*) FROM contact),
            (SELECT count(*) FROM person),
-           (SELECT count(*) FROM person
-            ANTI JOIN (SELECT person_row FROM linked UNION ALL SELECT person_row FROM claim) l
-                ON l.person_row = person.row_number
-            ANTI JOIN finding
-                ON finding.source = 'person' AND finding.row_number = person.row_number),
+           (SELECT count(*) FROM unlinked_person p
+            ANTI JOIN claim ON claim.person_row = p.row_number
+            ANTI JOIN finding ON finding.source = 'person' AND finding.row_number = p.row_number),
            (SELECT count(DISTINCT row_number) FROM finding WHERE source = 'person'),
            (SELECT count(*) FROM outcome WHERE status = 'updated'
             AND len(list_filter(changes, lambda one: one.action = 'clear')) > 0),

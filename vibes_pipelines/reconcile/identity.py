@@ -4,7 +4,8 @@ Precedence: person_key > external_person_id > mdn (the Vibes documentation, Pers
 contact and a person that agree on every identifier both have are paired at once; all others claim
 persons by each identifier and are judged by their claims. Doubt falls on the whole group.
 
-Creates `pair` (contact_row, person_row, differs), `loose` (contact_row), `claim` (contact_row,
+Creates `linked` (every contact, with the person of its external id), `unlinked_person`, `pair`
+(contact_row, person_row, differs), `loose` (contact_row), `claim` (contact_row,
 person_row, identifier), `verdict` (contact_row, person_row, matched_by) and `match` (contact_row,
 person_row, matched_by, passes, differs). Rows in doubt go to the table `finding`.
 """
@@ -21,35 +22,47 @@ _IDENTIFIERS = ("person_key", "external_person_id", "mdn")
 
 def build_match(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
     """Creates the tables above from `contact` and `person`, and the findings on identity."""
-    _find_repeats(connection)
+    _find_unusable(connection)
     _pair_the_agreeing(connection, has_person_key=config.contacts.person_key is not None)
     _collect_claims(connection)
+    _find_repeats(connection)
     _judge_claims(connection)
     _spread_to_groups(connection)
     connection.execute(_MATCH)
 
 
-def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
-    add_findings(
-        connection,
-        "missing_contact_key",
-        "contact",
-        "SELECT row_number FROM contact WHERE contact_key IS NULL",
-    )
-    add_findings(
-        connection,
-        "invalid_mdn",
-        "contact",
-        "SELECT row_number FROM contact WHERE mdn_text IS NOT NULL",
-    )
-    for kind, table, column in (
-        ("duplicate_contact_key", "contact", "contact_key"),
-        ("shared_mdn", "contact", "mdn"),
-        ("duplicate_person_key", "person", "person_key"),
-        ("duplicate_external_id", "person", "external_person_id"),
-        ("shared_mdn", "person", "mdn"),
+def _find_unusable(connection: duckdb.DuckDBPyConnection) -> None:
+    for kind, condition in (
+        ("missing_contact_key", "contact_key IS NULL"),
+        ("invalid_mdn", "mdn_text IS NOT NULL"),
     ):
-        add_findings(connection, kind, table, _repeats_sql(table, column))
+        rows = f"SELECT row_number FROM contact WHERE {condition}"
+        add_findings(connection, kind, "contact", rows)
+
+
+def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
+    """Finds identifiers that several rows of one side have; unlikely places are not searched.
+
+    Keys are compared across the sides already: if every link is one to one, only rows without a
+    link can repeat a key. If no two persons share an mdn, no two paired contacts can.
+    """
+    [(rows, links, contacts, persons, alone)] = connection.execute(_LINK_COUNTS).fetchall()
+    one_to_one = rows == contacts and links == persons - alone
+    unlinked_contacts = "(SELECT c.* FROM contact c SEMI JOIN loose ON c.row_number = contact_row)"
+    for kind, table, column, where_linked in (
+        ("duplicate_contact_key", "contact", "contact_key", unlinked_contacts),
+        ("duplicate_external_id", "person", "external_person_id", "unlinked_person"),
+    ):
+        searched = where_linked if one_to_one else table
+        add_findings(connection, kind, table, _repeats_sql(searched, column))
+    add_findings(connection, "duplicate_person_key", "person", _repeats_sql("person", "person_key"))
+    add_findings(connection, "shared_mdn", "person", _repeats_sql("person", "mdn"))
+    [(shared,)] = connection.execute(
+        "SELECT count(*) FROM finding WHERE kind = 'shared_mdn'"
+    ).fetchall()
+    of_loose = "(SELECT c.row_number, c.mdn FROM contact c SEMI JOIN loose ON c.mdn = loose.mdn)"
+    searched = "contact" if shared else of_loose
+    add_findings(connection, "shared_mdn", "contact", _repeats_sql(searched, "mdn"))
 
 
 def _repeats_sql(table: str, column: str) -> str:
@@ -76,6 +89,10 @@ def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key:
                p.row_number IS NOT NULL AND {agrees} AS agrees
         FROM contact c LEFT JOIN person p ON c.contact_key = p.external_person_id""")
     connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")
+    connection.execute("""
+        CREATE TEMP TABLE unlinked_person AS
+        SELECT row_number, external_person_id
+        FROM person ANTI JOIN linked ON linked.person_row = person.row_number""")
 
 
 def _collect_claims(connection: duckdb.DuckDBPyConnection) -> None:
@@ -150,9 +167,14 @@ def _spread_to_groups(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
+_LINK_COUNTS = """
+    SELECT count(*), count(person_row), (SELECT count(*) FROM contact),
+           (SELECT count(*) FROM person), (SELECT count(*) FROM unlinked_person)
+    FROM linked"""
+
 # One row per loose contact with a claim. The claims agree when some person has a claim by every
-# identifier that claims anyone at all. A single person with another external id, or with another
-# person_key than the contact's own, contradicts the contact.
+# identifier that claims anyone at all. A single person with another external id contradicts the
+# contact; a person_key that no person has claims nobody and is passed over.
 _VERDICT = """
     CREATE TEMP TABLE verdict AS
     WITH per_person AS (
@@ -168,9 +190,8 @@ _VERDICT = """
     SELECT a.contact_row, CASE WHEN a.persons = 1 THEN a.only END AS person_row,
            CASE used.rank WHEN 1 THEN 'person_key' WHEN 2 THEN 'external_person_id'
                           ELSE 'mdn' END AS matched_by,
-           a.best < used.identifiers OR (a.persons = 1 AND (
-               coalesce(p.external_person_id <> l.contact_key, false)
-               OR coalesce(p.person_key <> l.person_key, false))) AS is_split,
+           a.best < used.identifiers OR (a.persons = 1
+               AND coalesce(p.external_person_id <> l.contact_key, false)) AS is_split,
            a.persons = 1 AND coalesce(p.mdn <> l.mdn, false) AS is_mdn_change, l.passes
     FROM agreement a JOIN used USING (contact_row) JOIN loose l USING (contact_row)
     JOIN person p ON p.row_number = a.only"""

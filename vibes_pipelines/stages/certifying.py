@@ -1,7 +1,6 @@
 """Certifying: what was delivered on earlier days is looked for in the day's snapshots."""
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+import duckdb
 
 from vibes_pipelines.delivery.certificate import (
     PARQUET,
@@ -37,6 +36,7 @@ def read_certificate(project: Project, day: str) -> Certificate:
 
 def certified_day(project: Project, day: str) -> str | None:
     """The newest day whose sends the certificate of `day` is about; None when there were none."""
-    table = pq.read_table(project.certificate_folder(day) / PARQUET, columns=["day"])
-    newest: str | None = pc.max(table["day"]).as_py()
-    return newest
+    path = project.certificate_folder(day) / PARQUET
+    with duckdb.connect() as engine:
+        [(newest,)] = engine.execute("SELECT max(day) FROM read_parquet(?)", [str(path)]).fetchall()
+    return None if newest is None else str(newest)

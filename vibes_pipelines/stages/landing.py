@@ -10,9 +10,12 @@ from vibes_pipelines.crm.contacts import land_contacts as read_contacts
 from vibes_pipelines.stages.project import Project, end_of_day
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
+from vibes_pipelines.vibes.extracts import ExtractMissing, IncompleteExtract
 from vibes_pipelines.vibes.extracts import land_extracts as read_extracts
 from vibes_pipelines.vibes.sftp import SftpAccount
+from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
 from vibes_pipelines.vibes.share import land_share_feed
+from vibes_pipelines.vibes.share_errors import ShareRefreshed, ShareUnavailable
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -21,6 +24,9 @@ Landed = tuple[Snapshot, bool]
 Connect = Callable[[], AbstractContextManager["SnowflakeConnection"]]
 
 CONTACTS = "crm/contacts"
+# Worth another attempt within the same run; every other error waits for a person.
+TRANSIENT = (ShareUnavailable, ShareRefreshed, SftpUnavailable, ExtractMissing, IncompleteExtract)
+
 LANDED_SHARE_FEEDS = ("share/persons", "share/subscriptions")
 
 

@@ -8,18 +8,24 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
-# Kept below the rate, so that the catch-up after a late wake-up stays inside it.
-_USED_SHARE = 0.985
-# Event loops wake up late by about this much.
-_LATENESS_S = 0.005
+# How much of a late wake-up may be made up for; event loops wake up late by less.
+_CATCH_UP_S = 0.005
+
+
+def interval_s(rate_per_s: float) -> float:
+    """The seconds between two turns, a little longer than 1 / rate.
+
+    After one late caller, turns of the next second may begin `_CATCH_UP_S` in the past: at most
+    1 + 1 + (1 + _CATCH_UP_S) / interval callers pass in any second, which must not exceed the rate.
+    """
+    return 1.000_001 * (1 + _CATCH_UP_S) / max(rate_per_s - 1, rate_per_s / 2)
 
 
 class RateLimiter:
-    """Lets `rate_per_s` callers pass in a second, one interval apart (generic cell rate)."""
+    """Lets at most `rate_per_s` callers pass in any second, spread evenly (generic cell rate)."""
 
     def __init__(self, rate_per_s: float, now: Callable[[], float] = monotonic) -> None:
-        self._interval_s = 1 / (rate_per_s * _USED_SHARE)
-        self._catch_up_s = max(self._interval_s, _LATENESS_S)
+        self._interval_s = interval_s(rate_per_s)
         self._now = now
         self._next = 0.0
         self._gate = asyncio.Lock()
@@ -28,7 +34,7 @@ class RateLimiter:
         """Waits for this caller's turn; callers pass in the order in which they came."""
         async with self._gate:
             now = self._now()
-            turn = max(self._next, now - self._catch_up_s)
+            turn = max(self._next, now - _CATCH_UP_S)
             if turn > now:
                 await asyncio.sleep(turn - now)
             self._next = turn + self._interval_s

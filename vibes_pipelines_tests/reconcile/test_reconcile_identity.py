@@ -128,10 +128,17 @@ def test_a_number_whose_person_has_another_external_id_is_a_split(run, make_conf
     assert done.summary.quarantined_persons == 1
 
 
-def test_a_person_key_that_contradicts_the_external_id_is_a_split(run, make_config):
+def test_a_person_key_and_an_external_id_of_two_persons_are_a_split(run, make_config):
     config = make_config(contacts={"key": "id", "person_key": "pk"})
-    done = run(config, [contact("C1", pk="k9")], [person("k1", "C1")])
+    done = run(config, [contact("C1", pk="k2")], [person("k1", "C1"), person("k2")])
     assert ("identity_split", "contact", "C1") in done.quarantine
+    assert done.summary.quarantined_persons == 2
+
+
+def test_a_person_key_that_nobody_has_is_passed_over(run, make_config):
+    config = make_config(contacts={"key": "id", "person_key": "pk"})
+    done = run(config, [contact("C1", pk="k9"), contact("C2", pk="k9")], [person("k1", "C1")])
+    assert (done.summary.unchanged, done.summary.added) == (1, 1)
 
 
 def test_two_contacts_that_claim_one_person_are_quarantined_with_it(run, make_config):

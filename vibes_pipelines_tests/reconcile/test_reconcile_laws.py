@@ -214,9 +214,7 @@ class Oracle:
         if len(everyone) == 1:
             [person] = everyone
             p = self.persons[person]
-            split = (c["key"] and p["external"] not in {None, c["key"]}) or (
-                c["own"] and p["key"] not in {None, c["own"]}
-            )
+            split = c["key"] and p["external"] not in {None, c["key"]}
             if not split:
                 claimed[person].add(number)
                 if c["mdn"] and p["mdn"] not in {None, c["mdn"]}:

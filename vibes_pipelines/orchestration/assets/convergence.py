@@ -3,17 +3,21 @@
 import dagster as dg
 
 from vibes_pipelines.orchestration.keys import CERTIFICATE, FEEDS, OWNERS
-from vibes_pipelines.orchestration.metadata import as_markdown, file_metadata
+from vibes_pipelines.orchestration.metadata import file_metadata
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.certifying import certify_day
+from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS
+
+# What `stages.certifying` reads.
+READ_FEEDS = [FEEDS[feed] for feed in ("share/persons", *SUBSCRIPTION_FEEDS, "crm/contacts")]
 
 _OUTCOMES = ("confirmed", "pending", "rejected", "superseded", "unexplained")
 
 
 @dg.asset(
     key=CERTIFICATE,
-    deps=[FEEDS["share/persons"], FEEDS["share/subscriptions"], FEEDS["crm/contacts"]],
+    deps=READ_FEEDS,
     partitions_def=DAILY,
     backfill_policy=SINGLE_RUN,
     group_name="convergence",
@@ -30,11 +34,8 @@ def certificate(
             counts = {name: getattr(result, name) for name in _OUTCOMES}
             context.add_asset_metadata(
                 {
-                    **file_metadata(opened.certificate_folder(day) / "certificate.parquet", opened),
-                    "outcomes": dg.MetadataValue.md(
-                        as_markdown(["outcome", "rows"], counts.items())
-                    ),
                     **counts,
+                    **file_metadata(opened.certificate_folder(day) / "certificate.parquet", opened),
                 },
                 partition_key=day,
             )

@@ -27,6 +27,11 @@ from vibes_pipelines.stages.project import Project
 
 EFFECT_TAG = {"vibes/effect": "delivery"}
 
+DRY_RUN = (
+    "A dry run unless its config says `dry_run: false`, as the schedule and the sensors do. "
+    "Only the newest diff set goes out, and only what no guard holds."
+)
+
 Stage = Callable[[Project, str, Options], Delivered]
 
 
@@ -48,7 +53,7 @@ def _delivery_asset(
     @dg.asset(
         key=key,
         deps=deps,
-        description=(stage.__doc__ or "").strip().splitlines()[0],
+        description=f"{(stage.__doc__ or '').strip().splitlines()[0]}\n\n{DRY_RUN}",
         partitions_def=DAILY,
         backfill_policy=SINGLE_RUN,
         group_name="delivery",

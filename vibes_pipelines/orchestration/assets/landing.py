@@ -1,6 +1,7 @@
 """Landing assets: one immutable snapshot per feed and day, each from one outside table or file."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 
@@ -13,8 +14,20 @@ from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS, SyncConfig
 
-# A source that is down for a moment; refusals (keys, passwords, names) fail at once by their class.
-RETRY = dg.RetryPolicy(max_retries=2, delay=20, backoff=dg.Backoff.EXPONENTIAL)
+RETRIES = 2
+RETRY_AFTER_S = 30
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Tries a source again that is down for a moment; a refusal fails at once.
+
+    A wrong key or password must not be tried again: repeated failures lock the account.
+    """
+    try:
+        yield
+    except landing.TRANSIENT as later:
+        raise dg.RetryRequested(RETRIES, RETRY_AFTER_S) from later
 
 
 def _spec(feed: str, description: str, kinds: set[str]) -> dg.AssetSpec:
@@ -39,13 +52,12 @@ def _spec(feed: str, description: str, kinds: set[str]) -> dg.AssetSpec:
     ],
     can_subset=True,
     backfill_policy=SINGLE_RUN,
-    retry_policy=RETRY,
 )
 def share(
     context: dg.AssetExecutionContext, project: ProjectResource, snowflake: ShareResource
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Pulls the share's tables through the connector's Arrow batches, flat in memory."""
-    with project.open() as opened:
+    with patience(), project.open() as opened:
         for feed in landing.LANDED_SHARE_FEEDS:
             if FEEDS[feed] not in context.selected_asset_keys:
                 continue
@@ -69,14 +81,13 @@ def share(
         ),
     ],
     backfill_policy=SINGLE_RUN,
-    retry_policy=RETRY,
     pool="vibes_sftp",
 )
 def extracts(
     context: dg.AssetExecutionContext, project: ProjectResource
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Downloads and checks the day's extracts in one SFTP session."""
-    with project.open() as opened:
+    with patience(), project.open() as opened:
         for day in context.partition_keys:
             for feed, landed in landing.land_extracts(opened, day).items():
                 _show(context, opened, feed, landed)
@@ -87,13 +98,12 @@ def extracts(
 @dg.multi_asset(
     specs=[_spec("crm/contacts", "The day's contacts, landed from the CRM.", {"sqlalchemy"})],
     backfill_policy=SINGLE_RUN,
-    retry_policy=RETRY,
 )
 def contacts(
     context: dg.AssetExecutionContext, project: ProjectResource
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Reads the mapped columns of the CRM in one transaction, in partitions of rows."""
-    with project.open() as opened:
+    with patience(), project.open() as opened:
         for day in context.partition_keys:
             _show(context, opened, landing.CONTACTS, landing.land_contacts(opened, day))
     yield dg.MaterializeResult(asset_key=FEEDS[landing.CONTACTS])

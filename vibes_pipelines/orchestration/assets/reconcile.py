@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import dagster as dg
 
 from vibes_pipelines.orchestration.keys import (
+    CERTIFICATE,
     CRM_CHANGES,
     FEEDS,
     OWNERS,
@@ -17,12 +18,13 @@ from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.reconciling import reconcile_day
+from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS, reconcile_day
 from vibes_pipelines.sync_config import SyncConfig
 
-_SNAPSHOTS = [
-    FEEDS[feed]
-    for feed in ("share/persons", "share/subscriptions", "extract/subscriptions", "crm/contacts")
+# The certificate comes first: what it confirms or gives up is no longer waited for.
+_UPSTREAM = [
+    *(FEEDS[feed] for feed in ("share/persons", *SUBSCRIPTION_FEEDS, "crm/contacts")),
+    CERTIFICATE,
 ]
 _FILES = {
     PERSON_CHANGES: "What to add or change on persons: before, after, reason.",
@@ -35,7 +37,7 @@ _FILES = {
 def _spec(key: dg.AssetKey, description: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
-        deps=_SNAPSHOTS,
+        deps=_UPSTREAM,
         description=description,
         group_name="reconcile",
         kinds={"duckdb", "parquet"},
@@ -75,15 +77,14 @@ def _metadata(
     project: Project, day: str, key: dg.AssetKey, summary: Summary
 ) -> Mapping[str, object]:
     path = project.diff_set_folder(day) / f"{key.path[-1]}.parquet"
-    metadata: dict[str, object] = {
-        **file_metadata(path, project),
-        "diff_set": summary.diff_set,
-        "status": summary.status,
-        "dagster/column_lineage": column_lineage(_lineage(project.config)[key]),
-    }
+    metadata: dict[str, object] = {"status": summary.status, "diff_set": summary.diff_set}
     if key == PERSON_CHANGES:
         metadata["summary"] = dg.MetadataValue.md(as_markdown(["count", "rows"], _counts(summary)))
-    return metadata
+    return {
+        **metadata,
+        **file_metadata(path, project),
+        "dagster/column_lineage": column_lineage(_lineage(project.config)[key]),
+    }
 
 
 def _lineage(
