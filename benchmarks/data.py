@@ -21,7 +21,9 @@ _DATES = ("birthdate", "member_since")
 
 def build_config() -> SyncConfig:
     """The sync config of this data: 20 mapped fields, one consent, default guards."""
-    fields = [{"from": n, "to": n, "type": "string"} for n in (*_STRINGS, *_CODES)]
+    fields: list[dict[str, object]] = [
+        {"from": n, "to": n, "type": "string"} for n in (*_STRINGS, *_CODES)
+    ]
     fields += [{"from": n, "to": n, "type": "number"} for n in _NUMBERS]
     fields += [{"from": n, "to": n, "type": "date"} for n in _DATES]
     options = {"Gold": "gold", "Silver": "silver", "Bronze": "bronze"}

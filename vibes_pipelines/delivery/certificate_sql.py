@@ -92,7 +92,8 @@ def subscription(subscriptions: Sequence[tuple[Source, str]]) -> str:
         CREATE TEMP TABLE subscription AS
         WITH event AS ({rows}),
              latest AS (SELECT person_key, list, max(opt_in) AS last_in, max(opt_out) AS last_out,
-                               arg_max(evidence, opt_out) AS evidence
+                               arg_max(evidence, (opt_out, evidence))
+                                   FILTER (WHERE opt_out IS NOT NULL) AS evidence
                         FROM event GROUP BY person_key, list)
         SELECT *, last_out IS NULL OR coalesce(last_in > last_out, false) AS is_active
         FROM latest"""

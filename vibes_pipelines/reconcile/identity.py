@@ -44,7 +44,8 @@ def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
     """Finds identifiers that several rows of one side have; unlikely places are not searched.
 
     Keys are compared across the sides already: if every link is one to one, only rows without a
-    link can repeat a key. If no two persons share an mdn, no two paired contacts can.
+    link can repeat a key, and paired contacts that share an mdn are paired with persons that share
+    it, whose doubt spreads to them.
     """
     [(rows, links, contacts, persons, alone)] = connection.execute(_LINK_COUNTS).fetchall()
     one_to_one = rows == contacts and links == persons - alone
@@ -57,11 +58,8 @@ def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
         add_findings(connection, kind, table, _repeats_sql(searched, column))
     add_findings(connection, "duplicate_person_key", "person", _repeats_sql("person", "person_key"))
     add_findings(connection, "shared_mdn", "person", _repeats_sql("person", "mdn"))
-    [(shared,)] = connection.execute(
-        "SELECT count(*) FROM finding WHERE kind = 'shared_mdn'"
-    ).fetchall()
     of_loose = "(SELECT c.row_number, c.mdn FROM contact c SEMI JOIN loose ON c.mdn = loose.mdn)"
-    searched = "contact" if shared else of_loose
+    searched = of_loose if one_to_one else "contact"
     add_findings(connection, "shared_mdn", "contact", _repeats_sql(searched, "mdn"))
 
 

@@ -12,11 +12,14 @@ DATE = "{date}"
 
 
 class GapNotOver(RuntimeError):  # noqa: N818 - the name says what is wrong
-    """The platform's minutes between two connections have not passed; look again later."""
+    """The account cannot be opened without waiting; look again later."""
 
 
 def _do_not_wait(seconds: float) -> None:
-    msg = f"the SFTP account may be opened again in {seconds:.0f} s"
+    msg = (
+        "the SFTP account cannot be opened now: its gap is not over, it is in use, or it does not "
+        f"answer; there would be {seconds:.0f} s to wait"
+    )
     raise GapNotOver(msg)
 
 
@@ -24,7 +27,7 @@ def arrived_day(project: Project) -> str | None:
     """The newest day whose extracts are all complete on the server and not landed yet.
 
     Raises:
-        GapNotOver: too soon after the last session; nothing was opened.
+        GapNotOver: too soon after the last session, or the server does not answer.
     """
     with sftp_account(project, sleep=_do_not_wait).session() as session:
         names = [file.name for file in session.list(project.settings.sftp.extract_dir)]

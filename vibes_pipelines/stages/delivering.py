@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from vibes_pipelines.crm.write_back import CrmTable
 from vibes_pipelines.delivery import release
-from vibes_pipelines.delivery.api_push import PushResult, push
 from vibes_pipelines.delivery.file_import import Folders, collect_reports, deliver_files
 from vibes_pipelines.delivery.plan import Plan, plan, preview
 from vibes_pipelines.delivery.release import Verdict, may_deliver
@@ -22,7 +22,9 @@ from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary
 from vibes_pipelines.store.records import DiffSet, Lane
 from vibes_pipelines.vibes.error_classes import lookup
-from vibes_pipelines.vibes.person_api import PersonApi
+
+if TYPE_CHECKING:
+    from vibes_pipelines.delivery.api_push import PushResult
 
 LANES: tuple[Lane, ...] = ("opt_outs", "persons")
 _CRM_LANES: tuple[Lane, ...] = ("opt_outs", "crm")
@@ -176,7 +178,11 @@ def _by_api(project: Project, day: str, lane: Lane, options: Options) -> Deliver
     )
 
 
-async def _push(project: Project, diff_set: str, lane: Lane) -> PushResult:
+async def _push(project: Project, diff_set: str, lane: Lane) -> "PushResult":
+    # The HTTP client is slow to import, and every process that loads the assets would pay for it.
+    from vibes_pipelines.delivery.api_push import push  # noqa: PLC0415
+    from vibes_pipelines.vibes.person_api import PersonApi  # noqa: PLC0415
+
     account = project.settings.api
     types = {mapped.to: mapped.type for mapped in project.config.fields}
     async with PersonApi(

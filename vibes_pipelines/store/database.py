@@ -9,8 +9,6 @@ import time
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
 BUSY_TIMEOUT_MS = 30_000
 """How long one process waits for another's write before it gives up."""
@@ -48,6 +46,9 @@ def writer(engine: sa.Engine) -> sa.Engine:
 
 def migrate(engine: sa.Engine) -> None:
     """Brings the tables to the newest shape; safe when several processes start at once."""
+    from alembic import command  # noqa: PLC0415 - a tenth of a second that only an opening needs
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     # The option is read by a parser to which a percent sign means more.
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))

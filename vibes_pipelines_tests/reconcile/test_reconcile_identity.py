@@ -75,6 +75,22 @@ def test_contacts_of_one_key_are_all_quarantined(run, make_config):
     assert done.summary.added == 1
 
 
+def test_contacts_of_one_key_are_no_two_contacts_of_one_person(run, make_config):
+    contacts = [contact("C1", MDN[0]), contact("C1", MDN[1])]
+    done = run(make_config(), contacts, [person("k1", "C1")])
+    assert {kind for kind, _, _ in done.quarantine} == {"duplicate_contact_key"}
+
+
+@pytest.mark.parametrize("number", [MDN[0], None])
+def test_contacts_of_one_key_and_one_number_are_in_both_doubts(run, make_config, number):
+    contacts = [contact("C1", MDN[0]), contact("C1", MDN[0])]
+    done = run(make_config(), contacts, [person("k1", "C1", number)])
+    assert {kind for kind, source, _ in done.quarantine if source == "contact"} == {
+        "duplicate_contact_key",
+        "shared_mdn",
+    }
+
+
 def test_persons_of_one_external_id_are_quarantined_with_their_contact(run, make_config):
     persons = [person("k1", "C1", MDN[0]), person("k2", "C1", MDN[1])]
     done = run(make_config(), [contact("C1", name="x")], persons)

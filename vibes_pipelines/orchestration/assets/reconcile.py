@@ -21,11 +21,15 @@ from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS, reconcile_day
 from vibes_pipelines.sync_config import SyncConfig
 
-# The certificate comes first: what it confirms or gives up is no longer waited for.
-_UPSTREAM = [
-    *(FEEDS[feed] for feed in ("share/persons", *SUBSCRIPTION_FEEDS, "crm/contacts")),
-    CERTIFICATE,
-]
+_BOTH_SIDES = [FEEDS["share/persons"], FEEDS["crm/contacts"]]
+# What each file is made from. The certificate comes first: what it confirms or gives up is no
+# longer waited for.
+_MADE_FROM = {
+    PERSON_CHANGES: [*_BOTH_SIDES, CERTIFICATE],
+    SUBSCRIPTION_CHANGES: [*_BOTH_SIDES, *(FEEDS[feed] for feed in SUBSCRIPTION_FEEDS)],
+    CRM_CHANGES: _BOTH_SIDES,
+    QUARANTINE: _BOTH_SIDES,
+}
 _FILES = {
     PERSON_CHANGES: "What to add or change on persons: before, after, reason.",
     SUBSCRIPTION_CHANGES: "Opt-outs to carry to the platform and to the CRM, with their evidence.",
@@ -37,7 +41,7 @@ _FILES = {
 def _spec(key: dg.AssetKey, description: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         key,
-        deps=_UPSTREAM,
+        deps=_MADE_FROM[key],
         description=description,
         group_name="reconcile",
         kinds={"duckdb", "parquet"},

@@ -1,0 +1,238 @@
+"""What the sensors ask for, and when they only say why not."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vibes_pipelines.orchestration.build import build_defs
+from vibes_pipelines.orchestration.jobs import DELIVERIES
+from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.orchestration.sensors import (
+    diff_set_sensor,
+    extract_arrival_sensor,
+    import_report_sensor,
+    run_failure_sensor,
+)
+from vibes_pipelines.stages import delivering
+from vibes_pipelines.stages.arrivals import DATE, newest_complete
+from vibes_pipelines_tests.support.loop import SEND, Loop
+
+PATTERNS = {"current": f"current_{DATE}.txt", "events": f"events_{DATE}.txt"}
+DAYS = [(date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6)]
+
+
+def _tick(
+    sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None
+) -> SensorExecutionData:
+    context = dg.build_sensor_context(
+        instance=instance,
+        cursor=cursor,
+        definitions=build_defs(),
+        resources={"project": ProjectResource()},
+    )
+    return sensor.evaluate_tick(context)
+
+
+def _only_request(found: SensorExecutionData) -> dg.RunRequest:
+    assert found.skip_message is None
+    [request] = found.run_requests or []
+    return request
+
+
+def _dry_runs(request: dg.RunRequest) -> dict[str, bool]:
+    return {name: op["config"]["dry_run"] for name, op in request.run_config["ops"].items()}
+
+
+WITH_EFFECTS = {"__".join(key.path): False for key in DELIVERIES}
+
+
+def test_a_newly_complete_day_is_asked_for_once_and_not_after_it_is_landed(
+    loop: Loop, instance: dg.DagsterInstance
+) -> None:
+    request = _only_request(_tick(extract_arrival_sensor, instance))
+    again = _only_request(_tick(extract_arrival_sensor, instance))
+    assert request.partition_key == loop.today == "2026-01-01"
+    assert request.run_key == again.run_key  # Dagster starts one run for a key
+    assert _dry_runs(request) == WITH_EFFECTS
+
+    loop.land()
+    assert _tick(extract_arrival_sensor, instance).skip_message is not None
+
+    loop.sandbox.next_day(edits=False)
+    assert _only_request(_tick(extract_arrival_sensor, instance)).partition_key == "2026-01-02"
+
+
+def test_half_an_extract_is_not_an_arrival(loop: Loop, instance: dg.DagsterInstance) -> None:
+    loop.land()
+    loop.sandbox.cut_next_extracts(["subscriptions"])
+    loop.sandbox.next_day(edits=False)
+    assert not _tick(extract_arrival_sensor, instance).run_requests
+    loop.sandbox.complete_extracts()
+    assert _only_request(_tick(extract_arrival_sensor, instance)).partition_key == loop.today
+
+
+def test_a_server_that_is_down_is_no_failure(
+    loop: Loop, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIBES_SFTP_PORT", "1")
+    found = _tick(extract_arrival_sensor, instance)
+    assert found.run_requests == []
+    assert "does not answer" in (found.skip_message or "")
+
+
+def test_before_the_gap_is_over_nothing_is_opened(
+    loop: Loop, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _tick(extract_arrival_sensor, instance).run_requests
+    sessions = loop.sandbox.audit()["sessions"]
+    monkeypatch.setenv("VIBES_SFTP_GAP_S", "300")
+    found = _tick(extract_arrival_sensor, instance)
+    assert "its gap is not over" in (found.skip_message or "")
+    assert loop.sandbox.audit()["sessions"] == sessions
+
+
+def test_only_an_approved_newest_diff_set_is_delivered(
+    loop: Loop, instance: dg.DagsterInstance
+) -> None:
+    assert _tick(diff_set_sensor, instance).skip_message  # there is none
+    first = loop.reconcile()
+    assert _tick(diff_set_sensor, instance).skip_message  # it is held
+    loop.approve(first)
+    request = _only_request(_tick(diff_set_sensor, instance))
+    assert request.run_key == f"diff_set:{first.diff_set}"
+    assert request.partition_key == "2026-01-01"
+    assert _dry_runs(request) == WITH_EFFECTS
+
+    loop.sandbox.next_day()
+    second = loop.reconcile()
+    assert _tick(diff_set_sensor, instance).skip_message  # the approval was the other's
+    loop.approve(second)
+    assert _only_request(_tick(diff_set_sensor, instance)).partition_key == "2026-01-02"
+    loop.deliver()
+    assert _tick(diff_set_sensor, instance).skip_message  # it is out
+
+
+def test_reports_are_asked_for_until_none_is_awaited(
+    loop: Loop, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIBES_API_RATE_PER_S", "1")  # so slow that the file is the faster road
+    loop.project.settings._environment = {  # type: ignore[misc]
+        **loop.project.settings._environment,
+        "VIBES_API_RATE_PER_S": "1",
+    }
+    monkeypatch.setattr(delivering, "REPORT_WAIT_S", 0)
+    loop.approve(loop.reconcile())
+    assert _tick(import_report_sensor, instance).skip_message
+    with monkeypatch.context() as paused:
+        paused.setattr(loop.sandbox._pickup, "scan", lambda: None)
+        sent = delivering.import_persons(loop.project, loop.today, SEND)
+        assert sent.counts["awaiting_report"] > 0
+        first = _tick(import_report_sensor, instance)
+        second = _tick(import_report_sensor, instance, first.cursor)
+    requests = [_only_request(first), _only_request(second)]
+    assert [request.partition_key for request in requests] == [loop.today] * 2
+    assert requests[0].run_key != requests[1].run_key
+    assert _dry_runs(requests[0]) == {"delivery__person_import": False}
+
+    loop.sandbox._pickup.scan()
+    assert delivering.import_persons(loop.project, loop.today, SEND).counts["awaiting_report"] == 0
+    assert _tick(import_report_sensor, instance, second.cursor).skip_message
+
+
+class _Webhook(BaseHTTPRequestHandler):
+    received: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self.received.append(json.loads(self.rfile.read(length)))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def _webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    received: list[dict[str, Any]] = []
+    handler = type("Handler", (_Webhook,), {"received": received})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", received
+        server.shutdown()
+        thread.join()
+
+
+@dg.job(name="reconcile_daily", partitions_def=dg.DailyPartitionsDefinition("2026-01-01"))
+def _broken_job() -> None:
+    @dg.op(name="diff_set")
+    def broken() -> None:
+        msg = "contact +12015550123 Ada Lovelace cannot be read"
+        raise ValueError(msg)
+
+    broken()
+
+
+def _failure(instance: dg.DagsterInstance) -> dg.RunFailureSensorContext:
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    result = _broken_job.execute_in_process(
+        instance=instance, partition_key="2026-01-03", raise_on_error=False, run_config=quiet
+    )
+    return dg.build_run_status_sensor_context(
+        sensor_name="run_failure_sensor",
+        dagster_event=result.get_run_failure_event(),
+        dagster_instance=instance,
+        dagster_run=result.dagster_run,
+    ).for_run_failure()
+
+
+def test_an_alert_says_where_and_nothing_personal(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = _failure(instance)
+    with _webhook() as (url, received):
+        monkeypatch.setenv("VIBES_ALERT_WEBHOOK", url)
+        assert run_failure_sensor(failure) is None
+    assert received == [
+        {
+            "job": "reconcile_daily",
+            "day": "2026-01-03",
+            "run_id": failure.dagster_run.run_id,
+            "failed_steps": ["diff_set"],
+        }
+    ]
+
+
+def test_without_a_webhook_a_failure_is_not_sent(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VIBES_ALERT_WEBHOOK", raising=False)
+    said = run_failure_sensor(_failure(instance))
+    assert isinstance(said, dg.SkipReason)
+    assert "VIBES_ALERT_WEBHOOK" in (said.skip_message or "")
+
+
+days = st.sets(st.sampled_from(DAYS))
+
+
+@given(whole=st.fixed_dictionaries(dict.fromkeys(PATTERNS, days)), half=days, landed=days)
+def test_the_newest_day_that_every_feed_has_whole(
+    whole: dict[str, set[str]], half: set[str], landed: set[str]
+) -> None:
+    names = ["current_2026-01-09.txt.done", "notes.txt", "events_2026-13.txt"]
+    for feed, its_days in whole.items():
+        names += [PATTERNS[feed].replace(DATE, day) for day in its_days | half]
+        names += [PATTERNS[feed].replace(DATE, day) + ".done" for day in its_days]
+    wanted = sorted((whole["current"] & whole["events"]) - landed)
+    assert newest_complete(names, PATTERNS, landed) == (wanted[-1] if wanted else None)
