@@ -33,10 +33,10 @@ outside: outside/sftp_current_subscribers <- nothing
 outside: outside/sftp_subscriptions <- nothing
 outside: outside/share_persons <- nothing
 outside: outside/share_subscriptions <- nothing
-reconcile: reconcile/crm_changes <- convergence/certificate, crm/contacts, extract/subscriptions, share/persons, share/subscriptions
-reconcile: reconcile/person_changes <- convergence/certificate, crm/contacts, extract/subscriptions, share/persons, share/subscriptions
-reconcile: reconcile/quarantine <- convergence/certificate, crm/contacts, extract/subscriptions, share/persons, share/subscriptions
-reconcile: reconcile/subscription_changes <- convergence/certificate, crm/contacts, extract/subscriptions, share/persons, share/subscriptions
+reconcile: reconcile/crm_changes <- crm/contacts, share/persons
+reconcile: reconcile/person_changes <- convergence/certificate, crm/contacts, share/persons
+reconcile: reconcile/quarantine <- crm/contacts, share/persons
+reconcile: reconcile/subscription_changes <- crm/contacts, extract/subscriptions, share/persons, share/subscriptions
 share: share/persons <- outside/share_persons
 share: share/subscriptions <- outside/share_subscriptions
 """  # noqa: E501
