@@ -195,9 +195,22 @@ def _read(batch: Batch, session: FileSession, folders: Folders) -> ImportReport:
 
 
 def _receipts(operations: Sequence[Operation], report: ImportReport) -> list[Receipt]:
+    """A receipt per row. A file refused as a whole says nothing against its rows: try them again."""
+    if report.file_error is not None:
+        refused = report.file_error
+        return [
+            receipt(
+                operation.operation_id,
+                "rejected",
+                refused.error_class,
+                refused.message,
+                retry_later=True,
+            )
+            for operation in operations
+        ]
     receipts = []
     for operation in operations:
-        error = report.file_error or report.errors.get(operation.row_number or 0)
+        error = report.errors.get(operation.row_number or 0)
         receipts.append(
             receipt(operation.operation_id, "accepted")
             if error is None

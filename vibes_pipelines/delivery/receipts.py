@@ -14,8 +14,13 @@ def receipt(
     outcome: Literal["accepted", "rejected", "unknown"],
     error_class: str | None = None,
     message: str | None = None,
+    *,
+    retry_later: bool | None = None,
 ) -> Receipt:
-    """The receipt of one operation; messages are kept without numbers and addresses."""
+    """The receipt of one operation; messages are kept without numbers and addresses.
+
+    Whether a refusal may be tried again is the registry's to say, unless `retry_later` is given.
+    """
     if outcome == "accepted":
         return Receipt(operation_id, "accepted")
     return Receipt(
@@ -23,5 +28,9 @@ def receipt(
         outcome,
         error_class or NO_CLASS,
         without_personal_data(message) if message else None,
-        retry_later=lookup(error_class or NO_CLASS).category == "retry_later",
+        retry_later=_may_retry(error_class) if retry_later is None else retry_later,
     )
+
+
+def _may_retry(error_class: str | None) -> bool:
+    return lookup(error_class or NO_CLASS).category == "retry_later"

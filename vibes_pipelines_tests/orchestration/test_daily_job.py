@@ -58,7 +58,7 @@ class Run:
         return [entry.dagster_event for entry in self.entries if entry.dagster_event]
 
     @property
-    def materialized(self) -> dict[dg.AssetKey, dict[str, dg.MetadataValue]]:  # type: ignore[type-arg]
+    def materialized(self) -> dict[dg.AssetKey, dict[str, dg.MetadataValue]]:
         return {
             event.asset_key: dict(event.step_materialization_data.materialization.metadata)
             for event in self.events

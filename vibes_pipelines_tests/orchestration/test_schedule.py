@@ -42,6 +42,4 @@ def test_the_schedule_says_that_it_means_it() -> None:
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_run_config_names_exactly_the_deliveries_asked_for(*, dry_run: bool) -> None:
     config = delivery_run_config(dry_run=dry_run, deliveries=DELIVERIES[:1])
-    assert config.to_config_dict()["ops"] == {
-        "delivery__opt_outs": {"config": {"dry_run": dry_run}}
-    }
+    assert config.ops == {"delivery__opt_outs": {"config": {"dry_run": dry_run}}}

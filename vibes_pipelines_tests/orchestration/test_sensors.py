@@ -94,11 +94,18 @@ def test_before_the_gap_is_over_nothing_is_opened(
     loop: Loop, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _tick(extract_arrival_sensor, instance).run_requests
-    sessions = loop.sandbox.audit()["sessions"]
+    opened = _opened_sessions(loop)
     monkeypatch.setenv("VIBES_SFTP_GAP_S", "300")
     found = _tick(extract_arrival_sensor, instance)
     assert "its gap is not over" in (found.skip_message or "")
-    assert loop.sandbox.audit()["sessions"] == sessions
+    assert _opened_sessions(loop) == opened > 0
+
+
+def _opened_sessions(loop: Loop) -> int:
+    """Sessions that began, let in or not; the server notes their end a moment later."""
+    sessions = loop.sandbox.audit()["sessions"]
+    assert isinstance(sessions, dict)
+    return sum(count for event, count in sessions.items() if event != "closed")
 
 
 def test_only_an_approved_newest_diff_set_is_delivered(
@@ -126,7 +133,7 @@ def test_reports_are_asked_for_until_none_is_awaited(
     loop: Loop, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VIBES_API_RATE_PER_S", "1")  # so slow that the file is the faster road
-    loop.project.settings._environment = {  # type: ignore[misc]
+    loop.project.settings._environment = {
         **loop.project.settings._environment,
         "VIBES_API_RATE_PER_S": "1",
     }
