@@ -195,7 +195,7 @@ def _read(batch: Batch, session: FileSession, folders: Folders) -> ImportReport:
 
 
 def _receipts(operations: Sequence[Operation], report: ImportReport) -> list[Receipt]:
-    """A receipt per row. A file refused as a whole says nothing against its rows: try them again."""
+    """A receipt per row; a file refused as a whole says nothing against its rows: again later."""
     if report.file_error is not None:
         refused = report.file_error
         return [

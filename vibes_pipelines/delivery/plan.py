@@ -40,8 +40,8 @@ Columns = tuple[str, ...]
 class Plan:
     """What will be sent.
 
-    `operations` counts by `lane/route/kind`; `reasons` counts roads by why they were taken;
-    `deferred` counts what is not sent today by why.
+    `operations` counts by `lane/route/kind`; `reasons` counts by `lane/route: why this road`;
+    `deferred` counts what is not sent today by `kind: why`.
     """
 
     diff_set: str
@@ -139,9 +139,9 @@ class _Draft:
     def operations(self) -> Iterator[Operation]:
         """Every operation of the diff set, routed and seated; opt-outs first."""
         for operation in self._routed():
-            road = f"{operation.lane}/{operation.route}/{operation.kind}"
-            self._counts["operations"][road] += 1
-            self._counts["reasons"][operation.route_reason] += 1
+            road = f"{operation.lane}/{operation.route}"
+            self._counts["operations"][f"{road}/{operation.kind}"] += 1
+            self._counts["reasons"][f"{road}: {operation.route_reason}"] += 1
             yield operation
 
     def document(self) -> dict[str, Any]:

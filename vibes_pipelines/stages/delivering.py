@@ -6,7 +6,7 @@ Each function is one delivery asset. A dry run reports the plan and writes nothi
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 LANES: tuple[Lane, ...] = ("opt_outs", "persons")
 _CRM_LANES: tuple[Lane, ...] = ("opt_outs", "crm")
+
+_DEFERRED_ROADS = {
+    "opt_out": "opt_outs/api",
+    "crm_opt_out": "opt_outs/crm",
+    "crm_update": "crm/crm",
+}
 
 # A small account is imported within seconds; a large one is asked for again by its sensor.
 REPORT_WAIT_S = 120.0
@@ -83,12 +89,13 @@ def push_persons(project: Project, day: str, options: Options) -> Delivered:
 
 def write_back(project: Project, day: str, options: Options) -> Delivered:
     """Writes the platform's opt-outs, and the fields it is the authority for, to the CRM."""
+    roads = [f"{lane}/crm" for lane in _CRM_LANES]
     planned = _planned(project, day, "opt_outs", options)
     if options.dry_run:
-        return _would(planned, "/crm/")
+        return _would(planned, *roads)
     results = []
     for lane in _CRM_LANES:
-        if not any(road.startswith(f"{lane}/crm/") for road in planned.operations):
+        if not _goes_by(planned, f"{lane}/crm"):
             continue
         _require_release(project, planned.diff_set, lane, options)
         crm = CrmTable(project.settings.crm_url, project.config)
@@ -100,14 +107,14 @@ def write_back(project: Project, day: str, options: Options) -> Delivered:
         for name in ("planned", "accepted", "rejected", "repeated")
     }
     classes = sum((Counter(result.error_classes) for result in results), Counter[str]())
-    return Delivered(dry_run=False, counts=counts, why=_why(planned), error_classes=classes)
+    return Delivered(dry_run=False, counts=counts, why=_why(planned, *roads), error_classes=classes)
 
 
 def import_persons(project: Project, day: str, options: Options) -> Delivered:
     """Uploads the person changes that go by import file, and reads the platform's reports."""
     planned = _planned(project, day, "persons", options)
     if options.dry_run:
-        return _would(planned, "persons/file/")
+        return _would(planned, "persons/file")
     types = {mapped.to: mapped.type for mapped in project.config.fields}
     uploaded = deliver_files(
         planned.batches,
@@ -121,7 +128,8 @@ def import_persons(project: Project, day: str, options: Options) -> Delivered:
     counts, classes = _collect(project, day)
     release.accept_if_delivered(project.ledger, planned.diff_set)
     counts = {"files": uploaded.files, "rows": uploaded.rows, **counts}
-    return Delivered(dry_run=False, counts=counts, why=_why(planned), error_classes=classes)
+    why = _why(planned, "persons/file")
+    return Delivered(dry_run=False, counts=counts, why=why, error_classes=classes)
 
 
 def held_lanes(project: Project, day: str) -> dict[Lane, str]:
@@ -162,9 +170,10 @@ def awaited_reports(project: Project) -> DiffSet | None:
 def _by_api(project: Project, day: str, lane: Lane, options: Options) -> Delivered:
     planned = _planned(project, day, lane, options)
     if options.dry_run:
-        return _would(planned, f"{lane}/api/")
-    if not any(road.startswith(f"{lane}/api/") for road in planned.operations):
-        return Delivered(dry_run=False, counts={}, why="nothing goes this way today")
+        return _would(planned, f"{lane}/api")
+    why = _why(planned, f"{lane}/api")
+    if not _goes_by(planned, f"{lane}/api"):
+        return Delivered(dry_run=False, counts={}, why=why)
     result = asyncio.run(_push(project, planned.diff_set, lane))
     release.accept_if_delivered(project.ledger, planned.diff_set)
     names = ("planned", "accepted", "rejected", "unknown", "repeated")
@@ -173,9 +182,7 @@ def _by_api(project: Project, day: str, lane: Lane, options: Options) -> Deliver
         classes = ", ".join(result.error_classes)
         msg = f"{result.unknown} of {result.planned} got no answer ({classes}); run the job repush"
         raise NoAnswerError(msg)
-    return Delivered(
-        dry_run=False, counts=counts, why=_why(planned), error_classes=result.error_classes
-    )
+    return Delivered(dry_run=False, counts=counts, why=why, error_classes=result.error_classes)
 
 
 async def _push(project: Project, diff_set: str, lane: Lane) -> "PushResult":
@@ -244,17 +251,28 @@ def _reason(verdict: Verdict) -> str:
     return "; ".join(verdict.reasons) + cure
 
 
-def _would(planned: Plan, road: str) -> Delivered:
-    counts = {name: rows for name, rows in planned.operations.items() if road in name}
-    return Delivered(dry_run=True, counts=counts, why=_why(planned))
+def _would(planned: Plan, *roads: str) -> Delivered:
+    counts = {
+        name: rows
+        for name, rows in planned.operations.items()
+        if name.startswith(tuple(f"{road}/" for road in roads))
+    }
+    return Delivered(dry_run=True, counts=counts, why=_why(planned, *roads))
 
 
-def _why(planned: Plan) -> str:
-    return "; ".join(_sentences(planned)) or "nothing to deliver"
+def _goes_by(planned: Plan, road: str) -> bool:
+    return any(name.startswith(f"{road}/") for name in planned.operations)
 
 
-def _sentences(planned: Plan) -> Iterable[str]:
+def _why(planned: Plan, *roads: str) -> str:
+    return "; ".join(_sentences(planned, roads)) or "nothing goes this way today"
+
+
+def _sentences(planned: Plan, roads: Collection[str]) -> Iterable[str]:
     for reason, rows in planned.reasons.items():
-        yield f"{rows}: {reason}"
+        road, _, why = reason.partition(": ")
+        if road in roads:
+            yield f"{rows}: {why}"
     for reason, rows in planned.deferred.items():
-        yield f"{rows} deferred: {reason}"
+        if _DEFERRED_ROADS[reason.partition(": ")[0]] in roads:
+            yield f"{rows} deferred: {reason}"
