@@ -20,6 +20,9 @@ Say = Callable[[str], None]
 APPROVAL = "first diff set: nothing was ever delivered, and its counts were looked at"
 
 
+INSTANCE = "dagster.yaml"
+
+
 class DemoError(RuntimeError):
     """A simulated day did not end as it should."""
 
@@ -27,13 +30,9 @@ class DemoError(RuntimeError):
 @contextmanager
 def dagster_instance(home: Path) -> Iterator[dg.DagsterInstance]:
     """The demo's own Dagster instance, as `dagster.yaml` of this folder describes it."""
-    described = Path("dagster.yaml")
-    if not described.exists():
-        msg = "dagster.yaml is not here; run the demo in the project's folder"
-        raise DemoError(msg)
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(described, folder / described.name)
+    shutil.copy(INSTANCE, folder / INSTANCE)
     os.environ.update(DAGSTER_HOME=str(folder), VIBES_DAGSTER_STORAGE=str(folder))
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         yield instance

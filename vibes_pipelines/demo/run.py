@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vibes_pipelines.demo.days import dagster_instance, run_day
+from vibes_pipelines.demo.days import INSTANCE, dagster_instance, run_day
 from vibes_pipelines.demo.sandbox_process import RunningSandbox, sandbox_process
 from vibes_pipelines.demo.ui_process import serve_ui
 from vibes_pipelines.report.account import DayAccount, render
@@ -22,7 +22,7 @@ EXAMPLE = "sync.example.yaml"
 
 
 class DemoFolderError(ValueError):
-    """The demo would have to remove a folder that it did not make."""
+    """The demo was started in the wrong folder, or would have to remove one it did not make."""
 
 
 def run_demo(home: Path, persons: int, days: int, *, as_json: bool, serve: bool) -> None:
@@ -31,6 +31,10 @@ def run_demo(home: Path, persons: int, days: int, *, as_json: bool, serve: bool)
     Progress goes to standard error, the account to standard output and to `home/account.txt`.
     """
     begun = time.monotonic()
+    for needed in (INSTANCE, EXAMPLE):
+        if not Path(needed).exists():
+            msg = f"{needed} is not here; run the demo in the project's folder"
+            raise DemoFolderError(msg)
     _fresh(home)
     _say(f"sandbox: {persons:,} people, in {home}")
     with _ended_in_order(), sandbox_process(home / "sandbox", persons) as sandbox:
