@@ -177,7 +177,12 @@ class _Push:
             )
         changes = [c.as_json() for c in operation.changes if c.field != "external_person_id"]
         body = person_body(changes, self._types, mdn=mdn)
-        return await self._api.upsert(operation.external_person_id, body)
+        answer = await self._api.upsert(operation.external_person_id, body)
+        if answer.status == 404 and answer.outcome == "rejected":
+            # The documentation contradicts itself on updating an unknown external id.
+            identified = {"external_person_id": operation.external_person_id, **body}
+            return await self._api.add(identified)
+        return answer
 
     def _take(self, operation: Operation, answer: WriteAnswer) -> None:
         taken = receipt(operation.operation_id, answer.outcome, answer.error_class, answer.message)

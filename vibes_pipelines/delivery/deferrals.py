@@ -12,7 +12,10 @@ from vibes_pipelines.store.records import Operation
 DEFERRABLE_KINDS = ("opt_out", "crm_opt_out", "crm_update")
 
 MAX_DAYS = 3
-"""On how many days the same opt-out or write-back is sent before a person must look at it."""
+"""On how many days the same write-back of fields is sent before a person must look at it.
+
+An opt-out is never given up: it is sent once a day until it is effective.
+"""
 
 NOT_YET_VISIBLE = "accepted earlier, not yet visible"
 EXHAUSTED = f"sent on {MAX_DAYS} days without effect; a person must look at it"
@@ -28,9 +31,9 @@ class Deferrals:
         self._days: dict[_Intent, set[str]] = {}
         for attempt in attempts:
             intent = _intent(attempt)
-            if attempt.kind == "opt_out" and _is_within_lag(attempt, as_of, lag):
+            if _is_soon_visible(attempt, as_of, lag):
                 self._visible_soon.add(intent)
-            if _had_no_effect(attempt):
+            if attempt.kind == "crm_update" and _had_no_effect(attempt):
                 self._days.setdefault(intent, set()).add(attempt.day)
 
     def why_deferred(self, operation: Operation) -> str | None:
@@ -49,8 +52,12 @@ def _intent(operation: Operation) -> _Intent:
     return (operation.kind, person, operation.subscription_list_id, operation.person_key, values)
 
 
-def _is_within_lag(attempt: Operation, as_of: datetime, lag: timedelta) -> bool:
-    return attempt.status == "accepted" and attempt.as_of + lag > as_of
+def _is_soon_visible(attempt: Operation, as_of: datetime, lag: timedelta) -> bool:
+    """The CRM shows a write on the next day, the platform only after its lag."""
+    if attempt.status != "accepted":
+        return False
+    is_of_today = attempt.as_of >= as_of
+    return is_of_today or (attempt.kind == "opt_out" and attempt.as_of + lag > as_of)
 
 
 def _had_no_effect(attempt: Operation) -> bool:

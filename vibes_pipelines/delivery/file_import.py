@@ -28,6 +28,9 @@ REPORT_SUFFIX = ".report.csv"
 SUMMARY_SUFFIX = ".summary.csv"
 """Written last: its presence means that the platform is done with the file (an assumption)."""
 
+LOST = "ReportMissing"
+"""The error class of the rows of a file that left no trace on the server."""
+
 
 class ReportMismatch(ValueError):  # noqa: N818 - the name says what is wrong
     """The platform's report does not fit the file that was sent; no receipt was recorded."""
@@ -52,12 +55,13 @@ class FilesResult:
 
 @dataclass(frozen=True)
 class ReportsResult:
-    """Reports collected; rows by what became of them; files still without a report."""
+    """Reports collected; rows by what became of them; files still without a report, files lost."""
 
     files: int = 0
     accepted: int = 0
     rejected: int = 0
     waiting: int = 0
+    lost: int = 0
     error_classes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -94,8 +98,9 @@ def collect_reports(
 ) -> ReportsResult:
     """Turns the reports that are there into receipts, for every file sent on any day.
 
-    A file without a report stays sent. `day` is the logical day on which the receipts become known.
-    Opens no session when no file waits for its report.
+    A file without a report stays sent; one of an earlier day that is not on the server in any form
+    is closed as lost, its rows unknown: the upload was cut, or its report was removed. `day` is
+    the logical day on which the receipts become known. Opens no session when no file waits.
 
     Raises:
         ReportMismatch: a report counts other rows than the file has.
@@ -104,27 +109,51 @@ def collect_reports(
     sent = ledger.batches(status="sent")
     if not sent:
         return ReportsResult()
-    done = 0
+    done = lost = 0
     statuses: Counter[str] = Counter()
     error_classes: Counter[str] = Counter()
     with open_session() as session:
-        present = {file.name for file in session.list(folders.reports)}
+        # Reports are looked for last: a file picked up between the two leaves its report behind.
+        old = {batch.batch_id for batch in sent if _is_of_earlier_day(batch, ledger, day)}
+        imports = _names(session, folders.imports) if old else set()
+        reports = _names(session, folders.reports)
         for batch in sent:
-            if batch.name + SUMMARY_SUFFIX not in present:
+            if batch.name + SUMMARY_SUFFIX in reports:
+                report = _read(batch, session, folders)
+                receipts = _receipts(ledger.batch_operations(batch.batch_id), report)
+                ledger.finish_batch(batch.batch_id, _as_document(report), receipts, day)
+                done += 1
+            elif batch.batch_id in old and not _has_trace(batch, imports, reports):
+                receipts = _unknown(ledger.batch_operations(batch.batch_id))
+                ledger.finish_batch(batch.batch_id, {"lost": True}, receipts, day)
+                lost += 1
+            else:
                 continue
-            report = _read(batch, session, folders)
-            receipts = _receipts(ledger.batch_operations(batch.batch_id), report)
-            ledger.finish_batch(batch.batch_id, _as_document(report), receipts, day)
-            done += 1
             statuses.update(taken.status for taken in receipts)
             error_classes.update(taken.error_class for taken in receipts if taken.error_class)
     return ReportsResult(
         files=done,
         accepted=statuses["accepted"],
         rejected=statuses["rejected"],
-        waiting=len(sent) - done,
+        waiting=len(sent) - done - lost,
+        lost=lost,
         error_classes=dict(sorted(error_classes.items())),
     )
+
+
+def _is_of_earlier_day(batch: Batch, ledger: Ledger, day: str) -> bool:
+    record = ledger.diff_set(batch.diff_set)
+    return record is not None and record.day < day
+
+
+def _names(session: FileSession, directory: str) -> set[str]:
+    return {file.name for file in session.list(directory)}
+
+
+def _has_trace(batch: Batch, imports: set[str], reports: set[str]) -> bool:
+    """True when the file waits for the platform, or the platform has answered to it."""
+    answers = {batch.name + REPORT_SUFFIX, batch.name + SUMMARY_SUFFIX}
+    return batch.name in imports or bool(answers & reports)
 
 
 def _write_checked(
@@ -169,15 +198,9 @@ def _upload(
 
 
 def _is_on_server(batch: Batch, session: FileSession, folders: Folders) -> bool:
-    """True when the file waits for the platform, or the platform has answered to it.
-
-    Reports are looked for last: a file picked up between the two looks leaves its report behind.
-    """
-    answers = {batch.name + REPORT_SUFFIX, batch.name + SUMMARY_SUFFIX}
-    waiting = {file.name for file in session.list(folders.imports)}
-    return batch.name in waiting or bool(
-        answers & {file.name for file in session.list(folders.reports)}
-    )
+    # Reports are looked for last: a file picked up between the two looks leaves its report behind.
+    imports = _names(session, folders.imports)
+    return _has_trace(batch, imports, _names(session, folders.reports))
 
 
 def _read(batch: Batch, session: FileSession, folders: Folders) -> ImportReport:
@@ -217,6 +240,10 @@ def _receipts(operations: Sequence[Operation], report: ImportReport) -> list[Rec
             else receipt(operation.operation_id, "rejected", error.error_class, error.message)
         )
     return receipts
+
+
+def _unknown(operations: Sequence[Operation]) -> list[Receipt]:
+    return [receipt(operation.operation_id, "unknown", LOST) for operation in operations]
 
 
 def _as_document(report: ImportReport) -> dict[str, int]:

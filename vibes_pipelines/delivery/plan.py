@@ -120,7 +120,9 @@ class _Draft:
         self._types: Mapping[str, FieldType] = {field.to: field.type for field in config.fields}
         self._estimates = estimates
         self._deferrals = Deferrals(
-            ledger.earlier_attempts(DEFERRABLE_KINDS, origin.day),
+            ledger.earlier_attempts(
+                DEFERRABLE_KINDS, origin.day, _registered(ledger, origin.diff_set).config_hash
+            ),
             origin.as_of,
             timedelta(hours=config.policies.visibility_lag_h),
         )

@@ -34,6 +34,9 @@ class WriteAnswer(Protocol):
 class PersonWriter(Protocol):
     """Writes to persons, one at a time. Raises when no further write can succeed."""
 
+    async def add(self, body: dict[str, Any]) -> WriteAnswer:
+        """Creates a person, or updates the one that the body's identifiers match."""
+
     async def upsert(self, external_person_id: str, body: dict[str, Any]) -> WriteAnswer:
         """Creates or updates the person with this external id."""
 
@@ -47,7 +50,7 @@ class PersonWriter(Protocol):
         person_key: str | None = None,
         external_person_id: str | None = None,
     ) -> WriteAnswer:
-        """Ends a person's subscription to a list; accepted also when there was none."""
+        """Ends a person's subscription to a list; accepted also when the person had none."""
 
 
 class RemoteFile(Protocol):

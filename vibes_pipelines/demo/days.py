@@ -17,7 +17,7 @@ from vibes_pipelines.stages.project import open_project
 
 Say = Callable[[str], None]
 
-APPROVAL = "first diff set: nothing was ever delivered, and its counts were looked at"
+APPROVAL = "demo: the first diff set is released without a look; do look at your own"
 
 
 INSTANCE = "dagster.yaml"

@@ -66,6 +66,7 @@ def _use(sandbox: RunningSandbox, home: Path) -> None:
     """Points this process, and every run that it starts, at the sandbox."""
     ours = {
         "VIBES_HOME": str(home / "data"),
+        "VIBES_LEDGER_URL": f"sqlite:///{home / 'data' / 'ledger.db'}",
         "VIBES_SYNC_CONFIG": str(Path(EXAMPLE).absolute()),
     }
     environment = {**sandbox.environment, **ours}
@@ -97,7 +98,7 @@ def _where_next(home: Path, seconds: float) -> str:
             f"  {data / 'diff_sets'}       what each day wanted to change, and why",
             f"  {data / 'certificates'}    what became of every send",
             f"  {data / 'ledger.db'}       each operation with its receipt",
-            f"  {home / 'account.txt'}     this account",
+            f"  {home / 'account.txt'}         this account",
             "  make dev    the same in the Dagster UI, with the sandbox behind it",
         ]
     )

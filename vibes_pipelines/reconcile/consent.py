@@ -67,6 +67,7 @@ def build_subscription_change(
         return
     connection.execute(_state_sql(config, subscriptions))
     _refuse_unreadable_dates(connection)
+    connection.execute(_CONSENT_MATCH)
     for index, consent in enumerate(config.consents):
         connection.execute(_change_sql(index, consent))
 
@@ -122,7 +123,7 @@ def _refuse_unreadable_dates(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _change_sql(index: int, consent: Consent) -> str:
     state, changed_at = f"c.state_{index}", f"c.changed_at_{index}"
-    newer_at_platform = f"coalesce(s.last_in > {changed_at}, false)"
+    newer_at_platform = f"coalesce(s.last_in > {_latest_possible(changed_at)}, false)"
     newer_at_crm = f"({state} = {OPTED_IN} AND coalesce({changed_at} > s.last_out, false))"
     return f"""
         INSERT INTO subscription_change
@@ -132,8 +133,31 @@ def _change_sql(index: int, consent: Consent) -> str:
                CASE WHEN s.is_active THEN 'crm_opted_out' ELSE 'platform_opted_out' END
         FROM subscription s
         JOIN person p ON p.person_key = s.person_key
-        JOIN match m ON m.person_row = p.row_number
+        JOIN consent_match m ON m.person_row = p.row_number
         JOIN contact c ON c.row_number = m.contact_row
         WHERE s.list = {literal(consent.list.strip())}
           AND CASE WHEN s.is_active THEN {state} = {OPTED_OUT} AND NOT {newer_at_platform}
-                   ELSE {state} <> {OPTED_OUT} AND NOT {newer_at_crm} END"""
+                   ELSE m.is_sure AND {state} <> {OPTED_OUT} AND NOT {newer_at_crm} END
+        QUALIFY row_number() OVER (
+            PARTITION BY s.person_key, s.list ORDER BY {changed_at} NULLS LAST, c.row_number) = 1"""
+
+
+def _latest_possible(changed_at: str) -> str:
+    """SQL for the end of the day when only a day is known: an opt-out may be of its last minute."""
+    return (
+        f"CASE WHEN {changed_at} = date_trunc('day', {changed_at})"
+        f" THEN {changed_at} + INTERVAL 1 DAY ELSE {changed_at} END"
+    )
+
+
+# Whose opt-outs concern whom. A match is sure in both directions. A contact in quarantine whose key
+# names exactly one person still opts that person out: its other data is in doubt, its no is not.
+_CONSENT_MATCH = """
+    CREATE TEMP TABLE consent_match AS
+    SELECT contact_row, person_row, true AS is_sure FROM match
+    UNION ALL
+    SELECT contact_row, person_row, false FROM linked
+    ANTI JOIN match USING (contact_row)
+    WHERE person_row IS NOT NULL AND person_row NOT IN (
+        SELECT row_number FROM finding
+        WHERE source = 'person' AND kind IN ('duplicate_external_id', 'duplicate_person_key'))"""

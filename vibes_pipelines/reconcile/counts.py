@@ -8,7 +8,10 @@ import duckdb
 
 @dataclass(frozen=True)
 class Counts:
-    """`statuses` is the number of contacts per status; the other names are those of the summary."""
+    """`statuses` is the number of contacts per status; most other names are those of the summary.
+
+    `crm_updates` and `crm_clears` count contacts with a field written back, or emptied, in the CRM.
+    """
 
     statuses: Mapping[str, int]
     contacts: int
@@ -20,6 +23,8 @@ class Counts:
     opt_outs_to_platform: int
     opt_outs_to_crm: int
     crm_changes: int
+    crm_updates: int
+    crm_clears: int
     candidates: int
 
     def status(self, name: str) -> int:
@@ -64,6 +69,8 @@ _NAMES = (
     "opt_outs_to_platform",
     "opt_outs_to_crm",
     "crm_changes",
+    "crm_updates",
+    "crm_clears",
     "candidates",
 )
 
@@ -79,4 +86,7 @@ _REST = """
            (SELECT count(*) FROM subscription_change WHERE side = 'platform'),
            (SELECT count(*) FROM subscription_change WHERE side = 'crm'),
            (SELECT coalesce(sum(len(crm_changes)), 0) FROM outcome),
+           (SELECT count(*) FROM outcome WHERE len(crm_changes) > 0),
+           (SELECT count(*) FROM outcome
+            WHERE len(list_filter(crm_changes, lambda one: one.after IS NULL)) > 0),
            (SELECT count(*) FROM candidate)"""

@@ -1,7 +1,8 @@
 """Guards: the caps and floors that hold a diff set until a person has looked at it.
 
 Pure arithmetic on the counts. Shares: adds of all contacts; updates, clears and opt-outs of all
-persons. `clears` counts contacts with at least one clear, `opt_outs` both sides together.
+persons. The caps of updates and clears are judged for each side that is written to, persons and
+CRM; the cap of opt-outs for each direction. One direction never uses up the other's.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,9 @@ from vibes_pipelines.sync_config import Cap, Guards
 
 Lane = Literal["persons", "opt_outs"]
 LANES: tuple[Lane, ...] = ("persons", "opt_outs")
+
+# What a cap is about: its name, the cap, the lane it holds, and the side its share is of.
+_Capped = tuple[str, Cap, Lane, str, int]
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,10 @@ class Workload:
     adds: int
     updates: int
     clears: int
-    opt_outs: int
+    crm_updates: int
+    crm_clears: int
+    opt_outs_to_platform: int
+    opt_outs_to_crm: int
 
 
 def check_guards(
@@ -45,14 +52,21 @@ def check_guards(
     relative: bool,
 ) -> tuple[Breach, ...]:
     """Every breach. Without `relative`, shares and the least input are not judged (first run)."""
-    caps: tuple[tuple[str, Cap, int, Lane, str, int], ...] = (
-        ("adds", guards.adds, work.adds, "persons", "contacts", work.contacts),
-        ("updates", guards.updates, work.updates, "persons", "persons", work.persons),
-        ("clears", guards.clears, work.clears, "persons", "persons", work.persons),
-        ("opt_outs", guards.opt_outs, work.opt_outs, "opt_outs", "persons", work.persons),
+    adds: _Capped = ("adds", guards.adds, "persons", "contacts", work.contacts)
+    updates: _Capped = ("updates", guards.updates, "persons", "persons", work.persons)
+    clears: _Capped = ("clears", guards.clears, "persons", "persons", work.persons)
+    opt_outs: _Capped = ("opt_outs", guards.opt_outs, "opt_outs", "persons", work.persons)
+    caps: tuple[tuple[_Capped, int], ...] = (
+        (adds, work.adds),
+        (updates, work.updates),
+        (updates, work.crm_updates),
+        (clears, work.clears),
+        (clears, work.crm_clears),
+        (opt_outs, work.opt_outs_to_platform),
+        (opt_outs, work.opt_outs_to_crm),
     )
     breaches = list(_check_inputs(guards, work, accepted_rows or {}, relative=relative))
-    for operation, cap, rows, lane, side, size in caps:
+    for (operation, cap, lane, side, size), rows in caps:
         breaches += _check_rows(operation, cap, rows, lane)
         if relative:
             breaches += _check_share(operation, cap, rows, lane, (side, size))

@@ -186,7 +186,10 @@ def _summarise(
         adds=counts.status("added"),
         updates=counts.status("updated"),
         clears=counts.clears,
-        opt_outs=counts.opt_outs_to_platform + counts.opt_outs_to_crm,
+        crm_updates=counts.crm_updates,
+        crm_clears=counts.crm_clears,
+        opt_outs_to_platform=counts.opt_outs_to_platform,
+        opt_outs_to_crm=counts.opt_outs_to_crm,
     )
     breaches = check_guards(
         config.guards, work, inputs.accepted_rows, relative=inputs.relative_guards

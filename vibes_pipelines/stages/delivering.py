@@ -212,6 +212,7 @@ def _collect(project: Project, day: str) -> tuple[dict[str, int], Counter[str]]:
         session = sftp_account(project).session
         found = collect_reports(project.ledger, session, _folders(project), day)
         counts.update(reports=found.files, accepted=found.accepted, rejected=found.rejected)
+        counts.update(lost=found.lost)
         classes.update(found.error_classes)
         if not found.waiting or time.monotonic() >= deadline:
             return {**counts, "awaiting_report": found.waiting}, classes

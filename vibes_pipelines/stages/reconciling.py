@@ -65,13 +65,13 @@ def reconcile_day(project: Project, day: str) -> Summary:
 
 def _pending(project: Project, day: str, folder: Path) -> Path:
     path = folder / "pending.parquet"
-    pq.write_table(project.ledger.pending(day), path)
+    pq.write_table(project.ledger.pending(day, project.config.config_hash), path)
     return path
 
 
 def _blocked(project: Project, day: str, folder: Path) -> Path:
     path = folder / "blocked.parquet"
-    pq.write_table(project.ledger.blocked(day), path)
+    pq.write_table(project.ledger.blocked(day, project.config.config_hash), path)
     return path
 
 

@@ -227,15 +227,15 @@ class Ledger(DiffSetRecords):
 
     # Questions over many days
 
-    def pending(self, day: str) -> pa.Table:
+    def pending(self, day: str, config_hash: str | None = None) -> pa.Table:
         """See `ledger_views.pending`."""
         with self._engine.begin() as connection:
-            return ledger_views.pending(connection, day)
+            return ledger_views.pending(connection, day, config_hash)
 
-    def blocked(self, day: str) -> pa.Table:
+    def blocked(self, day: str, config_hash: str | None = None) -> pa.Table:
         """See `ledger_views.blocked`."""
         with self._engine.begin() as connection:
-            return ledger_views.blocked(connection, day)
+            return ledger_views.blocked(connection, day, config_hash)
 
     def to_certify(self, day: str) -> pa.Table:
         """See `ledger_views.to_certify`."""
@@ -247,10 +247,12 @@ class Ledger(DiffSetRecords):
         with self._engine.begin() as connection:
             return ledger_views.rivals(connection, day)
 
-    def earlier_attempts(self, kinds: Sequence[str], day: str) -> list[Operation]:
+    def earlier_attempts(
+        self, kinds: Sequence[str], day: str, config_hash: str | None = None
+    ) -> list[Operation]:
         """See `ledger_views.earlier_attempts`."""
         with self._engine.begin() as connection:
-            return ledger_views.earlier_attempts(connection, kinds, day)
+            return ledger_views.earlier_attempts(connection, kinds, day, config_hash)
 
     # Inside a transaction
 

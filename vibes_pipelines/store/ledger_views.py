@@ -2,7 +2,9 @@
 
 Each answer is the ledger as of a day: a receipt counts from the day after it became known, a
 verdict from the day of its certificate on. So a past day, asked again, gives the same answer
-whatever was recorded since. Only reading belongs here.
+whatever was recorded since. The one exception: asked with a `config_hash`, what the same day sent
+under another sync config counts too, with its receipts, so that a changed config does not send it
+again, while a rebuild under the same config stays the same. Only reading belongs here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -72,13 +74,14 @@ RIVAL_SCHEMA = pa.schema(
 _ops = operations.c
 
 
-def pending(connection: sa.Connection, day: str) -> pa.Table:
+def pending(connection: sa.Connection, day: str, config_hash: str | None = None) -> pa.Table:
     """Values sent on days before `day`, not refused and not yet given a final verdict.
 
     One row per person and field; the latest operation on the field decides. `accepted_at` is the
     logical time of the operation's diff set, in UTC. Adds stand with each field they set, with
     `external_person_id` and, when they have one, with `mdn`; a clear has the value NULL.
     """
+    view = _View(day, config_hash)
     rows = (
         {
             "external_person_id": row.external_person_id,
@@ -86,20 +89,21 @@ def pending(connection: sa.Connection, day: str) -> pa.Table:
             "value": value,
             "accepted_at": _naive(row.as_of),
         }
-        for row, field, value in _latest_values(connection, day, _is_pending(day))
+        for row, field, value in _latest_values(connection, view, view.is_pending)
         if row.is_pending
     )
     return _table(rows, PENDING_SCHEMA)
 
 
-def blocked(connection: sa.Connection, day: str) -> pa.Table:
+def blocked(connection: sa.Connection, day: str, config_hash: str | None = None) -> pa.Table:
     """Values that the platform refused on days before `day`, in the shape of `pending`.
 
     Refusals marked `retry_later` do not block: their values are tried again. An operation is
     refused as a whole, sound values together with an unsound one: once the platform accepts
     anything later for the person, what was refused before is tried again.
     """
-    refused = sa.and_(_is_refused(day), sa.not_(_ops.retry_later))
+    view = _View(day, config_hash)
+    refused = sa.and_(view.is_refused, sa.not_(_ops.retry_later))
     rows = (
         {
             "external_person_id": row.external_person_id,
@@ -107,7 +111,7 @@ def blocked(connection: sa.Connection, day: str) -> pa.Table:
             "value": value,
             "error_class": row.error_class,
         }
-        for row, field, value in _latest_values(connection, day, refused)
+        for row, field, value in _latest_values(connection, view, refused)
         if row.is_refused and not row.retry_later
     )
     return _table(rows, BLOCKED_SCHEMA)
@@ -166,11 +170,14 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
     return _table(rows, RIVAL_SCHEMA)
 
 
-def earlier_attempts(connection: sa.Connection, kinds: Sequence[str], day: str) -> list[Operation]:
+def earlier_attempts(
+    connection: sa.Connection, kinds: Sequence[str], day: str, config_hash: str | None = None
+) -> list[Operation]:
     """Operations of these kinds answered before `day` whose effect was not seen, oldest first."""
+    view = _View(day, config_hash)
     query = select_operations().where(
         _ops.kind.in_(kinds),
-        _ops.day < day,
+        view.is_earlier,
         _ops.status.in_(("accepted", "rejected")),
         sa.or_(
             _ops.outcome.is_(None),
@@ -182,23 +189,30 @@ def earlier_attempts(connection: sa.Connection, kinds: Sequence[str], day: str) 
     return [operation_from(row) for row in connection.execute(ordered)]
 
 
-def _is_refused(day: str) -> sa.ColumnElement[bool]:
-    return sa.and_(_ops.status == "rejected", _ops.finished_day < day)
+class _View:
+    """The ledger as of a day, for a reconcile under one sync config."""
 
-
-def _is_accepted(day: str) -> sa.ColumnElement[bool]:
-    return sa.and_(_ops.status == "accepted", _ops.finished_day < day)
-
-
-def _is_pending(day: str) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        sa.or_(_ops.status != "rejected", _ops.finished_day >= day),
-        sa.or_(
-            _ops.outcome.is_(None),
-            _ops.outcome.in_(("pending", "rejected")),
-            _ops.confirmed_day > day,
-        ),
-    )
+    def __init__(self, day: str, config_hash: str | None) -> None:
+        of_other_configs = sa.select(diff_sets.c.diff_set).where(
+            diff_sets.c.day == day, diff_sets.c.config_hash != config_hash
+        )
+        is_of_other_config = (
+            sa.false() if config_hash is None else _ops.diff_set.in_(of_other_configs)
+        )
+        is_answered = sa.or_(
+            _ops.finished_day < day, sa.and_(is_of_other_config, _ops.finished_day == day)
+        )
+        self.is_earlier = sa.or_(_ops.day < day, is_of_other_config)
+        self.is_refused = sa.and_(_ops.status == "rejected", is_answered)
+        self.is_accepted = sa.and_(_ops.status == "accepted", is_answered)
+        self.is_pending = sa.and_(
+            sa.or_(_ops.status != "rejected", sa.not_(is_answered)),
+            sa.or_(
+                _ops.outcome.is_(None),
+                _ops.outcome.in_(("pending", "rejected")),
+                _ops.confirmed_day > day,
+            ),
+        )
 
 
 def _is_uncertified(day: str) -> sa.ColumnElement[bool]:
@@ -215,10 +229,10 @@ def _is_uncertified(day: str) -> sa.ColumnElement[bool]:
 
 
 def _latest_values(
-    connection: sa.Connection, day: str, wanted: sa.ColumnElement[bool]
+    connection: sa.Connection, view: _View, wanted: sa.ColumnElement[bool]
 ) -> Iterator[tuple[sa.Row[Any], str, str | None]]:
     """The latest send per person and field, of every person with an operation that is wanted."""
-    sent = sa.and_(_ops.day < day, _ops.kind.in_(PERSON_KINDS), _ops.status != "planned")
+    sent = sa.and_(view.is_earlier, _ops.kind.in_(PERSON_KINDS), _ops.status != "planned")
     people = sa.select(_ops.external_person_id).where(sent, wanted)
     query = (
         _with_diff_set(
@@ -230,9 +244,9 @@ def _latest_values(
                 _ops.error_class,
                 _ops.retry_later,
                 _ops.changes,
-                _is_refused(day).label("is_refused"),
-                _is_pending(day).label("is_pending"),
-                _is_accepted(day).label("is_accepted"),
+                view.is_refused.label("is_refused"),
+                view.is_pending.label("is_pending"),
+                view.is_accepted.label("is_accepted"),
             )
         )
         .where(sent, _ops.external_person_id.in_(people))

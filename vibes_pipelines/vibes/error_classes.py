@@ -80,9 +80,14 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     "countrynotsupported": ErrorClass(
         "fix_data", "The number is not E.164, or its country is not enabled for the account."
     ),
-    "HTTP 400": ErrorClass("fix_data", "The request is malformed; read the message."),
+    "HTTP 400": ErrorClass(
+        "retry_later",
+        "The request is malformed: check company_key and the API URL, and read the message.",
+    ),
     "HTTP 404": ErrorClass(
-        "identity", "The person is unknown, or the company key is wrong; the two look the same."
+        "retry_later",
+        "The person is unknown, or the address is wrong; the two look the same. Check company_key "
+        "and the API URL.",
     ),
     "HTTP 409": ErrorClass(
         "identity", "The number belongs to another person, or the person has another number."
@@ -92,6 +97,9 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     "Timeout": ErrorClass("retry_later", "No answer in time; whether it was applied is unknown."),
     "ConnectionLost": ErrorClass(
         "retry_later", "The connection broke; whether it was applied is unknown."
+    ),
+    "ReportMissing": ErrorClass(
+        "retry_later", "The import file was never reported on; what it did not do is sent again."
     ),
     "ContactNotFound": ErrorClass(
         "identity", "The CRM has no contact with this key any more; the next reconcile decides."

@@ -97,11 +97,21 @@ class PersonApi:
         person_key: str | None = None,
         external_person_id: str | None = None,
     ) -> Answer:
-        """Ends a subscription. One that is not there (404) counts as ended."""
+        """Ends a subscription. One that is not there counts as ended, if the person is there.
+
+        A 404 says neither which of the two is missing nor that the company key is right, so that
+        the person is read back.
+        """
         person = self._person(person_key, external_person_id)
         path = f"{person}/subscriptions/{_segment(list_id)}"
         answer = await self._write("DELETE", path, None)
-        return Answer(404, "accepted") if answer.status == 404 else answer
+        if answer.status != 404 or answer.outcome != "rejected":
+            return answer
+        try:
+            found = await self._read(person)
+        except VibesUnavailable as unavailable:
+            return Answer(unavailable.status, "unknown", unavailable.error_class, str(unavailable))
+        return answer if found is None else Answer(404, "accepted")
 
     async def get(self, person_key: str) -> Record | None:
         """The person with this key."""

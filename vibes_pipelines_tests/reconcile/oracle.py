@@ -153,8 +153,7 @@ class Oracle:
     def settle(self, number, c):
         before = {k for k, source, n in self.kinds if source == "contact" and n == number}
         person = self.person_of(number)
-        if not before - {"invalid_mdn"} and person is not None:
-            self.compare_consent(c, person)
+        self.settle_consent(number, c, before, person)
         values = {}
         for one in FIELDS:
             try:
@@ -178,9 +177,25 @@ class Oracle:
         else:
             self.compare(c, person, values)
 
+    def settle_consent(self, number, c, before, person):
+        if not before - {"invalid_mdn"} and person is not None:
+            self.compare_consent(c, person)
+        elif (named := self.named_by_key(number)) is not None:
+            self.compare_consent(c, named, directions={"platform"})
+
     def person_of(self, number):
         found = self.agreeing(number) or set().union(*self.claims[number].values())
         return self.persons[min(found)] if len(found) == 1 else None
+
+    def named_by_key(self, number):
+        """The one person that has the contact's key, whatever else is in doubt."""
+        found = self.claims[number].get("external_person_id", set())
+        doubled = {"duplicate_external_id", "duplicate_person_key"}
+        found = {n for n in found if not doubled & self.person_kinds(n)}
+        return self.persons[min(found)] if len(found) == 1 else None
+
+    def person_kinds(self, number):
+        return {kind for kind, source, n in self.kinds if source == "person" and n == number}
 
     def compare(self, c, p, values):
         changes = {}
@@ -205,7 +220,7 @@ class Oracle:
         if changes:
             self.changes[c["key"]] = changes
 
-    def compare_consent(self, c, p):
+    def compare_consent(self, c, p, directions=frozenset({"platform", "crm"})):
         rows = [
             s
             for s in self.subscriptions
@@ -219,7 +234,13 @@ class Oracle:
         last_out = max((s["opt_out_date"] or "" for s in rows), default="")
         said, at = (c["sms"] or "").lower(), c["sms_at"]
         if not last_out or last_in > last_out:
-            if said == "no" and not (at and last_in > at):
+            if said == "no" and not (at and last_in > latest_possible(at)):
                 self.consent.add(("platform", c["key"]))
-        elif said != "no" and not (said == "yes" and at and at > last_out):
+        elif "crm" in directions and said != "no" and not (said == "yes" and at and at > last_out):
             self.consent.add(("crm", c["key"]))
+
+
+def latest_possible(at):
+    """A day without a time is as late as its end; texts of instants sort by time."""
+    day, _, rest = at.partition("T")
+    return f"{day}T24" if rest in {"", "00:00:00Z"} else at

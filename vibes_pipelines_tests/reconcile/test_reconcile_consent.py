@@ -73,9 +73,24 @@ def test_opt_outs_are_planned_for_contacts_whose_values_are_in_doubt(run, make_c
     assert told(run, config, {"sms": "no"} | contact, [rows_of(OLD)]) == TO_PLATFORM
 
 
-def test_nothing_is_planned_for_contacts_whose_identity_is_in_doubt(run, make_config):
+IN_DOUBT = {"phone": "312-555-0199"}  # the person has another number: quarantined as mdn_change
+
+
+def test_a_contact_in_doubt_still_opts_out_the_person_its_key_names(run, make_config):
     config = make_config(consents=CONSENT)
-    assert told(run, config, {"sms": "no", "phone": "312-555-0199"}, [rows_of(OLD)]) == []
+    assert told(run, config, {"sms": "no"} | IN_DOUBT, [rows_of(OLD)]) == TO_PLATFORM
+
+
+def test_a_contact_in_doubt_learns_of_no_opt_out(run, make_config):
+    config = make_config(consents=CONSENT)
+    assert told(run, config, {"sms": "yes"} | IN_DOUBT, [rows_of(OLD, NEW)]) == []
+
+
+def test_an_opt_out_of_which_only_the_day_is_known_beats_an_opt_in_of_that_day(run, make_config):
+    config = make_config(consents=CONSENT)
+    contact = {"sms": "no", "sms_at": "2026-01-05"}
+    assert told(run, config, contact, [rows_of("2026-01-05T09:00:00Z")]) == TO_PLATFORM
+    assert told(run, config, contact, [rows_of("2026-01-06T09:00:00Z")]) == []
 
 
 def test_a_spelling_that_is_not_accepted_is_an_invalid_value_and_no_consent(run, make_config):

@@ -9,6 +9,15 @@ from vibes_pipelines.reconcile.guards import Workload, check_guards
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.sync_config import Guards
 
+OPERATIONS = (
+    "adds",
+    "updates",
+    "clears",
+    "crm_updates",
+    "crm_clears",
+    "opt_outs_to_platform",
+    "opt_outs_to_crm",
+)
 LOOSE = {"max_rows": None, "max_share": None}
 
 
@@ -18,7 +27,7 @@ def guards(**more):
 
 
 def work(**more):
-    zero = dict.fromkeys(("adds", "updates", "clears", "opt_outs"), 0)
+    zero = dict.fromkeys(OPERATIONS, 0)
     return Workload(**({"contacts": 100, "persons": 200} | zero | more))
 
 
@@ -28,23 +37,31 @@ def breached(some_guards, some_work, accepted=None, *, relative=True):
 
 
 @pytest.mark.parametrize(
-    ("operation", "lane", "whole"),
+    ("guard", "operation", "lane", "whole"),
     [
-        ("adds", "persons", 100),
-        ("updates", "persons", 200),
-        ("clears", "persons", 200),
-        ("opt_outs", "opt_outs", 200),
+        ("adds", "adds", "persons", 100),
+        ("updates", "updates", "persons", 200),
+        ("updates", "crm_updates", "persons", 200),
+        ("clears", "clears", "persons", 200),
+        ("clears", "crm_clears", "persons", 200),
+        ("opt_outs", "opt_outs_to_platform", "opt_outs", 200),
+        ("opt_outs", "opt_outs_to_crm", "opt_outs", 200),
     ],
 )
-def test_each_cap_holds_its_own_lane(operation, lane, whole):
-    by_rows = guards(**{operation: {"max_rows": 10}})
+def test_each_cap_holds_its_own_lane(guard, operation, lane, whole):
+    by_rows = guards(**{guard: {"max_rows": 10}})
     assert breached(by_rows, work(**{operation: 10})) == set()
-    assert breached(by_rows, work(**{operation: 11})) == {(f"{operation}.max_rows", lane)}
-    by_share = guards(**{operation: {"max_share": 0.1}})
+    assert breached(by_rows, work(**{operation: 11})) == {(f"{guard}.max_rows", lane)}
+    by_share = guards(**{guard: {"max_share": 0.1}})
     assert breached(by_share, work(**{operation: whole // 10})) == set()
     assert breached(by_share, work(**{operation: whole // 10 + 1})) == {
-        (f"{operation}.max_share", lane)
+        (f"{guard}.max_share", lane)
     }
+
+
+def test_opt_outs_of_one_direction_leave_room_for_the_other():
+    ten = guards(opt_outs={"max_rows": 10})
+    assert breached(ten, work(opt_outs_to_platform=10, opt_outs_to_crm=10)) == set()
 
 
 def test_a_shrunken_input_holds_every_lane():

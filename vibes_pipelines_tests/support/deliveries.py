@@ -167,11 +167,12 @@ def planned(
     diff_set: str = "d" * 64,
     day: str = DAY,
     estimates: Estimates = BY_API,
+    config_hash: str = "config-1",
     **rows: Sequence[dict[str, Any]],
 ) -> Plan:
     """Registers and plans a diff set made of the given rows."""
     write_diff_set(folder, **rows)
-    register_diff_set(ledger, day, FakeSummary(diff_set, noon(day)), SNAPSHOTS)
+    register_diff_set(ledger, day, FakeSummary(diff_set, noon(day), config_hash=config_hash), SNAPSHOTS)
     return plan(diff_set, folder, CONFIG, ledger, estimates)
 
 
@@ -199,8 +200,15 @@ class FakePlatform:
     answers: dict[str, FakeAnswer | BaseException] = field(default_factory=dict)
     calls: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     calls_until_killed: int | None = None
+    updates_only: bool = False  # an upsert of an unknown id is answered with 404
+
+    async def add(self, body: dict[str, Any]) -> FakeAnswer:
+        return self._write("add", body["external_person_id"], body)
 
     async def upsert(self, external_person_id: str, body: dict[str, Any]) -> FakeAnswer:
+        if self.updates_only:
+            self.calls.append(("upsert", external_person_id, body))
+            return FakeAnswer(404, "rejected", "HTTP 404")
         return self._write("upsert", external_person_id, body)
 
     async def update(self, person_key: str, body: dict[str, Any]) -> FakeAnswer:
