@@ -1,4 +1,4 @@
-# Everything a person or CI runs. Needs Python 3.11+, make and a package index.
+# Everything a person or CI runs. Needs Python 3.11 to 3.13, make and a package index.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +24,7 @@ demo: $(STAMP) ## Run three simulated days of the daily job against the sandbox
 	$(BIN)/vibes-pipelines demo
 
 dev: $(STAMP) ## Open the Dagster UI on http://127.0.0.1:3000 with the sandbox behind it
-	$(BIN)/vibes-pipelines demo --serve
+	$(BIN)/vibes-pipelines demo --days 1 --serve
 
 test: $(STAMP) lint ## Lint, types, import rules and the tests
 	$(BIN)/pytest

@@ -15,15 +15,32 @@ HELD = 3
 
 
 class _Command(click.Group):
-    """Shows the errors that this project raises as one message; any other keeps its traceback."""
+    """Shows the errors that a user can cure as one message; any other keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except Exception as error:
-            if type(error).__module__.startswith("vibes_pipelines."):
-                raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
             raise
+        except Exception as error:
+            message = _message(error)
+            if message is None:
+                raise
+            raise click.ClickException(message) from error
+
+
+def _message(error: Exception) -> str | None:
+    """What to tell of an error; None for a fault of the program."""
+    if type(error).__module__.startswith("vibes_pipelines."):
+        return str(error)
+    import duckdb  # noqa: PLC0415 - slow to import, and needed for errors only
+    import yaml  # noqa: PLC0415 - as above
+
+    if isinstance(error, duckdb.Error):
+        return str(error).partition("\n")[0]
+    if isinstance(error, OSError | yaml.YAMLError):
+        return " ".join(str(error).split())
+    return None
 
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -33,7 +50,13 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--persons", default=10_000, show_default=True, help="People in the sandbox.")
+@click.option(
+    "--persons",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="People in the sandbox.",
+)
 @click.option(
     "--days",
     default=3,
@@ -59,7 +82,13 @@ def sandbox() -> None:
 
 
 @sandbox.command("up")
-@click.option("--persons", default=10_000, show_default=True, help="People in the population.")
+@click.option(
+    "--persons",
+    default=10_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="People in the population.",
+)
 @click.option(
     "--home", type=click.Path(path_type=Path), default=Path(".vibes/sandbox"), show_default=True
 )
@@ -161,13 +190,13 @@ def _instant(text: str | None) -> datetime | None:
 @click.argument("diff_set")
 @click.option("--reason", required=True, help="Why it may go out; kept in the ledger.")
 def approve(diff_set: str, reason: str) -> None:
-    """Release a held diff set. DIFF_SET is its hash, or the first characters of it."""
+    """Release a held diff set. DIFF_SET is its hash, or at least six characters of it."""
     from vibes_pipelines.stages.delivering import approve as release_diff_set  # noqa: PLC0415
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415
 
     with open_project() as project:
         approved = release_diff_set(project, diff_set, reason)
-    click.echo(f"{approved} is approved; the diff_set_sensor, or the job repush, delivers it")
+    click.echo(f"{approved[:12]} is approved; the diff_set_sensor, or the job repush, delivers it")
 
 
 if __name__ == "__main__":

@@ -218,10 +218,19 @@ class SyncConfig(_Section):
 
     @property
     def mapping_hash(self) -> str:
-        """Identity, fields and consents: a change of these needs a preview and an approval."""
+        """Whom and what is compared: a change of it needs a preview and an approval.
+
+        The account, identity, fields, consents, and the objects and columns that feeds are read
+        from.
+        """
         document = self.model_dump(mode="json", by_alias=True)
         contacts = {k: document["contacts"][k] for k in ("key", "person_key", "mdn")}
-        return _hash({"contacts": contacts, **{k: document[k] for k in ("fields", "consents")}})
+        feeds = {
+            name: {k: feed[k] for k in ("object", "columns")}
+            for name, feed in document["feeds"].items()
+        }
+        whole = {k: document[k] for k in ("company_key", "fields", "consents")}
+        return _hash({"contacts": contacts, "feeds": feeds, **whole})
 
     @property
     def config_hash(self) -> str:

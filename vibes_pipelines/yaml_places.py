@@ -1,5 +1,9 @@
-"""Where each value of a YAML document stands, so that an error can name its line."""
+"""Where each value of a YAML document stands, so that an error can name its line.
 
+Scalars keep their spelling where YAML 1.1 would change it: `0777`, `NO`, `2026-01-01` are text.
+"""
+
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -10,8 +14,14 @@ from pydantic_core import ErrorDetails
 Path = tuple[str | int, ...]
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a key that stands twice in one mapping; plain YAML would keep the last one."""
+class _StrictLoader(yaml.SafeLoader):
+    """Takes a document at its word.
+
+    A key that stands twice in one mapping is refused; plain YAML would keep the last one. A scalar
+    is other than text only in the few forms below, all of which give their own spelling back.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's form
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
         seen: set[Any] = set()
@@ -24,6 +34,19 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+# `1.10` and `0.00001` stay text: as numbers they would come back as 1.1 and 1e-05. Where a number
+# is meant, the validation reads them as one.
+for _tag, _form, _first in (
+    ("bool", r"true|false", "tf"),
+    ("int", r"0|-?[1-9][0-9]*", "-0123456789"),
+    ("float", r"-?(?:0|[1-9][0-9]{0,9})\.(?:[0-9]{0,3}[1-9]|0)", "-0123456789"),
+    ("null", r"~|null|", ["~", "n", ""]),
+):
+    _StrictLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_form})\Z"), list(_first)
+    )
+
+
 @dataclass(frozen=True)
 class YamlPlaces:
     """A YAML document and the line (from 1) of every key and item in it."""
@@ -34,7 +57,7 @@ class YamlPlaces:
     @classmethod
     def read(cls, text: str) -> Self:
         """Parses `text`; raises `yaml.YAMLError`, which carries its own place."""
-        loader = _UniqueKeyLoader(text)
+        loader = _StrictLoader(text)
         try:
             node = loader.get_single_node()
             document = loader.construct_document(node) if node else {}

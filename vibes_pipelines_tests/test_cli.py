@@ -104,6 +104,46 @@ def test_a_missing_mapped_column_ends_with_1_and_names_it(sides: Path) -> None:
     assert "contacts.csv" in result.output
 
 
+@pytest.mark.parametrize("command", [["demo"], ["sandbox", "up"]])
+def test_nobody_is_wrong_usage(command: list[str]) -> None:
+    assert _run(*command, "--persons", 0).exit_code == 2
+
+
+def test_a_cure_of_the_user_is_one_line(sides: Path) -> None:
+    (sides / "out").write_text("a file", encoding="utf-8")
+    for result in (
+        _reconcile(sides, _wide_caps(sides), "--memory-limit", "plenty"),
+        _reconcile(sides, _wide_caps(sides)),
+    ):
+        assert result.exit_code == 1
+        assert isinstance(result.exception, SystemExit)  # told, not thrown
+        assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_malformed_faults_are_told_and_not_thrown(tmp_path: Path) -> None:
+    faults = tmp_path / "faults.yaml"
+    faults.write_text("- {action: [", encoding="utf-8")
+    result = _run("sandbox", "up", "--persons", 1, "--home", tmp_path / "home", "--faults", faults)
+    assert result.exit_code == 1
+    assert "Error: " in result.stderr
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (CONTACTS + "C3,Xylophonius\n", "line 4 cannot be read"),
+        (CONTACTS.partition("\n")[2].replace("Ada", "Xylophonius"), "no column 'contact_id'"),
+    ],
+)
+def test_what_cannot_be_read_is_placed_and_not_shown(sides: Path, text: str, told: str) -> None:
+    (sides / "contacts.csv").write_text(text, encoding="utf-8")
+    result = _reconcile(sides, EXAMPLE)
+    assert result.exit_code == 1
+    assert told in result.output
+    assert "Xylophonius" not in result.output
+
+
 def test_approve_without_a_diff_set_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,7 @@ def test_the_example_is_valid() -> None:
         ("share/persons", "share/person", "feeds.share/person: 'share/person' is not allowed"),
         ("company_key: A1b2C3", "company_key: A1/C3", ":3: company_key: string should match"),
         ("default_region: US", "default_region: usa", ":8: contacts.mdn.default_region"),
-        ('list: "1234"', "opted_out: [yes], list: 12", "opted_in and opted_out both hold ['true'"),
+        ('list: "1234"', "opted_out: [yes], list: 12", "opted_in and opted_out both hold ['yes'"),
         ("version: 1", "version: 1\nversion: 1", ":3: the key 'version' stands twice"),
         ("type: string}", 'type: string, options: {A: "a"}}', "options belong to single_select"),
     ],
@@ -72,6 +72,52 @@ def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
     path = tmp_path / "sync.yaml"
     path.write_text("\ufeff" + EXAMPLE.read_text(encoding="utf-8"), encoding="utf-8")
     assert load_sync_config(path) == load_sync_config(EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    "spelling", ["0777", "0x1F", "0b1", "1_000", "12:30", "+5", "-0", "007", "1e5", "yes", "NO"]
+)
+def test_an_identifier_keeps_its_spelling(tmp_path: Path, spelling: str) -> None:
+    config = load_sync_config(_edited(tmp_path, 'list: "1234"', f"list: {spelling}"))
+    assert config.consents[0].list == spelling
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    ["NO", "on", "True", "true", "2026-01-01", "1.10", "1.1", "0.00001", "12", "010", ".5", ".inf"],
+)
+def test_a_condition_compares_with_what_was_written(tmp_path: Path, spelling: str) -> None:
+    config = load_sync_config(_edited(tmp_path, "equals: A", f"equals: {spelling}"))
+    assert config.contacts.conditions[0].equals == spelling
+
+
+def test_options_keep_the_spelling_of_yes_and_no(tmp_path: Path) -> None:
+    config = load_sync_config(
+        _edited(tmp_path, "options: {Gold: gold,", "options: {Yes: yes, 01: off,")
+    )
+    options = next(field.options for field in config.fields if field.to == "tier")
+    assert options == {"Yes": "yes", "01": "off", "Silver": "silver", "Bronze": "bronze"}
+
+
+def test_nothing_given_is_null(tmp_path: Path) -> None:
+    for nothing in ("", "~", "null"):
+        path = _edited(tmp_path, "  table: contacts", f"  query: {nothing}")
+        assert load_sync_config(path).contacts.query is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("company_key: A1b2C3", "company_key: Z9"),
+        ("PUBLIC.PERSONS", "PUBLIC.PEOPLE"),
+        ("mdn: MDN", "mdn: PHONE"),
+    ],
+)
+def test_another_account_object_or_column_is_another_mapping(
+    tmp_path: Path, before: str, after: str
+) -> None:
+    changed = load_sync_config(_edited(tmp_path, before, after))
+    assert changed.mapping_hash != load_sync_config(EXAMPLE).mapping_hash
 
 
 def test_numbers_may_stand_unquoted_where_text_is_meant(tmp_path: Path) -> None:

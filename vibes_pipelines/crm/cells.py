@@ -27,9 +27,9 @@ def column_value(column: sa.Column[Any], text: str, dialect: str) -> Any:
     convert = _converter(column.type, dialect)
     try:
         return convert(text)
-    except (ValueError, ArithmeticError) as unfit:
+    except (ValueError, ArithmeticError):
         msg = f"column {column.name} ({column.type}) cannot hold a value of this form"
-        raise ValueDoesNotFit(msg) from unfit
+        raise ValueDoesNotFit(msg) from None  # the cause holds the value
 
 
 def field_value(column: sa.Column[Any], field: MappedField, after: str | None, dialect: str) -> Any:
@@ -56,6 +56,15 @@ def instant_value(column: sa.Column[Any], instant: datetime) -> Any:
         case sa.Date():
             return utc.date()
     return f"{utc:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def instant_of(value: Any) -> datetime | None:
+    """The instant that a column holds, UTC unless it says otherwise; None when it holds none."""
+    text = as_text(value)
+    try:
+        return _moment_aware(text.strip()) if text else None
+    except ValueError:
+        return None
 
 
 def opted_out_value(

@@ -4,7 +4,7 @@ Values are landed as the CRM holds them, duplicates kept, columns under the CRM'
 they mean belongs to the reconcile.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,21 @@ def _copy(connection: sa.Connection, config: SyncConfig, path: Path) -> int:
     ):
         for partition in result.partitions(PARTITION_ROWS):
             columns = zip(*partition, strict=True)
-            arrays = [
-                arrow_column(values, field.type)
-                for values, field in zip(columns, schema, strict=True)
-            ]
+            arrays = [_array(values, field) for values, field in zip(columns, schema, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
             rows += len(partition)
     return rows
+
+
+def _array(values: Sequence[Any], field: pa.Field) -> pa.Array:
+    try:
+        return arrow_column(values, field.type)
+    except (pa.ArrowException, OverflowError):
+        msg = (
+            f"CRM: column {field.name} holds a value that does not fit its type ({field.type}); "
+            "correct the value, or cast the column to text in contacts.query of sync.yaml"
+        )
+        raise CrmError(msg) from None  # the cause holds the value
 
 
 def _statement(connection: sa.Connection, config: SyncConfig) -> tuple[sa.Select[Any], pa.Schema]:

@@ -4,7 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, NoSuchTableError
+from sqlalchemy.exc import (
+    ArgumentError,
+    NoSuchModuleError,
+    NoSuchTableError,
+    StatementError,
+)
 
 
 class CrmError(Exception):
@@ -18,10 +23,13 @@ def crm_engine(crm_url: str) -> Iterator[sa.Engine]:
     place = engine.url.render_as_string(hide_password=True)
     try:
         yield engine
-    except DBAPIError as failed:
-        # Neither statement nor values: they hold personal data.
-        msg = f"CRM {place}: {type(failed).__name__}: {_first_line(failed)}; check CRM_URL"
-        raise CrmError(msg) from failed.orig
+    except StatementError as failed:
+        # Neither statement, values nor the database's own words: they hold personal data.
+        msg = (
+            f"CRM {place}: {_error_class(failed)}; check CRM_URL, its rights, and the table and "
+            "columns that sync.yaml names; the log of the database says more"
+        )
+        raise CrmError(msg) from None
     finally:
         engine.dispose()
 
@@ -57,13 +65,18 @@ def missing_column(entry: str, column: str, place: str, existing: list[str]) -> 
 def _create(crm_url: str) -> sa.Engine:
     try:
         return sa.create_engine(crm_url)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as malformed:
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError):
         msg = (
             "CRM_URL is not a SQLAlchemy URL of an installed driver; "
             "example: postgresql+psycopg://reader@crm.internal/crm"
         )
-        raise CrmError(msg) from malformed
+        raise CrmError(msg) from None  # the cause may hold the password
 
 
-def _first_line(failed: DBAPIError) -> str:
-    return str(failed.orig).partition("\n")[0]
+def _error_class(failed: StatementError) -> str:
+    """The class of the error, with the code of PostgreSQL (SQLSTATE) or SQLite if there is one."""
+    name = type(failed).__name__
+    if code := getattr(failed.orig, "sqlstate", None):
+        return f"{name}, SQLSTATE {code}"
+    code = getattr(failed.orig, "sqlite_errorname", None)
+    return f"{name}, {code}" if code else name

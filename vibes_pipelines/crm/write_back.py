@@ -4,7 +4,7 @@ One call is one transaction, answered row by row. The same row again changes not
 write, and whether it may be written, is decided elsewhere.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,11 +12,13 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.cells import (
     ValueDoesNotFit,
     accepted_opt_outs,
     column_value,
     field_value,
+    instant_of,
     instant_value,
     opted_out_value,
 )
@@ -25,6 +27,7 @@ from vibes_pipelines.sync_config import Consent, MappedField, SyncConfig
 
 CONTACT_NOT_FOUND = "ContactNotFound"
 VALUE_DOES_NOT_FIT = "ValueDoesNotFit"
+CHANGED_MEANWHILE = "ChangedMeanwhile"
 
 Row = TypeVar("Row")
 
@@ -63,13 +66,20 @@ class FieldChange(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WriteBack:
-    """What became of one row: `ContactNotFound` or `ValueDoesNotFit` for a rejected one."""
+    """What became of one row.
+
+    A rejected one has the class `ContactNotFound`, `ValueDoesNotFit` or `ChangedMeanwhile`.
+    """
 
     outcome: Literal["accepted", "rejected"]
     error_class: str | None = None
 
 
 _ACCEPTED = WriteBack("accepted")
+
+
+class _ChangedMeanwhile(Exception):  # noqa: N818 - the name says what is wrong
+    """The CRM changed the consent after the opt-out was recorded."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,8 @@ class CrmTable:
     def apply_opt_outs(self, rows: Sequence[OptOut]) -> list[WriteBack]:
         """Writes each opt-out in the column's own spelling, and when it was recorded.
 
-        A contact that is opted out already keeps its earlier time.
+        A contact that is opted out already keeps its earlier time. One that the CRM changed after
+        the opt-out was recorded is left alone: the newer word stands.
 
         Raises:
             CrmError: no connection, table or column, or a list that sync.yaml does not map.
@@ -127,21 +138,44 @@ class _Contacts:
             write(key, row)
         except ValueDoesNotFit:
             return WriteBack("rejected", VALUE_DOES_NOT_FIT)
+        except _ChangedMeanwhile:
+            return WriteBack("rejected", CHANGED_MEANWHILE)
         return _ACCEPTED
 
     def opt_out(self, key: Any, row: OptOut) -> None:
-        """Writes one opt-out unless the contact is opted out already."""
+        """Writes one opt-out unless the contact is opted out already.
+
+        Raises:
+            _ChangedMeanwhile: the CRM changed it after the evidence.
+        """
         consent = self._consent(row.list)
         column = self._column(consent.from_, "consents[].from")
         values = {column: self._opted_out_value(column, consent)}
         if consent.changed_at and row.evidence_at:
             changed_at = self._column(consent.changed_at, "consents[].changed_at")
             values[changed_at] = instant_value(changed_at, row.evidence_at)
+            self._refuse_older(key, column, changed_at, accepted_opt_outs(consent), row.evidence_at)
         spelling = sa.func.lower(sa.func.trim(sa.cast(column, sa.Text)))
         not_yet = sa.or_(column.is_(None), spelling.not_in(accepted_opt_outs(consent)))
         self.connection.execute(
             sa.update(self.table).where(self._key == key, not_yet).values(values)
         )
+
+    def _refuse_older(
+        self,
+        key: Any,
+        column: sa.Column[Any],
+        changed_at: sa.Column[Any],
+        opted_out: Container[str],
+        evidence_at: datetime,
+    ) -> None:
+        # Locked, so that the contact cannot change between this look and the write.
+        found = sa.select(column, changed_at).where(self._key == key).with_for_update()
+        for state, changed in self.connection.execute(found).all():
+            instant = instant_of(changed)
+            is_out = (as_text(state) or "").strip().lower() in opted_out
+            if not is_out and instant is not None and instant > evidence_at:
+                raise _ChangedMeanwhile
 
     def set_field(self, key: Any, row: FieldChange) -> None:
         """Writes one field."""

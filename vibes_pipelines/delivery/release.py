@@ -94,8 +94,11 @@ def approve(ledger: Ledger, diff_set: str, reason: str) -> DiffSet:
         raise ApprovalError("there is no diff set to approve; run the reconcile first")
     if newest.diff_set != diff_set:
         raise ApprovalError(
-            f"diff set {diff_set} is not the newest; look at {newest.diff_set} of {newest.day}"
+            f"{diff_set} is not the newest diff set, which is {newest.diff_set[:12]} of "
+            f"{newest.day}; give at least six characters of its hash"
         )
+    if newest.status == "delivered":
+        raise ApprovalError(f"diff set {diff_set[:12]} of {newest.day} is delivered already")
     return ledger.approve(diff_set, reason.strip())
 
 

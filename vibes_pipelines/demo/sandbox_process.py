@@ -70,7 +70,7 @@ def sandbox_process(home: Path, persons: int) -> Iterator[RunningSandbox]:
 def _environment(process: subprocess.Popen[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in process.stdout or ():
-        if line.strip() == "ready":
+        if line.strip() == "# ready":
             return found
         words = shlex.split(line)
         if len(words) == 2 and words[0] == "export":

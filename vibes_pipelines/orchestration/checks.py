@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 import duckdb
 
+from vibes_pipelines.crm.mapped_columns import mapped_columns
 from vibes_pipelines.orchestration.keys import (
     CERTIFICATE,
     FEEDS,
@@ -23,12 +24,14 @@ from vibes_pipelines.stages.delivering import held_lanes
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary, snapshot_of
 
+SUBSCRIPTIONS = "share/subscriptions"
+
 # Per feed: the columns that every row needs, and the columns that name a row (empty: none do).
 _FEED_RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "share/persons": (("person_key", "external_person_id", "mdn"), ("person_key",)),
     "share/subscriptions": (
         ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date"),
-        ("person_key", "subscription_list_id", "opt_in_date"),
+        ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date"),
     ),
     "extract/current_subscribers": (
         ("person_key", "mdn_e164_format", "subscription_list_id"),
@@ -81,7 +84,7 @@ def _needed(project: Project, feed: str) -> list[str]:
     if feed == "share/persons":
         required += [field.to for field in project.config.fields]
     if feed == "crm/contacts":
-        required += [project.config.contacts.key, *(f.from_ for f in project.config.fields)]
+        required += mapped_columns(project.config)
     return required
 
 
@@ -90,14 +93,15 @@ def _unique_check(feed: str, columns: tuple[str, ...]) -> dg.AssetChecksDefiniti
     def primary_key_unique(
         context: dg.AssetCheckExecutionContext, project: ProjectResource
     ) -> dg.AssetCheckResult:
-        """No two rows have the same key; a doubled feed is stopped here."""
+        """No two rows have the same whole key; a doubled feed is stopped here."""
         listed = ", ".join(f'"{column}"' for column in columns)
+        whole = " AND ".join(f'"{column}" IS NOT NULL' for column in columns)
 
         def fault(opened: Project, day: str) -> str | None:
             with duckdb.connect() as engine:
                 repeated = engine.execute(
                     f"SELECT count(*) FROM (SELECT {listed} FROM read_parquet(?) "  # noqa: S608 - constants
-                    f"GROUP BY {listed} HAVING count(*) > 1)",
+                    f"WHERE {whole} GROUP BY {listed} HAVING count(*) > 1)",
                     [str(snapshot_of(opened, feed, day).data)],
                 ).fetchall()[0][0]
             return (
@@ -107,6 +111,29 @@ def _unique_check(feed: str, columns: tuple[str, ...]) -> dg.AssetChecksDefiniti
         return _per_day(context, project, fault)
 
     return primary_key_unique
+
+
+@dg.asset_check(asset=FEEDS[SUBSCRIPTIONS], blocking=True)
+def input_share_within_guard(
+    context: dg.AssetCheckExecutionContext, project: ProjectResource
+) -> dg.AssetCheckResult:
+    """Subscriptions are not far fewer than the day before; a cut table would lose opt-outs."""
+    return _per_day(context, project, _too_few_subscriptions)
+
+
+def _too_few_subscriptions(project: Project, day: str) -> str | None:
+    earlier = [landed for landed in project.snapshots.days(SUBSCRIPTIONS) if landed < day]
+    if not earlier:
+        return None
+    rows = snapshot_of(project, SUBSCRIPTIONS, day).manifest.rows
+    before = snapshot_of(project, SUBSCRIPTIONS, earlier[-1]).manifest.rows
+    least = project.config.guards.min_input_share
+    if rows >= least * before:
+        return None
+    return (
+        f"{rows} rows, fewer than {least:.0%} (guards.min_input_share) of the {before} of "
+        f"{earlier[-1]}; look for a partial table, then move the landed day away to land it anew"
+    )
 
 
 @dg.asset_check(
@@ -193,6 +220,7 @@ def nothing_is_unexplained(
 CHECKS = [
     *(_schema_check(feed) for feed in _FEED_RULES),
     *(_unique_check(feed, key) for feed, (_, key) in _FEED_RULES.items() if key),
+    input_share_within_guard,
     subscribers_agree_with_share,
     every_contact_is_accounted_for,
     person_changes_within_guards,

@@ -6,8 +6,12 @@ carry personal data: previews are masked and at most five rows.
 
 import hashlib
 import hmac
+import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +23,12 @@ from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.snapshots import Snapshot
 
 PREVIEW_ROWS = 5
+# Columns of our own files, whose values are our own words. In a landed feed a column of the same
+# name holds whatever the customer keeps in it, and is never shown.
 # fmt: off
 SHOWN_COLUMNS = frozenset({
     "operation", "matched_by", "side", "action", "subscription_list_id", "field", "reason", "kind",
-    "source", "outcome", "error_class", "evidence", "lane", "route", "day", "status",
+    "source", "outcome", "changes", "error_class", "evidence", "lane", "route", "day", "status",
 })
 # fmt: on
 
@@ -54,14 +60,14 @@ def column_lineage(
     )
 
 
-def file_metadata(path: Path, project: Project) -> Metadata:
-    """Counts, schema and masked preview of one Parquet file."""
+def file_metadata(path: Path, project: Project, shown: AbstractSet[str] = frozenset()) -> Metadata:
+    """Counts, schema and masked preview of one Parquet file; `shown` columns are in clear."""
     rows = row_count(path)
     return {
         "dagster/partition_row_count": rows,
         "dagster/column_schema": dg.MetadataValue.table_schema(column_schema(path)),
         "dagster/uri": dg.MetadataValue.path(str(path)),
-        "preview": dg.MetadataValue.md(masked_preview(path, _hash_key(project))),
+        "preview": dg.MetadataValue.md(masked_preview(path, _hash_key(project), shown)),
     }
 
 
@@ -78,15 +84,15 @@ def snapshot_metadata(snapshot: Snapshot, project: Project, *, newly_landed: boo
     }
 
 
-def masked_preview(path: Path, key: bytes) -> str:
-    """Up to five rows as Markdown: codes in clear, everything else as a keyed hash."""
+def masked_preview(path: Path, key: bytes, shown: AbstractSet[str]) -> str:
+    """Up to five rows as Markdown: `shown` columns in clear, everything else as a keyed hash."""
     table = next(pq.ParquetFile(path).iter_batches(batch_size=PREVIEW_ROWS), None)
     if table is None or table.num_rows == 0:
         return "no rows"
     rows = table.slice(0, PREVIEW_ROWS).to_pylist()
     return as_markdown(
         table.schema.names,
-        [[_masked(name, row[name], key) for name in table.schema.names] for row in rows],
+        [[_masked(name, row[name], key, shown) for name in table.schema.names] for row in rows],
     )
 
 
@@ -97,20 +103,35 @@ def as_markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def _masked(column: str, value: object, key: bytes) -> str:
+def _masked(column: str, value: object, key: bytes, shown: AbstractSet[str]) -> str:
     if value is None:
         return ""
-    if column == "changes" and isinstance(value, list):
-        return ", ".join(f"{change['action']} {change['field']}" for change in value)
-    if column in SHOWN_COLUMNS:
-        return str(value)
+    if column in shown:
+        return _without_values(value) if column == "changes" else str(value)
     return "#" + hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()[:8]
+
+
+def _without_values(changes: object) -> str:
+    """What is done to which field."""
+    listed = changes if isinstance(changes, list) else []
+    return ", ".join(f"{change['action']} {change['field']}" for change in listed)
 
 
 def _hash_key(project: Project) -> bytes:
     """The key of this installation's hashes; made once, kept beside its data."""
     path = project.settings.home / "hash.key"
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32))
+        _create_key(path)
     return path.read_bytes()
+
+
+def _create_key(path: Path) -> None:
+    """Makes the key appear whole; of two processes at once, the first one's stays."""
+    descriptor, whole = tempfile.mkstemp(prefix=".hash-key-", dir=path.parent)  # of mode 600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+        with suppress(FileExistsError):
+            os.link(whole, path)
+    finally:
+        Path(whole).unlink()

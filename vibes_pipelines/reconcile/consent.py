@@ -33,12 +33,28 @@ def state_column(consent: Consent, contacts: Source) -> str:
     """
     column = contacts.column(consent.from_, f"consents.from: {consent.from_}")
     text = f"lower({as_text(*column)})"
+    opted_out, opted_in = (
+        text_list(spelling.strip().lower() for spelling in spellings)
+        for spellings in (consent.opted_out, consent.opted_in)
+    )
     return (
-        f"CASE WHEN {text} IN {text_list(v.strip().lower() for v in consent.opted_out)}"
-        f" THEN {OPTED_OUT}"
-        f" WHEN {text} IN {text_list(v.strip().lower() for v in consent.opted_in)} THEN {OPTED_IN}"
+        f"CASE {_plainly_spelt(consent, *column)}"
+        f" WHEN {text} IN {opted_out} THEN {OPTED_OUT} WHEN {text} IN {opted_in} THEN {OPTED_IN}"
         f" WHEN {text} IS NULL THEN {UNKNOWN} ELSE {UNREADABLE} END"
     )
+
+
+def _plainly_spelt(consent: Consent, column: str, column_type: str) -> str:
+    """Branches for cells spelt just as the sync config has them, which cost no cleaning."""
+    branches = [f"WHEN {column} IS NULL THEN {UNKNOWN}"]
+    if column_type == "VARCHAR":
+        for spellings, state in (
+            (consent.opted_out, OPTED_OUT),
+            (consent.opted_in, OPTED_IN),
+        ):
+            plain = [v for v in (v.strip().lower() for v in spellings) if v and v.isascii()]
+            branches.append(f"WHEN {column} IN {text_list(plain)} THEN {state}")
+    return " ".join(branches)
 
 
 def changed_at_columns(consent: Consent, contacts: Source) -> tuple[str, str]:
@@ -51,6 +67,8 @@ def changed_at_columns(consent: Consent, contacts: Source) -> tuple[str, str]:
         return "NULL::TIMESTAMP", "false"
     column = contacts.column(consent.changed_at, f"consents.changed_at: {consent.changed_at}")
     read = _moment(*column)
+    if is_moment_type(column[1]):
+        return read, f"{column[0]} IS NOT NULL AND {read} IS NULL"
     return read, f"{read} IS NULL AND {as_text(*column)} IS NOT NULL"
 
 

@@ -86,21 +86,24 @@ def _tag(field: str, value: str) -> str:
     return f"({field} || {_TAG_END} || coalesce('=' || {value}, ''))"
 
 
+def _without(changes: str, tags: str) -> str:
+    """SQL for the changes that none of these tags names; most contacts have no tags."""
+    unnamed = f"lambda one: NOT list_contains({tags}, {_tag('one.field', 'one.after')})"
+    return f"CASE WHEN {tags} IS NULL THEN {changes} ELSE list_filter({changes}, {unnamed}) END"
+
+
 _OUTCOME = f"""
     CREATE TEMP TABLE outcome AS
     WITH under_way AS (
-        SELECT o.*, coalesce(pending.tags, []) AS pending_tags,
-               coalesce(blocked.tags, []) AS blocked_tags
+        SELECT o.*, pending.tags AS pending_tags, blocked.tags AS blocked_tags
         FROM proposal o
         LEFT JOIN pending_item pending ON pending.external_person_id = o.contact_key
         LEFT JOIN blocked_item blocked ON blocked.external_person_id = o.contact_key),
     unsent AS (
-        SELECT *, list_filter(changes, lambda one: NOT list_contains(
-                      pending_tags, {_tag("one.field", "one.after")})) AS not_pending
+        SELECT *, {_without("changes", "pending_tags")} AS not_pending
         FROM under_way),
     untried AS (
-        SELECT *, list_filter(not_pending, lambda one: NOT list_contains(
-                      blocked_tags, {_tag("one.field", "one.after")})) AS not_blocked
+        SELECT *, {_without("not_pending", "blocked_tags")} AS not_blocked
         FROM unsent)
     SELECT contact_row, contact_key, person_key, mdn, matched_by, is_add, crm_changes,
            CASE WHEN len(changes) = 0 THEN 'unchanged'

@@ -5,6 +5,7 @@ Which columns exist, of which type, and as of when; what they mean belongs to th
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,9 +39,8 @@ class Source:
         found = self.columns.get(name.lower())
         if found is None:
             msg = (
-                f"{self.role} {self.path}: no column {name!r}, wanted by {wanted_by};"
-                f" it has: {', '.join(sorted(self.columns))}."
-                " Correct the sync config, or what lands this input"
+                f"{self.role} {self.path}: no column {name!r}, wanted by {wanted_by}; correct the"
+                " sync config, or the header of this input"
             )
             raise ReconcileError(msg)
         return found
@@ -64,11 +64,36 @@ def open_source(
             data = _csv_to_parquet(connection, data, workspace / f"{role}.parquet")
         relation = f"read_parquet({literal(str(data))}, file_row_number = true)"
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
-    except duckdb.Error as unreadable:
-        msg = f"{role} {path}: cannot be read: {unreadable}"
-        raise ReconcileError(msg) from unreadable
+    except duckdb.Error:
+        # Without its cause: DuckDB's message repeats the line of the file.
+        msg = f"{role} {path}: {_why_unreadable(data)}"
+        raise ReconcileError(msg) from None
     columns = {str(n).lower(): (ident(str(n)), str(t)) for n, t, *_ in described if n != ROW}
     return Source(role, path, relation, columns, as_of)
+
+
+def _why_unreadable(data: Path) -> str:
+    if data.suffix != ".csv":
+        return "is not a readable Parquet file; write it again"
+    line = _unreadable_line(data)
+    place = f"line {line} cannot be read" if line else "cannot be read"
+    return (
+        f"{place}; expected UTF-8, a header row, commas, as many cells in each row as in the"
+        " header, and cells with a comma or line break in double quotes"
+    )
+
+
+def _unreadable_line(path: Path) -> int | None:
+    """The first line (from 1) that is not UTF-8 or has not as many cells as the header."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = csv.reader(file, strict=True)
+        try:
+            width = len(next(rows, []))
+            return next((rows.line_num for row in rows if len(row) != width), None)
+        except UnicodeDecodeError:
+            return rows.line_num + 1
+        except csv.Error:
+            return rows.line_num
 
 
 def _locate(role: str, path: Path) -> tuple[Path, datetime | None]:
@@ -97,10 +122,10 @@ def _as_of(role: str, manifest: Path) -> datetime | None:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
-def _csv_to_parquet(connection: duckdb.DuckDBPyConnection, csv: Path, target: Path) -> Path:
+def _csv_to_parquet(connection: duckdb.DuckDBPyConnection, source: Path, target: Path) -> Path:
     """Comma separated, header row, UTF-8 with or without byte order mark; every cell as text."""
     read = (
-        f"read_csv({literal(str(csv))}, header = true, all_varchar = true, delim = ',',"
+        f"read_csv({literal(str(source))}, header = true, all_varchar = true, delim = ',',"
         " quote = '\"', escape = '\"', comment = '', strict_mode = true, null_padding = false)"
     )
     connection.execute(f"COPY (SELECT * FROM {read}) TO {literal(str(target))} (FORMAT parquet)")

@@ -262,7 +262,7 @@ def serve(
 ) -> None:
     """Serve a sandbox until SIGTERM or SIGINT; for the command line's main thread.
 
-    Standard output gets the environment as `export NAME='value'` lines and a line `ready`, standard
+    Standard output gets the environment as `export NAME='value'` lines and a line `# ready`, standard
     error the progress. The environment is also written to `environment.env` in the folder.
     """
     is_over = threading.Event()
@@ -279,7 +279,7 @@ def serve(
         with Sandbox(home, world, start, lag_h, faults, seed=seed) as sandbox:
             exports = _exports(sandbox.environment())
             _write_private(sandbox.home.environment_file, exports)
-            sys.stdout.write(f"{exports}ready\n")
+            sys.stdout.write(f"{exports}# ready\n")
             sys.stdout.flush()
             is_over.wait()
             _progress("stopping")

@@ -24,7 +24,7 @@ def _do_not_wait(seconds: float) -> None:
 
 
 def arrived_day(project: Project) -> str | None:
-    """The newest day whose extracts are all complete on the server and not landed yet.
+    """The newest day whose extracts are all complete on the server, when it is yet to be landed.
 
     Raises:
         GapNotOver: too soon after the last session, or the server does not answer.
@@ -32,14 +32,18 @@ def arrived_day(project: Project) -> str | None:
     with sftp_account(project, sleep=_do_not_wait).session() as session:
         names = [file.name for file in session.list(project.settings.sftp.extract_dir)]
     patterns = {feed: file_name(project.config, feed, DATE) for feed in EXTRACT_FEEDS}
-    landed = set.intersection(*(set(project.snapshots.days(feed)) for feed in EXTRACT_FEEDS))
-    return newest_complete(names, patterns, landed)
+    landed = [set(project.snapshots.days(feed)) for feed in EXTRACT_FEEDS]
+    return newest_complete(names, patterns, set.intersection(*landed))
 
 
 def newest_complete(
     names: Iterable[str], patterns: Mapping[str, str], landed: Iterable[str]
 ) -> str | None:
-    """The newest day not yet landed for which every feed has its file and its `.done`."""
+    """The newest day for which every feed has its file and its `.done`.
+
+    None unless it is newer than every landed day: a day that was skipped is not fetched later,
+    since the other sources do not show it any more.
+    """
     present = set(names)
     complete = [
         {
@@ -49,7 +53,8 @@ def newest_complete(
         }
         for pattern in patterns.values()
     ]
-    return max(set.intersection(*complete) - set(landed), default=None)
+    newest = max(set.intersection(*complete), default=None)
+    return newest if newest and newest > max(landed, default="") else None
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

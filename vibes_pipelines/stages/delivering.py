@@ -140,7 +140,7 @@ def held_lanes(project: Project, day: str) -> dict[Lane, str]:
 
 
 def approve(project: Project, diff_set: str, reason: str) -> str:
-    """Releases the newest diff set; `diff_set` may be the first characters of its hash.
+    """Releases the newest diff set; `diff_set` may be the first six or more characters of its hash.
 
     Raises:
         ApprovalError: no reason, or not the newest diff set.

@@ -111,6 +111,10 @@ class PersonApi:
             found = await self._read(person)
         except VibesUnavailable as unavailable:
             return Answer(unavailable.status, "unknown", unavailable.error_class, str(unavailable))
+        except VibesAuthError:
+            raise
+        except VibesApiError:
+            return answer
         return answer if found is None else Answer(404, "accepted")
 
     async def get(self, person_key: str) -> Record | None:

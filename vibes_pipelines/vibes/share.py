@@ -183,8 +183,9 @@ class _Reading:
 
         try:
             cursor.execute(statement)
-        except ProgrammingError as refused:
-            raise self._explain(table) from refused
+        except ProgrammingError:
+            explained = self._explain(table)
+            raise explained from None  # the cause may hold data
 
     def _explain(self, table: _Table) -> ShareError:
         """Why a statement on this table was refused: the object or columns that are not there."""

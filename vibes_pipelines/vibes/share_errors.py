@@ -18,7 +18,7 @@ class ShareRefreshed(ShareError):  # noqa: N818 - the name says what happened
 
 @contextmanager
 def share_errors(what: str) -> Iterator[None]:
-    """Translates the connector's errors while doing `what`; its messages may hold data."""
+    """Translates the connector's errors while doing `what`; their text may hold data."""
     # Imported late: the connector takes seconds to import, and only landing the share needs it.
     from snowflake.connector import errors  # noqa: PLC0415
 
@@ -26,22 +26,22 @@ def share_errors(what: str) -> Iterator[None]:
         yield
     except errors.ProgrammingError as refused:
         msg = f"share: {what} failed with {_code(refused)}; check the object and its rights"
-        raise ShareError(msg) from refused
+        raise ShareError(msg) from None
     except errors.OperationalError as unreachable:
         msg = (
             f"share: {what} failed with {_code(unreachable)}, Snowflake did not answer; check "
             "SNOWFLAKE_ACCOUNT and the network, then try again"
         )
-        raise ShareUnavailable(msg) from unreachable
+        raise ShareUnavailable(msg) from None
     except errors.DatabaseError as refused:
         msg = (
             f"share: {what} was refused with {_code(refused)}; check SNOWFLAKE_USER and "
             "SNOWFLAKE_PASSWORD or SNOWFLAKE_PRIVATE_KEY_PATH"
         )
-        raise ShareError(msg) from refused
+        raise ShareError(msg) from None
     except errors.Error as broken:
         msg = f"share: {what} broke off with {_code(broken)}; try again later"
-        raise ShareUnavailable(msg) from broken
+        raise ShareUnavailable(msg) from None
 
 
 def _code(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Write-backs speak the CRM's own spelling, change nothing twice, and answer row by row."""
 
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -16,6 +17,7 @@ from vibes_pipelines.sync_config import SyncConfig
 
 ACCEPTED = WriteBack("accepted")
 NOT_FOUND = WriteBack("rejected", "ContactNotFound")
+CHANGED = WriteBack("rejected", "ChangedMeanwhile")
 UNFIT = WriteBack("rejected", "ValueDoesNotFit")
 EVIDENCE = datetime(2026, 1, 2, 5, tzinfo=UTC)
 BEFORE = datetime(2025, 6, 1, tzinfo=UTC)
@@ -142,6 +144,31 @@ def test_the_same_opt_out_again_changes_nothing(url: str, crms: list[Crm]) -> No
         assert table.apply_opt_outs(rows) == [ACCEPTED, ACCEPTED]
     assert crm.column("sms") == ["N", "N"]
     assert crm.column("sms_at") == [crm.at(EVIDENCE), crm.at(BEFORE)]
+
+
+def test_a_contact_that_the_crm_changed_after_the_opt_out_is_left_alone(
+    url: str, crms: list[Crm]
+) -> None:
+    crms.append(crm := Crm(url, sa.Text(), ("Y", "N")))
+    older = datetime(2025, 5, 31, 23, 59, 59, tzinfo=UTC)
+    rows = [OptOutRow("1", evidence_at=older), OptOutRow("2", evidence_at=older)]
+    table = CrmTable(url, build_config())
+    assert table.apply_opt_outs(rows) == [CHANGED, ACCEPTED]  # the second one is out already
+    assert crm.column("sms") == ["Y", "N"]
+    assert table.apply_opt_outs([OptOutRow("1", evidence_at=BEFORE)]) == [ACCEPTED]
+    unmapped = CrmTable(url, build_config(changed_at=None))
+    assert unmapped.apply_opt_outs(rows) == [ACCEPTED, ACCEPTED]
+
+
+@pytest.mark.postgresql
+def test_a_refused_write_tells_its_code_and_no_value(postgresql_url: str, crms: list[Crm]) -> None:
+    crms.append(crm := Crm(postgresql_url, sa.Text(), ("Y", "N")))
+    with crm.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE contacts ADD CHECK (name <> 'Xylophonius')")
+    rows = [FieldRow("2", "first_name", "Xylophonius")]
+    with pytest.raises(CrmError, match="IntegrityError, SQLSTATE 23514") as refused:
+        CrmTable(postgresql_url, build_config()).apply_fields(rows)
+    assert "Xylophonius" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_an_opt_out_without_a_time_keeps_the_old_one(url: str, crms: list[Crm]) -> None:

@@ -85,6 +85,20 @@ class TestCalls:
         assert run(ledger, platform).accepted == 1
         assert platform.calls[-1] == ("upsert", "C1", {"custom_fields": {"first_name": "Ada"}})
 
+    def test_an_upsert_of_an_unknown_id_falls_back_to_an_add(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        """The other reading of the documentation: the upsert of an unknown id is a 404."""
+        rows = [add("C1", change("first_name", "Ada"), mdn="+13125550142")]
+        planned(ledger, tmp_path, persons=rows)
+        platform = FakePlatform(updates_only=True)
+        assert run(ledger, platform).accepted == 1
+        body = {"mobile_phone": {"mdn": "+13125550142"}, "custom_fields": {"first_name": "Ada"}}
+        assert platform.calls == [
+            ("upsert", "C1", body),
+            ("add", "C1", {"external_person_id": "C1", **body}),
+        ]
+
     def test_an_opt_out_is_an_unsubscribe(self, ledger: Ledger, tmp_path: Path) -> None:
         planned(ledger, tmp_path, subscriptions=[opt_out("C1")])
         platform = FakePlatform()
@@ -117,6 +131,16 @@ class TestAnswers:
         assert statuses(ledger) == {"accepted": 2, "rejected": 1, "unknown": 1}
         (refused,) = ledger.blocked("2026-01-03").to_pylist()
         assert (refused["external_person_id"], refused["error_class"]) == ("C1", "HTTP 409")
+
+    @pytest.mark.parametrize("status", [400, 404])
+    def test_a_wrong_company_key_blocks_nobody(
+        self, ledger: Ledger, tmp_path: Path, status: int
+    ) -> None:
+        planned(ledger, tmp_path, persons=[update("C1", change("first_name", "Ada"))])
+        refusal = FakeAnswer(status, "rejected", f"HTTP {status}")
+        assert run(ledger, FakePlatform(answers={"C1": refusal})).rejected == 1
+        assert ledger.blocked("2026-01-03").num_rows == 0
+        assert ledger.pending("2026-01-03").num_rows == 0
 
     def test_no_number_of_a_person_reaches_the_ledger(self, ledger: Ledger, tmp_path: Path) -> None:
         planned(ledger, tmp_path, persons=[update("C1", change("first_name", "Ada"))])

@@ -56,8 +56,8 @@ def deliver(
     )
 
 
-def collect(ledger: Ledger, server: FakeServer) -> ReportsResult:
-    return collect_reports(ledger, server.session, FOLDERS, DAY)
+def collect(ledger: Ledger, server: FakeServer, day: str = DAY) -> ReportsResult:
+    return collect_reports(ledger, server.session, FOLDERS, day)
 
 
 def statuses(ledger: Ledger) -> dict[str, int]:
@@ -271,6 +271,30 @@ class TestReports:
         assert collect(ready, server) == ReportsResult(waiting=4)
         assert statuses(ready) == {"sent": 5}
         assert ready.pending(NEXT_DAY).num_rows > 0
+
+    def test_a_file_of_an_earlier_day_without_any_trace_is_lost(
+        self, ready: Ledger, server: FakeServer, tmp_path: Path
+    ) -> None:
+        server.die_before_upload_of = f"{STEM}02.persons"
+        with pytest.raises(Killed):
+            deliver(ready, server, tmp_path)
+        assert collect(ready, server) == ReportsResult(waiting=2)  # a run of the day may finish it
+        lost = collect(ready, server, NEXT_DAY)
+        assert lost == ReportsResult(waiting=1, lost=1, error_classes={"ReportMissing": 1})
+        assert statuses(ready) == {"planned": 3, "sent": 1, "unknown": 1}
+        (done,) = ready.batches(status="done")
+        assert (done.name, done.report) == (f"{STEM}02.persons", {"lost": True})
+        server.process()
+        assert collect(ready, server, NEXT_DAY) == ReportsResult(files=1, accepted=1)
+
+    def test_a_file_whose_summary_is_late_is_not_lost(
+        self, ready: Ledger, server: FakeServer, tmp_path: Path
+    ) -> None:
+        deliver(ready, server, tmp_path)
+        server.process()
+        for name in [name for name in server.files["/reports"] if name.endswith(".summary.csv")]:
+            del server.files["/reports"][name]
+        assert collect(ready, server, NEXT_DAY) == ReportsResult(waiting=4)
 
     def test_a_report_without_its_summary_is_not_read_yet(
         self, ready: Ledger, server: FakeServer, tmp_path: Path

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,7 +14,7 @@ from vibes_pipelines.delivery.plan import plan, preview
 from vibes_pipelines.delivery.release import register_diff_set
 from vibes_pipelines.delivery.routes import Estimates, faster_road
 from vibes_pipelines.store.ledger import Ledger
-from vibes_pipelines.store.records import Operation, Receipt
+from vibes_pipelines.store.records import Lane, Operation, Receipt, Route
 from vibes_pipelines_tests.support.deliveries import (
     BY_API,
     BY_FILE,
@@ -231,15 +232,33 @@ class TestPreview:
 
 
 class TestDeferrals:
-    """An unsubscribe that is under way, or refused again and again, is not sent for ever."""
+    """What is under way is not sent again; write-backs are given up in the end, opt-outs never."""
 
     DAYS = tuple(f"2026-01-0{n}" for n in range(2, 8))
 
+    ROADS: ClassVar[dict[str, tuple[Lane, Route]]] = {
+        "opt_out": ("opt_outs", "api"),
+        "crm_opt_out": ("opt_outs", "crm"),
+        "crm_update": ("crm", "crm"),
+    }
+    ROWS: ClassVar[dict[str, dict[str, Any]]] = {
+        "opt_out": {"subscriptions": [opt_out("C1")]},
+        "crm_opt_out": {"subscriptions": [opt_out("C1", side="crm")]},
+        "crm_update": {"crm": [{"contact_id": "C1", "field": "tier", "after": "gold"}]},
+    }
+
     def send(
-        self, ledger: Ledger, folder: Path, day: str, receipt: Receipt, outcome: str | None
+        self,
+        ledger: Ledger,
+        folder: Path,
+        day: str,
+        receipt: Receipt,
+        outcome: str | None,
+        kind: str = "opt_out",
     ) -> dict[str, int]:
-        result = planned(ledger, folder / day, diff_set=day, day=day, subscriptions=[opt_out("C1")])
-        for operation in list(ledger.open_operations(day, "opt_outs", "api")):
+        rows = self.ROWS[kind]
+        result = planned(ledger, folder / day, diff_set=day, day=day, **rows)
+        for operation in list(ledger.open_operations(day, *self.ROADS[kind])):
             ledger.mark_sent([operation.operation_id])
             ledger.record([replace(receipt, operation_id=operation.operation_id)], day)
             if outcome is not None:
@@ -253,13 +272,51 @@ class TestDeferrals:
         deferred = [self.send(ledger, tmp_path, day, accepted, None) for day in self.DAYS[:3]]
         assert deferred == [{}, {f"opt_out: {NOT_YET_VISIBLE}": 1}, {}]
 
-    def test_a_refused_one_is_sent_on_three_days_and_then_shown(
+    def test_a_refused_write_back_is_sent_on_three_days_and_then_shown(
         self, ledger: Ledger, tmp_path: Path
     ) -> None:
-        refused = Receipt("", "rejected", "HTTP 422")
-        deferred = [self.send(ledger, tmp_path, day, refused, "rejected") for day in self.DAYS[:5]]
-        shown = {f"opt_out: {EXHAUSTED}": 1}
+        refused = Receipt("", "rejected", "ValueDoesNotFit")
+        deferred = [
+            self.send(ledger, tmp_path, day, refused, "rejected", "crm_update")
+            for day in self.DAYS[:5]
+        ]
+        shown = {f"crm_update: {EXHAUSTED}": 1}
         assert deferred == [{}, {}, {}, shown, shown]
+
+    @pytest.mark.parametrize("kind", ["opt_out", "crm_opt_out"])
+    @pytest.mark.parametrize(
+        ("receipt", "outcome"),
+        [
+            (Receipt("", "rejected", "HTTP 422"), "rejected"),
+            (Receipt("", "unknown", "Timeout"), "unexplained"),
+        ],
+    )
+    def test_an_opt_out_is_sent_every_day_until_it_is_effective(
+        self, ledger: Ledger, tmp_path: Path, kind: str, receipt: Receipt, outcome: str
+    ) -> None:
+        deferred = [
+            self.send(ledger, tmp_path, day, receipt, outcome, kind) for day in self.DAYS[:5]
+        ]
+        assert deferred == [{}] * 5
+
+    @pytest.mark.parametrize("kind", ["opt_out", "crm_opt_out", "crm_update"])
+    def test_a_changed_config_does_not_send_again_what_was_accepted_today(
+        self, ledger: Ledger, tmp_path: Path, kind: str
+    ) -> None:
+        today = self.DAYS[0]
+        self.send(ledger, tmp_path, today, Receipt("", "accepted"), None, kind)
+        deferred = {
+            name: planned(
+                ledger,
+                tmp_path / name,
+                diff_set=name,
+                day=today,
+                config_hash=name,
+                **self.ROWS[kind],
+            ).deferred
+            for name in ("config-1", "config-2")
+        }
+        assert deferred == {"config-1": {}, "config-2": {f"{kind}: {NOT_YET_VISIBLE}": 1}}
 
     def test_a_busy_platform_does_not_use_up_the_days(self, ledger: Ledger, tmp_path: Path) -> None:
         busy = Receipt("", "rejected", "HTTP 429", retry_later=True)

@@ -15,6 +15,7 @@ from vibes_pipelines.delivery.release import register_diff_set
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines_tests.support.deliveries import (
     BY_API,
     CONFIG,
@@ -52,17 +53,17 @@ class Days:
         self.folder = folder
         self.platform = FakePlatform()
 
-    def run(self, day: str, persons: list[dict[str, Any]]) -> Summary:
-        folder = self.folder / day
+    def run(self, day: str, persons: list[dict[str, Any]], config: SyncConfig = CONFIG) -> Summary:
+        folder = self.folder / f"{day}-{config.config_hash}"
         folder.mkdir()
         write(folder / "contacts.parquet", [ADDED, UPDATED], CONTACT_COLUMNS)
         write(folder / "persons.parquet", persons, PERSON_COLUMNS)
         landed = Landed(folder / "persons.parquet", contacts=folder / "contacts.parquet")
         self.certificate = certify(
-            self.ledger, day, landed, CONFIG, noon(day), folder / "certificate"
+            self.ledger, day, landed, config, noon(day), folder / "certificate"
         )
-        pq.write_table(self.ledger.pending(day), folder / "pending.parquet")
-        pq.write_table(self.ledger.blocked(day), folder / "blocked.parquet")
+        pq.write_table(self.ledger.pending(day, config.config_hash), folder / "pending.parquet")
+        pq.write_table(self.ledger.blocked(day, config.config_hash), folder / "blocked.parquet")
         inputs = Inputs(
             contacts=folder / "contacts.parquet",
             persons=folder / "persons.parquet",
@@ -71,9 +72,9 @@ class Days:
             as_of=noon(day),
             relative_guards=False,
         )
-        summary = reconcile(CONFIG, inputs, folder / "out")
+        summary = reconcile(config, inputs, folder / "out")
         register_diff_set(self.ledger, day, summary, SNAPSHOTS)
-        plan(summary.diff_set, folder / "out", CONFIG, self.ledger, BY_API)
+        plan(summary.diff_set, folder / "out", config, self.ledger, BY_API)
         operations = self.ledger.open_operations(summary.diff_set, "persons", "api")
         asyncio.run(push(operations, self.platform, self.ledger, TYPES, dry_run=False))
         return summary
@@ -99,6 +100,15 @@ def test_what_was_sent_is_pending_then_confirmed_and_the_next_diff_is_empty(days
     assert days.certificate.confirmed == 2
     assert (third.unchanged, third.pending) == (2, 0)
     assert set(days.platform.effects.values()) == {1}
+
+
+def test_a_config_changed_after_the_delivery_sends_only_what_it_changes(days: Days) -> None:
+    days.platform.answers["C1"] = FakeAnswer(409, "rejected", "HTTP 409")
+    days.run(FIRST, [PERSON])
+    fewer = tuple(field for field in CONFIG.fields if field.to != "birthdate")
+    again = days.run(FIRST, [PERSON], CONFIG.model_copy(update={"fields": fewer}))
+    assert (again.blocked, again.pending, again.added, again.updated) == (1, 1, 0, 0)
+    assert len(days.platform.calls) == 2
 
 
 def test_what_stays_invisible_is_escalated_and_sent_again(days: Days) -> None:

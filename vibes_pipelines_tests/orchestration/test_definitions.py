@@ -54,6 +54,7 @@ reconcile/subscription_changes opt_outs_within_guards blocking
 share/persons columns_as_mapped blocking
 share/persons primary_key_unique blocking
 share/subscriptions columns_as_mapped blocking
+share/subscriptions input_share_within_guard blocking
 share/subscriptions primary_key_unique blocking
 """
 

@@ -241,5 +241,21 @@ def test_the_newest_day_that_every_feed_has_whole(
     for feed, its_days in whole.items():
         names += [PATTERNS[feed].replace(DATE, day) for day in its_days | half]
         names += [PATTERNS[feed].replace(DATE, day) + ".done" for day in its_days]
-    wanted = sorted((whole["current"] & whole["events"]) - landed)
-    assert newest_complete(names, PATTERNS, landed) == (wanted[-1] if wanted else None)
+    found = newest_complete(names, PATTERNS, landed)
+    both = whole["current"] & whole["events"]
+    if found is None:
+        assert all(any(done >= day for done in landed) for day in both)
+    else:
+        assert found == max(both)
+        assert all(found > day for day in landed)
+
+
+def test_a_day_that_was_skipped_is_not_fetched_later() -> None:
+    names = [
+        f"{PATTERNS[feed].replace(DATE, day)}{suffix}"
+        for feed in PATTERNS
+        for day in DAYS[:3]
+        for suffix in ("", ".done")
+    ]
+    assert newest_complete(names, PATTERNS, DAYS[2:3]) is None
+    assert newest_complete(names, PATTERNS, DAYS[0:2]) == DAYS[2]

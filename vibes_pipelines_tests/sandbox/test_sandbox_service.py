@@ -360,7 +360,7 @@ def test_serving_prints_the_environment_and_ends_on_sigterm(tmp_path: Path) -> N
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if line == "ready\n":
+            if line == "# ready\n":
                 break
         process.terminate()
         _, progress = process.communicate(timeout=30)

@@ -166,6 +166,32 @@ def test_a_past_day_is_answered_as_it_was(ledger: Ledger) -> None:
     assert pending(ledger, FOURTH) == [("tier", "silver")]
 
 
+@pytest.mark.parametrize(
+    ("receipt", "is_pending", "is_blocked"),
+    [(None, True, False), (ACCEPTED, True, False), (REFUSED, False, True), (BUSY, False, False)],
+)
+def test_what_the_day_sent_under_another_config_counts_at_once(
+    ledger: Ledger, receipt: Receipt | None, is_pending: bool, is_blocked: bool
+) -> None:
+    """Law: a config changed after a delivery does not send the same again on the same day."""
+    sent(ledger, FIRST, ("tier", "gold"), receipt=receipt)
+    own, other = "c", "another config"
+    assert ledger.pending(FIRST, other).num_rows == is_pending
+    assert ledger.blocked(FIRST, other).num_rows == is_blocked
+    assert ledger.pending(FIRST, own).num_rows == ledger.blocked(FIRST, own).num_rows == 0
+    assert ledger.pending(SECOND, own) == ledger.pending(SECOND)
+    assert ledger.blocked(SECOND, other) == ledger.blocked(SECOND)
+
+
+def test_an_answer_that_came_today_does_not_change_what_an_earlier_day_sent(
+    ledger: Ledger,
+) -> None:
+    name = sent(ledger, FIRST, ("tier", "gold"))
+    ledger.record([replace(REFUSED, operation_id=name)], SECOND)
+    assert ledger.pending(SECOND, "another config").num_rows == 1
+    assert ledger.blocked(SECOND, "another config").num_rows == 0
+
+
 def test_a_later_certificate_is_not_replaced_by_an_earlier_day(ledger: Ledger) -> None:
     name = sent(ledger, FIRST, ("tier", "gold"), receipt=ACCEPTED)
     ledger.record_outcomes([(name, "confirmed", "share")], THIRD)

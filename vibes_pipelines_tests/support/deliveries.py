@@ -172,7 +172,9 @@ def planned(
 ) -> Plan:
     """Registers and plans a diff set made of the given rows."""
     write_diff_set(folder, **rows)
-    register_diff_set(ledger, day, FakeSummary(diff_set, noon(day), config_hash=config_hash), SNAPSHOTS)
+    register_diff_set(
+        ledger, day, FakeSummary(diff_set, noon(day), config_hash=config_hash), SNAPSHOTS
+    )
     return plan(diff_set, folder, CONFIG, ledger, estimates)
 
 

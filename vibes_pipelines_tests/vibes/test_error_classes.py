@@ -40,6 +40,8 @@ def test_every_documented_import_class_is_registered(name: str) -> None:
         ("CarrierLookupService::PermanentLookupFailureError", "give_up"),
         ("PersonErrors::MdnChangeNotAllowed", "identity"),
         ("MobilePhoneErrors::InvalidMDNFormat", "fix_data"),
+        ("HTTP 400", "retry_later"),
+        ("HTTP 404", "retry_later"),
         ("HTTP 429", "retry_later"),
         ("HTTP 500", "retry_later"),
         ("HTTP 504", "retry_later"),

@@ -145,14 +145,42 @@ def test_any_2xx_accepts_a_write(status: int) -> None:
     assert platform.requests[0].body == body
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [web.Response(status=204), web.Response(status=200), refusal(404), web.Response(status=404)],
-)
-def test_a_subscription_that_is_gone_counts_as_ended(answer: web.Response) -> None:
-    platform = FakePlatform([answer])
+@pytest.mark.parametrize("status", [200, 204])
+def test_a_subscription_is_ended_by_any_2xx(status: int) -> None:
+    platform = FakePlatform([web.Response(status=status)])
     found = ask(platform, lambda api: api.unsubscribe("1234", person_key="p1"))
-    assert (found.outcome, found.status) == ("accepted", answer.status)
+    assert (found.outcome, found.status) == ("accepted", status)
+
+
+@pytest.mark.parametrize("missing", [refusal(404), web.Response(status=404)])
+@pytest.mark.parametrize(
+    ("person", "path"),
+    [({"person_key": "p1"}, "p1"), ({"external_person_id": "C-1"}, "external/C-1")],
+)
+def test_a_subscription_that_a_person_does_not_have_counts_as_ended(
+    missing: web.Response, person: dict[str, str], path: str
+) -> None:
+    platform = FakePlatform([missing, web.json_response(PERSON)])
+    found = ask(platform, lambda api: api.unsubscribe("1234", **person))
+    assert found == Answer(404, "accepted")
+    assert [(seen.method, seen.path) for seen in platform.requests] == [
+        ("DELETE", f"{ROOT}/persons/{path}/subscriptions/1234"),
+        ("GET", f"{ROOT}/persons/{path}"),
+    ]
+
+
+@pytest.mark.parametrize("read_back", [web.Response(status=404), refusal(400)])
+def test_an_opt_out_of_a_person_who_is_not_found_is_refused(read_back: web.Response) -> None:
+    """A wrong company key looks the same, and must not pass for an opt-out that was carried out."""
+    platform = FakePlatform([refusal(404, "not found"), read_back])
+    found = ask(platform, lambda api: api.unsubscribe("1234", person_key="p1"))
+    assert found == Answer(404, "rejected", "HTTP 404", "not found")
+
+
+def test_an_opt_out_whose_person_cannot_be_read_back_is_unknown() -> None:
+    platform = FakePlatform([refusal(404), web.Response(status=503)])
+    found = ask(platform, lambda api: api.unsubscribe("1234", person_key="p1"))
+    assert (found.outcome, found.error_class) == ("unknown", "HTTP 503")
 
 
 @pytest.mark.parametrize(

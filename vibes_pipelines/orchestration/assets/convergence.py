@@ -3,7 +3,7 @@
 import dagster as dg
 
 from vibes_pipelines.orchestration.keys import CERTIFICATE, FEEDS, OWNERS
-from vibes_pipelines.orchestration.metadata import file_metadata
+from vibes_pipelines.orchestration.metadata import SHOWN_COLUMNS, file_metadata
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.certifying import certify_day
@@ -35,7 +35,11 @@ def certificate(
             context.add_asset_metadata(
                 {
                     **counts,
-                    **file_metadata(opened.certificate_folder(day) / "certificate.parquet", opened),
+                    **file_metadata(
+                        opened.certificate_folder(day) / "certificate.parquet",
+                        opened,
+                        SHOWN_COLUMNS,
+                    ),
                 },
                 partition_key=day,
             )

@@ -40,7 +40,8 @@ class DeliveryConfig(dg.Config):
 
     Attributes:
         dry_run: Plan and report only; nothing leaves.
-        force_reason: Deliver a day that is not the newest; the reason is recorded.
+        force_reason: Deliver a day that is not the newest, and why; never blank. It stands in the
+            metadata and the log of the run.
     """
 
     dry_run: bool = True
@@ -69,20 +70,27 @@ def _delivery_asset(
         if len(days) > 1 and not config.dry_run:
             msg = f"a delivery carries one day, not {len(days)}; start one run for the newest day"
             raise dg.Failure(msg, allow_retries=False)
+        if config.force_reason is not None and not config.force_reason.strip():
+            msg = "force_reason is blank; say why this day is delivered, or leave it out"
+            raise dg.Failure(msg, allow_retries=False)
         options = Options(dry_run=config.dry_run, force_reason=config.force_reason)
         with project.open() as opened:
             for day in days:
                 delivered = stage(opened, day, options)
                 context.log.info("%s", delivered.sentence)
-                context.add_asset_metadata(_metadata(delivered), partition_key=day)
+                if options.force_reason:
+                    context.log.warning("%s is forced: %s", day, options.force_reason)
+                context.add_asset_metadata(_metadata(delivered, options), partition_key=day)
         return dg.MaterializeResult()
 
     return delivery
 
 
-def _metadata(delivered: Delivered) -> dict[str, object]:
+def _metadata(delivered: Delivered, options: Options) -> dict[str, object]:
+    forced = {"forced": dg.MetadataValue.text(options.force_reason)} if options.force_reason else {}
     return {
         "dry_run": delivered.dry_run,
+        **forced,
         **delivered.counts,
         "why": dg.MetadataValue.text(delivered.why),
         "rejected_by_class": dg.MetadataValue.md(

@@ -13,7 +13,12 @@ from vibes_pipelines.orchestration.keys import (
     QUARANTINE,
     SUBSCRIPTION_CHANGES,
 )
-from vibes_pipelines.orchestration.metadata import as_markdown, column_lineage, file_metadata
+from vibes_pipelines.orchestration.metadata import (
+    SHOWN_COLUMNS,
+    as_markdown,
+    column_lineage,
+    file_metadata,
+)
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.reconcile.summary import Summary
@@ -86,7 +91,7 @@ def _metadata(
         metadata["summary"] = dg.MetadataValue.md(as_markdown(["count", "rows"], _counts(summary)))
     return {
         **metadata,
-        **file_metadata(path, project),
+        **file_metadata(path, project, SHOWN_COLUMNS),
         "dagster/column_lineage": column_lineage(_lineage(project.config)[key]),
     }
 
