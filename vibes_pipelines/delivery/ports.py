@@ -134,7 +134,7 @@ class DiffSetSummary(Protocol):
 
     @property
     def mapping_hash(self) -> str:
-        """Identity, fields and consents of the sync config."""
+        """Company, feeds, identity, fields and consents of the sync config."""
 
     @property
     def config_hash(self) -> str:

@@ -262,8 +262,8 @@ def serve(
 ) -> None:
     """Serve a sandbox until SIGTERM or SIGINT; for the command line's main thread.
 
-    Standard output gets the environment as `export NAME='value'` lines and a line `# ready`, standard
-    error the progress. The environment is also written to `environment.env` in the folder.
+    Standard output gets the environment as `export NAME='value'` lines and a line `# ready`,
+    standard error the progress. The environment is also written to `environment.env` in the folder.
     """
     is_over = threading.Event()
 

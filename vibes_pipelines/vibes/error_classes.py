@@ -104,6 +104,9 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     "ContactNotFound": ErrorClass(
         "identity", "The CRM has no contact with this key any more; the next reconcile decides."
     ),
+    "ChangedMeanwhile": ErrorClass(
+        "retry_later", "The contact changed after it was landed; the next reconcile decides."
+    ),
     "ValueDoesNotFit": ErrorClass(
         "fix_data", "The CRM's column cannot hold the value; correct it, or options in sync.yaml."
     ),

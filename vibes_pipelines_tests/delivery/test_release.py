@@ -106,7 +106,7 @@ class TestApproval:
     def test_only_the_newest_can_be_approved(self, ledger: Ledger) -> None:
         register(ledger, "one")
         register(ledger, "two", NEXT_DAY)
-        with pytest.raises(ApprovalError, match=f"look at two of {NEXT_DAY}"):
+        with pytest.raises(ApprovalError, match=f"which is two of {NEXT_DAY}"):
             approve(ledger, "one", "because")
 
     def test_it_needs_a_reason(self, ledger: Ledger) -> None:

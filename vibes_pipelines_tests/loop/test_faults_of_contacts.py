@@ -169,7 +169,8 @@ def test_a_newer_diff_set_carries_the_held_rows_on(second_day: Loop) -> None:
     loop.sandbox.next_day(edits=False)
     newer = loop.reconcile()
     assert (newer.status, newer.updated) == ("held", held.updated)
-    with pytest.raises(ApprovalError, match=f"not the newest diff set, which is {newer.diff_set[:12]}"):
+    told = f"not the newest diff set, which is {newer.diff_set[:12]}"
+    with pytest.raises(ApprovalError, match=told):
         delivering.approve(loop.project, held.diff_set, "too late")
     with pytest.raises(NotReleasedError, match="a newer diff set is there"):
         delivering.import_persons(loop.project, held_day, SEND)
