@@ -11,6 +11,7 @@ is under way.
 
 import duckdb
 
+from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.sync_config import MappedField, SyncConfig
 
@@ -21,7 +22,8 @@ def build_proposal(
     """Creates the tables above; `base_fields` are the mapped fields a base knows, if any."""
     connection.execute(_IDENTIFIED)
     connection.execute(_compared_sql(len(config.fields), has_base=base_fields is not None))
-    connection.execute(_proposal_sql(config, base_fields or frozenset()))
+    with joins_as_written(connection):
+        connection.execute(_proposal_sql(config, base_fields or frozenset()))
 
 
 def _proposal_sql(config: SyncConfig, base_fields: frozenset[str]) -> str:
@@ -72,8 +74,8 @@ def _compared_sql(fields: int, *, has_base: bool) -> str:
     return f"""
         CREATE TEMP VIEW compared AS
         SELECT i.*, {base}, {", ".join(texts)}
-        FROM identified i
-        JOIN contact_value v ON v.row_number = i.contact_row
+        FROM contact_value v
+        JOIN identified i ON v.row_number = i.contact_row
         LEFT JOIN person_value q ON q.row_number = i.person_row
         {join}"""
 
