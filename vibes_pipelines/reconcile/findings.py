@@ -9,18 +9,6 @@ from collections.abc import Sequence
 
 import duckdb
 
-IDENTITY_KINDS = (
-    "missing_contact_key",
-    "duplicate_contact_key",
-    "duplicate_person_key",
-    "duplicate_external_id",
-    "shared_mdn",
-    "identity_split",
-    "shared_person",
-    "mdn_change",
-)
-"""Kinds after which nothing of a contact may be acted on, not even its consent."""
-
 _DETAILS = {
     "missing_contact_key": "the contact has no key",
     "duplicate_contact_key": "several contacts have this key",
