@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT, changed_at_columns, state_column
 from vibes_pipelines.reconcile.moments import is_moment_type, moment
-from vibes_pipelines.reconcile.phone import digits, is_e164_text, quick_e164
+from vibes_pipelines.reconcile.phone import is_e164_text, national_digits, quick_number
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import clean, literal, text_list
 from vibes_pipelines.reconcile.values import as_text, contact_text, platform_text
@@ -58,7 +58,8 @@ def _mdn(config: SyncConfig, persons: Source) -> str:
     text = as_text(*persons.column("mdn", "persons"))
     if config.contacts.mdn is None:
         return text
-    national = quick_e164(digits(text), config.contacts.mdn.default_region)
+    digits = national_digits(text, config.contacts.mdn.default_region)
+    national = f"'+' || {quick_number(digits)}"
     return f"CASE WHEN {is_e164_text(text)} THEN {text} ELSE coalesce({national}, {text}) END"
 
 

@@ -11,6 +11,7 @@ is under way.
 
 import duckdb
 
+from vibes_pipelines.reconcile.identifiers import NONE, shown
 from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.sync_config import MappedField, SyncConfig
@@ -49,13 +50,14 @@ def _proposal_sql(config: SyncConfig, base_fields: frozenset[str]) -> str:
 
 
 # The narrow join and the wide one are apart because joined at once they take ten times as long.
-_IDENTIFIED = """
+_IDENTIFIED = f"""
     CREATE TEMP TABLE identified AS
-    SELECT k.contact_row, k.person_row, k.matched_by, c.contact_key, c.mdn AS contact_mdn,
-           p.person_key, p.external_person_id AS person_external_id, p.mdn AS person_mdn
+    SELECT k.contact_row, k.person_row, k.matched_by, {shown("c.mdn", NONE)} AS contact_mdn,
+           {shown("p.mdn", "q.phone")} AS person_mdn
     FROM candidate k
     JOIN contact c ON c.row_number = k.contact_row
-    LEFT JOIN person p ON p.row_number = k.person_row"""
+    LEFT JOIN person p ON p.row_number = k.person_row
+    LEFT JOIN (SELECT row_number, phone FROM person_value) q ON q.row_number = k.person_row"""
 
 
 def _compared_sql(fields: int, *, has_base: bool) -> str:
@@ -73,7 +75,8 @@ def _compared_sql(fields: int, *, has_base: bool) -> str:
     ]
     return f"""
         CREATE TEMP VIEW compared AS
-        SELECT i.*, {base}, {", ".join(texts)}
+        SELECT i.*, v.key AS contact_key, q.person_key, q.key AS person_external_id, {base},
+               {", ".join(texts)}
         FROM contact_value v
         JOIN identified i ON v.row_number = i.contact_row
         LEFT JOIN person_value q ON q.row_number = i.person_row

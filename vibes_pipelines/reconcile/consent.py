@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import duckdb
 
 from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.identifiers import Identifiers, hashed, refuse_collision, shown
 from vibes_pipelines.reconcile.moments import is_moment_type, moment
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import clean, literal, text_list
@@ -73,24 +74,57 @@ def changed_at_columns(consent: Consent, contacts: Source) -> tuple[str, str]:
 
 
 def build_subscription_change(
-    connection: duckdb.DuckDBPyConnection, config: SyncConfig, subscriptions: Sequence[Source]
+    connection: duckdb.DuckDBPyConnection,
+    config: SyncConfig,
+    subscriptions: Sequence[Source],
+    contact_ids: Identifiers,
+    person_ids: Identifiers,
+    salt: int,
 ) -> None:
     """Creates table `subscription_change` from `match`, `contact`, `person` and the subscriptions.
 
     Raises:
         ReconcileError: for a missing column or an unreadable date in a subscriptions input.
+        HashCollision: a subscription was given to a person whose key only has the same hash.
     """
     connection.execute(f"CREATE TEMP TABLE subscription_change ({_COLUMNS})")
     if not subscriptions or not config.consents:
         return
-    connection.execute(_state_sql(config, subscriptions))
+    connection.execute(_state_sql(config, subscriptions, salt))
     _refuse_unreadable_dates(connection)
     connection.execute(_CONSENT_MATCH)
-    for index, consent in enumerate(config.consents):
-        connection.execute(_change_sql(index, consent))
+    changes = " UNION ALL ".join(
+        _change_sql(index, consent) for index, consent in enumerate(config.consents)
+    )
+    connection.execute(f"CREATE TEMP TABLE opt_out AS {changes}")
+    _name_identifiers(connection, contact_ids, person_ids)
 
 
-def _state_sql(config: SyncConfig, subscriptions: Sequence[Source]) -> str:
+def _name_identifiers(
+    connection: duckdb.DuckDBPyConnection, contact_ids: Identifiers, person_ids: Identifiers
+) -> None:
+    """Fills `subscription_change` from `opt_out`, whose rows are row numbers of both sides."""
+    for name, ids in (("contact", contact_ids), ("person", person_ids)):
+        rows = ids.texts_sql(f"SELECT {name}_row FROM opt_out")
+        connection.execute(f"CREATE TEMP TABLE opt_out_{name} AS {rows}")
+    named = """
+        FROM opt_out
+        JOIN contact c ON c.row_number = contact_row
+        JOIN opt_out_contact v ON v.row_number = contact_row
+        JOIN person p ON p.row_number = person_row
+        JOIN opt_out_person q ON q.row_number = person_row"""
+    refuse_collision(
+        connection,
+        f"SELECT 1 {named} WHERE q.person_key <> opt_out.person_key OR v.key <> q.key",
+    )
+    connection.execute(f"""
+        INSERT INTO subscription_change
+        SELECT side, 'opt_out', v.key, q.person_key,
+               coalesce({shown("p.mdn", "q.phone")}, {shown("c.mdn", "NULL")}),
+               list, evidence_at, reason {named}""")
+
+
+def _state_sql(config: SyncConfig, subscriptions: Sequence[Source], salt: int) -> str:
     lists = text_list({consent.list.strip() for consent in config.consents})
     rows = " UNION ALL ".join(_rows_sql(source, lists) for source in subscriptions)
     return f"""
@@ -99,7 +133,8 @@ def _state_sql(config: SyncConfig, subscriptions: Sequence[Source]) -> str:
              latest AS (SELECT person_key, list, max(opt_in) AS last_in, max(opt_out) AS last_out,
                                min(unreadable) AS unreadable
                         FROM event WHERE person_key IS NOT NULL GROUP BY ALL)
-        SELECT *, (last_out IS NULL OR coalesce(last_in > last_out, false)) AS is_active
+        SELECT *, {hashed("person_key", salt)} AS key_hash,
+               (last_out IS NULL OR coalesce(last_in > last_out, false)) AS is_active
         FROM latest"""
 
 
@@ -144,20 +179,20 @@ def _change_sql(index: int, consent: Consent) -> str:
     newer_at_platform = f"coalesce(s.last_in > {_latest_possible(changed_at)}, false)"
     newer_at_crm = f"({state} = {OPTED_IN} AND coalesce({changed_at} > s.last_out, false))"
     return f"""
-        INSERT INTO subscription_change
-        SELECT CASE WHEN s.is_active THEN 'platform' ELSE 'crm' END, 'opt_out',
-               c.contact_key, p.person_key, coalesce(p.mdn, c.mdn), s.list,
-               CASE WHEN s.is_active THEN {changed_at} ELSE s.last_out END,
-               CASE WHEN s.is_active THEN 'crm_opted_out' ELSE 'platform_opted_out' END
-        FROM subscription s
-        JOIN person p ON p.person_key = s.person_key
-        JOIN consent_match m ON m.person_row = p.row_number
-        JOIN contact c ON c.row_number = m.contact_row
-        WHERE s.list = {literal(consent.list.strip())}
-          AND CASE WHEN s.is_active THEN {state} = {OPTED_OUT} AND NOT {newer_at_platform}
-                   ELSE m.is_sure AND {state} <> {OPTED_OUT} AND NOT {newer_at_crm} END
-        QUALIFY row_number() OVER (
-            PARTITION BY s.person_key, s.list ORDER BY {changed_at} NULLS LAST, c.row_number) = 1"""
+        (SELECT CASE WHEN s.is_active THEN 'platform' ELSE 'crm' END AS side,
+                m.contact_row, m.person_row, s.person_key, s.list,
+                CASE WHEN s.is_active THEN {changed_at} ELSE s.last_out END AS evidence_at,
+                CASE WHEN s.is_active THEN 'crm_opted_out' ELSE 'platform_opted_out' END AS reason
+         FROM subscription s
+         JOIN person p ON p.person_key = s.key_hash
+         JOIN consent_match m ON m.person_row = p.row_number
+         JOIN contact c ON c.row_number = m.contact_row
+         WHERE s.list = {literal(consent.list.strip())}
+           AND CASE WHEN s.is_active THEN {state} = {OPTED_OUT} AND NOT {newer_at_platform}
+                    ELSE m.is_sure AND {state} <> {OPTED_OUT} AND NOT {newer_at_crm} END
+         QUALIFY row_number() OVER (
+             PARTITION BY s.person_key, s.list
+             ORDER BY {changed_at} NULLS LAST, c.row_number) = 1)"""
 
 
 def _latest_possible(changed_at: str) -> str:

@@ -15,17 +15,23 @@ person_row, matched_by, passes, differs). Rows in doubt go to the table `finding
 import duckdb
 
 from vibes_pipelines.reconcile.findings import add_findings
+from vibes_pipelines.reconcile.identifiers import Identifiers, refuse_collision
+from vibes_pipelines.reconcile.narrow import Sides
 from vibes_pipelines.sync_config import SyncConfig
 
-_IDENTIFIERS = ("person_key", "external_person_id", "mdn")
+_COLUMN_OF = {"person_key": "person_key", "external_person_id": "key", "mdn": "mdn"}
 
 
-def build_match(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
-    """Creates the tables above from `contact` and `person`, and the findings on identity."""
+def build_match(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
+    """Creates the tables above from `contact` and `person`, and the findings on identity.
+
+    Raises:
+        HashCollision: two different identifiers have one hash.
+    """
     _find_unusable(connection)
     _pair_the_agreeing(connection, has_person_key=config.contacts.person_key is not None)
-    _collect_claims(connection)
-    _find_repeats(connection)
+    _collect_claims(connection, sides)
+    _find_repeats(connection, sides)
     _judge_claims(connection)
     _spread_to_groups(connection)
     connection.execute(_MATCH)
@@ -33,14 +39,14 @@ def build_match(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> No
 
 def _find_unusable(connection: duckdb.DuckDBPyConnection) -> None:
     for kind, condition in (
-        ("missing_contact_key", "contact_key IS NULL"),
-        ("invalid_mdn", "mdn_text IS NOT NULL"),
+        ("missing_contact_key", "key IS NULL"),
+        ("invalid_mdn", "bad_mdn"),
     ):
         rows = f"SELECT row_number FROM contact WHERE {condition}"
         add_findings(connection, kind, "contact", rows)
 
 
-def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
+def _find_repeats(connection: duckdb.DuckDBPyConnection, sides: Sides) -> None:
     """Finds identifiers that several rows of one side have; unlikely places are not searched.
 
     Keys are compared across the sides already: if every link is one to one, only rows without a
@@ -50,13 +56,16 @@ def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
     [(rows, links, contacts, persons, alone)] = connection.execute(_LINK_COUNTS).fetchall()
     one_to_one = rows == contacts and links == persons - alone
     unlinked_contacts = "(SELECT c.* FROM contact c SEMI JOIN loose ON c.row_number = contact_row)"
-    for kind, table, column, where_linked in (
-        ("duplicate_contact_key", "contact", "contact_key", unlinked_contacts),
-        ("duplicate_external_id", "person", "external_person_id", "unlinked_person"),
+    for kind, ids, table, column, where_linked in (
+        ("duplicate_contact_key", sides.contact_ids, "contact", "key", unlinked_contacts),
+        ("duplicate_external_id", sides.person_ids, "person", "key", "unlinked_person"),
+        ("duplicate_person_key", sides.person_ids, "person", "person_key", "person"),
     ):
         searched = where_linked if one_to_one else table
         add_findings(connection, kind, table, _repeats_sql(searched, column))
-    add_findings(connection, "duplicate_person_key", "person", _repeats_sql("person", "person_key"))
+        repeats = f"SELECT row_number FROM finding WHERE kind = '{kind}'"
+        if connection.execute(f"{repeats} LIMIT 1").fetchall():
+            _check_repeats(connection, ids, table, column, repeats)
     add_findings(connection, "shared_mdn", "person", _repeats_sql("person", "mdn"))
     of_loose = "(SELECT c.row_number, c.mdn FROM contact c SEMI JOIN loose ON c.mdn = loose.mdn)"
     searched = of_loose if one_to_one else "contact"
@@ -64,15 +73,23 @@ def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _repeats_sql(table: str, column: str) -> str:
-    """Rows whose identifier another row of the table has too: sought by hash, found by value."""
+    """Rows whose identifier another row of the table has too."""
     return f"""
-        WITH suspect AS (
-            SELECT hash({column}) AS h FROM {table} WHERE {column} IS NOT NULL
-            GROUP BY h HAVING count(*) > 1),
-        repeated AS (
-            SELECT {column} AS value FROM {table} SEMI JOIN suspect ON hash({column}) = suspect.h
-            WHERE {column} IS NOT NULL GROUP BY value HAVING count(*) > 1)
-        SELECT row_number FROM {table} SEMI JOIN repeated ON {column} = repeated.value"""
+        WITH repeated AS (
+            SELECT {column} FROM {table} WHERE {column} IS NOT NULL
+            GROUP BY {column} HAVING count(*) > 1)
+        SELECT row_number FROM {table} SEMI JOIN repeated USING ({column})"""
+
+
+def _check_repeats(
+    connection: duckdb.DuckDBPyConnection, ids: Identifiers, table: str, column: str, rows_sql: str
+) -> None:
+    refuse_collision(
+        connection,
+        f"""
+        SELECT 1 FROM ({ids.texts_sql(rows_sql)}) text JOIN {table} USING (row_number)
+        GROUP BY {table}.{column} HAVING count(DISTINCT text.{column}) > 1""",
+    )
 
 
 def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key: bool) -> None:
@@ -80,35 +97,56 @@ def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key:
     if has_person_key:
         agrees += " AND coalesce(c.person_key = p.person_key, c.person_key IS NULL)"
     connection.execute(f"""
-        CREATE TEMP TABLE linked AS
+        CREATE TEMP TABLE joined AS
         SELECT c.row_number AS contact_row, p.row_number AS person_row, c.passes,
                c.fingerprint <> p.fingerprint AS differs,
                c.person_key IS NOT NULL AS by_person_key,
-               p.row_number IS NOT NULL AND {agrees} AS agrees
-        FROM contact c LEFT JOIN person p ON c.contact_key = p.external_person_id""")
-    connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")
+               c.row_number IS NOT NULL AND p.row_number IS NOT NULL AND {agrees} AS agrees,
+               CASE WHEN c.row_number IS NULL THEN p.key END AS unlinked_key
+        FROM contact c FULL JOIN person p ON c.key = p.key""")
+    connection.execute(
+        "CREATE TEMP VIEW linked AS SELECT * FROM joined WHERE contact_row IS NOT NULL"
+    )
+    connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM joined WHERE agrees")
     connection.execute("""
-        CREATE TEMP TABLE unlinked_person AS
-        SELECT row_number, external_person_id
-        FROM person ANTI JOIN linked ON linked.person_row = person.row_number""")
+        CREATE TEMP VIEW unlinked_person AS
+        SELECT person_row AS row_number, unlinked_key AS key
+        FROM joined WHERE contact_row IS NULL""")
 
 
-def _collect_claims(connection: duckdb.DuckDBPyConnection) -> None:
+def _collect_claims(connection: duckdb.DuckDBPyConnection, sides: Sides) -> None:
     connection.execute("""
         CREATE TEMP TABLE loose AS
         WITH odd AS (SELECT contact_row FROM linked WHERE NOT agrees),
              settled AS (SELECT contact_row FROM pair SEMI JOIN odd USING (contact_row))
-        SELECT row_number AS contact_row, contact_key, person_key, mdn, passes
+        SELECT row_number AS contact_row, key, person_key, mdn, passes
         FROM contact SEMI JOIN odd ON contact.row_number = odd.contact_row
         ANTI JOIN settled ON contact.row_number = settled.contact_row""")
     claims = " UNION ALL ".join(
         f"SELECT l.contact_row, p.row_number AS person_row, '{identifier}' AS identifier"
-        f" FROM loose l JOIN person p ON l.{column} = p.{identifier}"
-        for identifier, column in zip(
-            _IDENTIFIERS, ("person_key", "contact_key", "mdn"), strict=True
-        )
+        f" FROM loose l JOIN person p ON l.{column} = p.{column}"
+        for identifier, column in _COLUMN_OF.items()
     )
     connection.execute(f"CREATE TEMP TABLE claim AS {claims}")
+    _check_claims(connection, sides)
+
+
+def _check_claims(connection: duckdb.DuckDBPyConnection, sides: Sides) -> None:
+    hashes = "identifier <> 'mdn'"
+    if not connection.execute(f"SELECT 1 FROM claim WHERE {hashes} LIMIT 1").fetchall():
+        return
+    contact_rows, person_rows = (
+        f"SELECT {side}_row FROM claim WHERE {hashes}" for side in ("contact", "person")
+    )
+    refuse_collision(
+        connection,
+        f"""
+        SELECT 1 FROM claim
+        JOIN ({sides.contact_ids.texts_sql(contact_rows)}) c ON c.row_number = contact_row
+        JOIN ({sides.person_ids.texts_sql(person_rows)}) p ON p.row_number = person_row
+        WHERE CASE identifier WHEN 'person_key' THEN c.person_key <> p.person_key
+                              WHEN 'external_person_id' THEN c.key <> p.key END""",
+    )
 
 
 def _judge_claims(connection: duckdb.DuckDBPyConnection) -> None:
@@ -189,7 +227,7 @@ _VERDICT = """
            CASE used.rank WHEN 1 THEN 'person_key' WHEN 2 THEN 'external_person_id'
                           ELSE 'mdn' END AS matched_by,
            a.best < used.identifiers OR (a.persons = 1
-               AND coalesce(p.external_person_id <> l.contact_key, false)) AS is_split,
+               AND coalesce(p.key <> l.key, false)) AS is_split,
            a.persons = 1 AND coalesce(p.mdn <> l.mdn, false) AS is_mdn_change, l.passes
     FROM agreement a JOIN used USING (contact_row) JOIN loose l USING (contact_row)
     JOIN person p ON p.row_number = a.only"""
@@ -199,7 +237,7 @@ _CLAIMED_BY_TWO = """
     SELECT v.person_row FROM verdict v JOIN loose l USING (contact_row)
     WHERE v.person_row IS NOT NULL AND NOT v.is_split
     GROUP BY v.person_row
-    HAVING count(DISTINCT coalesce('=' || l.contact_key, v.contact_row::VARCHAR)) > 1"""
+    HAVING count(DISTINCT coalesce('=' || l.key, v.contact_row::VARCHAR)) > 1"""
 
 _MATCH = """
     CREATE TEMP TABLE match AS

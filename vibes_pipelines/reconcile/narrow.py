@@ -1,12 +1,15 @@
-"""Phase one: both sides as narrow tables of identifiers, a fingerprint and a few flags.
+"""Phase one: both sides as narrow rows of hashed identifiers, a fingerprint and a few flags.
 
-`contact`: row_number, contact_key, person_key, mdn (E.164), mdn_text (what was not E.164), passes
-(the sync conditions), has_issue, fingerprint, and per consent `state_i`, `changed_at_i`.
-`person`: row_number, person_key, external_person_id, mdn, fingerprint. Equal fingerprints mean
-equal values of every mapped field; the payload itself is read later, for few rows.
+`contact`: row_number, key, person_key, mdn, bad_mdn, passes (the sync conditions), has_issue,
+fingerprint, and per consent `state_i`, `changed_at_i`, `is_unreadable_i`. `person`: row_number,
+key (of its external_person_id), person_key, mdn, fingerprint. An mdn is the number of its E.164,
+below zero where a person's is none. Equal fingerprints mean equal values of every mapped field;
+texts are read later, for few rows (see `payload`).
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
+from dataclasses import dataclass
 
 import duckdb
 
@@ -16,9 +19,16 @@ from vibes_pipelines.reconcile.consent import (
     changed_at_columns,
     state_column,
 )
-from vibes_pipelines.reconcile.phone import digits, is_e164_text, quick_e164, to_e164_each
+from vibes_pipelines.reconcile.identifiers import Identifiers, hashed
+from vibes_pipelines.reconcile.phone import (
+    e164_number,
+    national_digits,
+    odd_number,
+    quick_number,
+    to_e164_each,
+)
 from vibes_pipelines.reconcile.sources import ROW, Source
-from vibes_pipelines.reconcile.sql import all_of, any_of
+from vibes_pipelines.reconcile.sql import all_of, any_of, clean
 from vibes_pipelines.reconcile.values import Quick, as_text, quick
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -26,53 +36,51 @@ _NO_REGION = "ZZ"
 _PHONE_BATCH = 50_000
 
 
-def build_contact(
-    connection: duckdb.DuckDBPyConnection, config: SyncConfig, contacts: Source, persons: Source
-) -> None:
-    """Creates table `contact`.
+@dataclass(frozen=True)
+class Sides:
+    """Both inputs with their identifiers. `salt` makes other hashes of the same identifiers."""
+
+    contacts: Source
+    persons: Source
+    contact_ids: Identifiers
+    person_ids: Identifiers
+    salt: int = 0
+
+
+def build_contact(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
+    """Creates `contact`.
 
     Raises:
         ReconcileError: for a column that the sync config maps and the contacts do not have.
     """
-    connection.execute(_contact_sql(config, contacts, persons))
+    connection.execute(_contact_sql(config, sides))
     if config.contacts.mdn is not None:
-        _ask_the_library(connection, "contact", config.contacts.mdn.default_region)
+        _ask_the_library(connection, "contact_cell", config.contacts.mdn.default_region)
+    connection.execute("""
+        CREATE TEMP VIEW contact AS
+        SELECT * EXCLUDE (mdn_text), mdn_text IS NOT NULL AS bad_mdn FROM contact_cell""")
 
 
-def build_person(
-    connection: duckdb.DuckDBPyConnection, config: SyncConfig, contacts: Source, persons: Source
-) -> None:
-    """Creates table `person`.
+def build_person(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
+    """Creates `person`.
 
     Raises:
         ReconcileError: for a custom field or identifier that the persons do not have.
     """
-    connection.execute(_person_sql(config, contacts, persons))
+    connection.execute(_person_sql(config, sides))
     region = config.contacts.mdn.default_region if config.contacts.mdn else _NO_REGION
-    _ask_the_library(connection, "person", region)
-    connection.execute(
-        "UPDATE person SET mdn = mdn_text, mdn_text = NULL WHERE mdn_text IS NOT NULL"
-    )
+    _ask_the_library(connection, "person_cell", region)
+    connection.execute(f"""
+        UPDATE person_cell SET mdn = {odd_number("mdn_text")} WHERE mdn_text IS NOT NULL""")
+    connection.execute("CREATE TEMP VIEW person AS SELECT * EXCLUDE (mdn_text) FROM person_cell")
 
 
-def _contact_sql(config: SyncConfig, contacts: Source, persons: Source) -> str:
-    key = as_text(*contacts.column(config.contacts.key, "contacts.key"))
-    person_key, mdn_text, region = "NULL::VARCHAR", "NULL::VARCHAR", _NO_REGION
-    if config.contacts.person_key is not None:
-        column = contacts.column(config.contacts.person_key, "contacts.person_key")
-        person_key = f"lower({as_text(*column)})"
-    if config.contacts.mdn is not None:
-        mdn_text = as_text(*contacts.column(config.contacts.mdn.column, "contacts.mdn.column"))
-        region = config.contacts.mdn.default_region
+def _contact_sql(config: SyncConfig, sides: Sides) -> str:
+    contacts = sides.contacts
+    region = config.contacts.mdn.default_region if config.contacts.mdn else _NO_REGION
     passes = all_of(condition(one, contacts) for one in config.contacts.conditions)
-    inner = [
-        f"{ROW} AS row_number",
-        f"{key} AS contact_key",
-        f"{person_key} AS person_key",
-        f"{mdn_text} AS phone",
-        f"{passes} AS passes",
-    ]
-    stand_ins = _stand_ins(config, contacts, persons)
+    stand_ins = _stand_ins(config, sides)
+    inner = [*_identifier_texts(sides.contact_ids), f"{passes} AS passes"]
     inner += [f"{one.contact} AS quick_{index}" for index, one in enumerate(stand_ins)]
     marks, kept = [one.doubt for one in stand_ins if one.doubt is not None], []
     for index, consent in enumerate(config.consents):
@@ -85,46 +93,56 @@ def _contact_sql(config: SyncConfig, contacts: Source, persons: Source) -> str:
         kept += [f"state_{index}", f"changed_at_{index}", f"is_unreadable_{index}"]
         marks += [f"state_{index} = {UNREADABLE}", f"is_unreadable_{index}"]
     return f"""
-        CREATE TEMP TABLE contact AS
+        CREATE TEMP TABLE contact_cell AS
         WITH cell AS (SELECT {", ".join(inner)} FROM {contacts.relation}),
-             dialled AS (SELECT *, {digits("phone")} AS dialled FROM cell),
-             numbered AS (SELECT *, {quick_e164("dialled", region)} AS mdn FROM dialled)
-        SELECT row_number, contact_key, person_key, mdn, passes,
-               {_fingerprint(len(stand_ins))} AS fingerprint,
-               CASE WHEN mdn IS NULL THEN phone END AS mdn_text,
+             called AS (SELECT *, {national_digits("phone", region)} AS national FROM cell),
+             numbered AS (SELECT *, {quick_number("national")} AS mdn FROM called)
+        SELECT {_hashed_columns(sides.salt)}, mdn, passes,
+               {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS mdn_text,
                {any_of(marks)} AS has_issue{"".join(f", {name}" for name in kept)}
         FROM numbered"""
 
 
-def _person_sql(config: SyncConfig, contacts: Source, persons: Source) -> str:
-    external = as_text(*persons.column("external_person_id", "contacts.key (persons input)"))
-    person_key, mdn = "NULL::VARCHAR", "NULL::VARCHAR"
-    if persons.has("person_key") or config.contacts.person_key or config.consents:
-        column = persons.column("person_key", "contacts.person_key or consents (persons input)")
-        person_key = f"lower({as_text(*column)})"
-    if persons.has("mdn") or config.contacts.mdn:
-        mdn = as_text(*persons.column("mdn", "contacts.mdn (persons input)"))
-    stand_ins = _stand_ins(config, contacts, persons)
-    named = [f"{one.person} AS quick_{index}" for index, one in enumerate(stand_ins)]
+def _person_sql(config: SyncConfig, sides: Sides) -> str:
+    stand_ins = _stand_ins(config, sides)
+    inner = _identifier_texts(sides.person_ids)
+    inner += [f"{one.person} AS quick_{index}" for index, one in enumerate(stand_ins)]
     return f"""
-        CREATE TEMP TABLE person AS
-        WITH cell AS (SELECT {ROW} AS row_number, {person_key} AS person_key,
-                             {external} AS external_person_id, {mdn} AS phone, {", ".join(named)}
-                      FROM {persons.relation}),
-             numbered AS (SELECT *, CASE WHEN {is_e164_text("phone")} THEN phone END AS mdn
-                          FROM cell)
-        SELECT row_number, person_key, external_person_id, mdn,
-               {_fingerprint(len(stand_ins))} AS fingerprint,
-               CASE WHEN mdn IS NULL THEN phone END AS mdn_text
+        CREATE TEMP TABLE person_cell AS
+        WITH cell AS (SELECT {", ".join(inner)} FROM {sides.persons.relation}),
+             numbered AS (SELECT *, {e164_number("phone")} AS mdn FROM cell)
+        SELECT {_hashed_columns(sides.salt)}, mdn,
+               {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS mdn_text
         FROM numbered"""
 
 
-def _stand_ins(config: SyncConfig, contacts: Source, persons: Source) -> list[Quick]:
+def _identifier_texts(ids: Identifiers) -> list[str]:
+    """The phone as it is given where that is text: most are numbers without any cleaning."""
+    phone = "NULL::VARCHAR"
+    if ids.phone is not None:
+        phone = ids.phone[0] if ids.phone[1] == "VARCHAR" else as_text(*ids.phone)
+    return [
+        f"{ROW} AS row_number",
+        f"{ids.key} AS key_text",
+        f"{ids.person_key} AS person_key_text",
+        f"{phone} AS phone",
+    ]
+
+
+def _hashed_columns(salt: int) -> str:
+    key, person_key = hashed("key_text", salt), hashed("person_key_text", salt)
+    return f"row_number, {key} AS key, {person_key} AS person_key"
+
+
+_LEFT_OVER = f"CASE WHEN mdn IS NULL THEN {clean('phone')} END"
+
+
+def _stand_ins(config: SyncConfig, sides: Sides) -> list[Quick]:
     return [
         quick(
             field,
-            contacts.column(field.from_, f"fields.from: {field.from_}"),
-            persons.column(field.to, f"fields.to: {field.to}"),
+            sides.contacts.column(field.from_, f"fields.from: {field.from_}"),
+            sides.persons.column(field.to, f"fields.to: {field.to}"),
             f"quick_{index}",
         )
         for index, field in enumerate(config.fields)
@@ -141,16 +159,17 @@ def _ask_the_library(connection: duckdb.DuckDBPyConnection, table: str, region: 
         CREATE OR REPLACE TEMP TABLE odd_phone AS
         SELECT mdn_text, row_number() OVER () AS position
         FROM (SELECT DISTINCT mdn_text FROM {table} WHERE mdn_text IS NOT NULL)""")
-    connection.execute("CREATE OR REPLACE TEMP TABLE phone (mdn_text VARCHAR, mdn VARCHAR)")
+    connection.execute("CREATE OR REPLACE TEMP TABLE phone (mdn_text VARCHAR, mdn BIGINT)")
     [(odd,)] = connection.execute("SELECT count(*) FROM odd_phone").fetchall()
     for first in range(1, odd + 1, _PHONE_BATCH):
         rows = connection.execute(
             "SELECT mdn_text FROM odd_phone WHERE position BETWEEN ? AND ?",
             [first, first + _PHONE_BATCH - 1],
         ).fetchall()
-        known = [pair for pair in to_e164_each((t for (t,) in rows), region) if pair[1] is not None]
+        asked = to_e164_each((text for (text,) in rows), region)
+        known = [(text, int(e164)) for text, e164 in asked if e164 is not None]
         connection.execute(
-            "INSERT INTO phone SELECT unnest(?::VARCHAR[]), unnest(?::VARCHAR[])",
+            "INSERT INTO phone SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[])",
             [[text for text, _ in known], [mdn for _, mdn in known]],
         )
     connection.execute(f"""

@@ -6,6 +6,7 @@ not accept is asked of the library once per distinct text.
 """
 
 import functools
+import re
 from collections.abc import Iterable, Iterator
 
 import phonenumbers
@@ -28,6 +29,9 @@ _TYPES = (
     "voicemail",
 )
 _PUNCTUATION = (" ", "-", "(", ")", ".")
+_WITH_CODE = "+1__________"
+_SPELLINGS = ("(___) ___-____", "___-___-____", "___.___.____", "__________")
+"""Common spellings of numbers of country code 1; an underscore is any one character."""
 
 
 def to_e164(text: str, default_region: str) -> str | None:
@@ -47,31 +51,60 @@ def to_e164_each(texts: Iterable[str], default_region: str) -> Iterator[tuple[st
         yield text, to_e164(text, default_region)
 
 
-def digits(text: str) -> str:
-    """SQL for the text without the punctuation of a phone number; a plus stays."""
+def national_digits(text: str, default_region: str) -> str:
+    """SQL for what may be the national digits of a number of country code 1.
+
+    The branches for common spellings only save time: taking their parts costs half of a removal of
+    all punctuation.
+    """
+    is_home = phonenumbers.country_code_for_region(default_region) == _NANP
+    shapes = (_WITH_CODE, *_SPELLINGS) if is_home else (_WITH_CODE,)
+    bare = text
     for mark in _PUNCTUATION:
-        text = f"replace({text}, {literal(mark)}, '')"
-    return text
+        bare = f"replace({bare}, {literal(mark)}, '')"
+    branches = [f"WHEN {text} LIKE {literal(one)} THEN {_parts(text, one)}" for one in shapes]
+    return f"CASE {' '.join(branches)} ELSE {_undecorated(bare, is_home=is_home)} END"
 
 
-def quick_e164(text: str, default_region: str) -> str:
-    """SQL for the E.164 of `digits(...)`; NULL where only the library can tell."""
-    cases = [f"WHEN starts_with({text}, '+1') AND length({text}) = 12 THEN substr({text}, 3)"]
-    if phonenumbers.country_code_for_region(default_region) == _NANP:
-        cases += [
-            f"WHEN length({text}) = 10 THEN {text}",
-            f"WHEN length({text}) = 11 AND starts_with({text}, '1') THEN substr({text}, 2)",
+def _undecorated(bare: str, *, is_home: bool) -> str:
+    branches = [f"WHEN starts_with({bare}, '+1') AND strlen({bare}) = 12 THEN substr({bare}, 3)"]
+    if is_home:
+        branches += [
+            f"WHEN strlen({bare}) = 10 THEN {bare}",
+            f"WHEN strlen({bare}) = 11 AND starts_with({bare}, '1') THEN substr({bare}, 2)",
         ]
-    national = f"CASE {' '.join(cases)} END"
-    return (
-        f"CASE WHEN regexp_full_match({national}, {literal(_nanp_pattern())})"
-        f" THEN '+1' || {national} END"
-    )
+    return f"CASE {' '.join(branches)} END"
+
+
+def _parts(text: str, shape: str) -> str:
+    """SQL for the runs of a shape's underscores, one after the other."""
+    runs = [(run.start() + 1, len(run.group())) for run in re.finditer("_+", shape)]
+    parts = [f"substr({text}, {at}, {long})" for at, long in runs]
+    return f"concat({', '.join(parts)})" if len(parts) > 1 else parts[0]
+
+
+def quick_number(national: str) -> str:
+    """SQL for the number of the E.164 of `national_digits(...)`, which should be a column.
+
+    NULL where only the library can tell.
+    """
+    is_valid = f"regexp_full_match({national}, {literal(_nanp_pattern())})"
+    return f"CASE WHEN {is_valid} THEN {_NANP}0000000000 + CAST({national} AS BIGINT) END"
 
 
 def is_e164_text(text: str) -> str:
     """SQL for: this text has the form of E.164, as everything the platform gives out should."""
     return f"regexp_full_match({text}, '[+][1-9][0-9]{{6,14}}')"
+
+
+def e164_number(text: str) -> str:
+    """SQL for the number of a text in the form of E.164; NULL for any other text."""
+    return f"CASE WHEN {is_e164_text(text)} THEN CAST({text} AS BIGINT) END"
+
+
+def odd_number(text: str) -> str:
+    """SQL for a number below zero that stands for a text that is no phone number."""
+    return f"-1 - CAST(hash({text}) >> 1 AS BIGINT)"
 
 
 @functools.cache

@@ -4,6 +4,7 @@ The order of the phases is the meaning: identity, values, changes, what is under
 outputs, guards. Nothing reads the clock except the timings, which stay in run.json.
 """
 
+import itertools
 import json
 import resource
 import tempfile
@@ -21,8 +22,13 @@ from vibes_pipelines.reconcile.consent import build_subscription_change
 from vibes_pipelines.reconcile.counts import Counts, read_counts
 from vibes_pipelines.reconcile.findings import create_finding
 from vibes_pipelines.reconcile.guards import Workload, check_guards
+from vibes_pipelines.reconcile.identifiers import (
+    HashCollision,
+    contact_identifiers,
+    person_identifiers,
+)
 from vibes_pipelines.reconcile.identity import build_match
-from vibes_pipelines.reconcile.narrow import build_contact, build_person
+from vibes_pipelines.reconcile.narrow import Sides, build_contact, build_person
 from vibes_pipelines.reconcile.outputs import write_outputs
 from vibes_pipelines.reconcile.payload import build_values
 from vibes_pipelines.reconcile.settle import build_outcome
@@ -90,6 +96,15 @@ def reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits = Li
     Raises:
         ReconcileError: for an input that cannot be used, or a result that does not add up.
     """
+    for salt in itertools.count():
+        try:
+            return _reconcile(config, inputs, out, limits, salt)
+        except HashCollision:
+            continue
+    raise AssertionError("unreachable: some salt keeps all identifiers apart")
+
+
+def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, salt: int) -> Summary:
     watch = _Stopwatch()
     with (
         tempfile.TemporaryDirectory(prefix="reconcile-", dir=limits.temp_dir) as workspace,
@@ -98,7 +113,7 @@ def reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits = Li
         with watch.phase("open"):
             sources = _open_all(connection, inputs, Path(workspace))
         as_of = _utc(inputs.as_of) if inputs.as_of else sources.as_of()
-        _run_phases(connection, config, sources, as_of, watch)
+        _run_phases(connection, config, sources, as_of, salt, watch)
         with watch.phase("outputs"):
             counts = read_counts(connection)
             content_hashes = write_outputs(connection, out)
@@ -113,17 +128,21 @@ def _run_phases(
     config: SyncConfig,
     sources: _Sources,
     as_of: datetime | None,
+    salt: int,
     watch: _Stopwatch,
 ) -> None:
+    contact_ids = contact_identifiers(config, sources.contacts)
+    person_ids = person_identifiers(config, sources.persons)
+    sides = Sides(sources.contacts, sources.persons, contact_ids, person_ids, salt)
     create_finding(connection)
     with watch.phase("contacts"):
-        build_contact(connection, config, sources.contacts, sources.persons)
+        build_contact(connection, config, sides)
     with watch.phase("persons"):
-        build_person(connection, config, sources.contacts, sources.persons)
+        build_person(connection, config, sides)
     with watch.phase("identity"):
-        build_match(connection, config)
+        build_match(connection, config, sides)
     with watch.phase("values"):
-        build_values(connection, config, sources.contacts, sources.persons, sources.base)
+        build_values(connection, config, sides, sources.base)
     with watch.phase("changes"):
         base = sources.base
         known = frozenset(f.to for f in config.fields if base.has(f.to)) if base else None
@@ -131,7 +150,9 @@ def _run_phases(
         lag = timedelta(hours=config.policies.visibility_lag_h)
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
     with watch.phase("consent"):
-        build_subscription_change(connection, config, sources.subscriptions)
+        build_subscription_change(
+            connection, config, sources.subscriptions, contact_ids, person_ids, salt
+        )
 
 
 @contextmanager

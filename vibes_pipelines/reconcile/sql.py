@@ -56,11 +56,11 @@ def let(name: str, value: str, body: str) -> str:
 
 def any_of(conditions: Iterable[str]) -> str:
     """SQL for: at least one holds; unknown counts as not."""
-    parts = [f"coalesce({condition}, false)" for condition in conditions]
-    return "(" + " OR ".join(parts) + ")" if parts else "false"
+    parts = [f"({condition})" for condition in conditions]
+    return f"coalesce({' OR '.join(parts)}, false)" if parts else "false"
 
 
 def all_of(conditions: Iterable[str]) -> str:
     """SQL for: every one holds; unknown counts as not."""
-    parts = [f"coalesce({condition}, false)" for condition in conditions]
-    return "(" + " AND ".join(parts) + ")" if parts else "true"
+    parts = [f"({condition})" for condition in conditions]
+    return f"coalesce({' AND '.join(parts)}, false)" if parts else "true"

@@ -7,7 +7,7 @@ import phonenumbers
 import pytest
 from phonenumbers import PhoneNumberFormat as Format
 
-from vibes_pipelines.reconcile.phone import digits, is_e164_text, quick_e164, to_e164
+from vibes_pipelines.reconcile.phone import is_e164_text, national_digits, quick_number, to_e164
 
 TYPES = list(phonenumbers.PhoneNumberType.values())
 
@@ -33,7 +33,7 @@ def quickly(texts, region):
     connection = duckdb.connect()
     try:
         rows = connection.execute(
-            f"SELECT {quick_e164('d', region)} FROM (SELECT {digits('t')} AS d"
+            f"SELECT '+' || {quick_number('d')} FROM (SELECT {national_digits('t', region)} AS d"
             " FROM (SELECT unnest(?::VARCHAR[]) AS t))",
             [texts],
         ).fetchall()
