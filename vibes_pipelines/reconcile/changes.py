@@ -11,7 +11,7 @@ is under way.
 
 import duckdb
 
-from vibes_pipelines.reconcile.identifiers import NONE, shown
+from vibes_pipelines.reconcile.identifiers import refuse_collision
 from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.sync_config import MappedField, SyncConfig
@@ -20,8 +20,13 @@ from vibes_pipelines.sync_config import MappedField, SyncConfig
 def build_proposal(
     connection: duckdb.DuckDBPyConnection, config: SyncConfig, base_fields: frozenset[str] | None
 ) -> None:
-    """Creates the tables above; `base_fields` are the mapped fields a base knows, if any."""
+    """Creates the tables above; `base_fields` are the mapped fields a base knows, if any.
+
+    Raises:
+        HashCollision: a contact was paired with a person whose key only has the same hash.
+    """
     connection.execute(_IDENTIFIED)
+    refuse_collision(connection, "SELECT 1 FROM identified WHERE contact_key <> person_external_id")
     connection.execute(_compared_sql(len(config.fields), has_base=base_fields is not None))
     with joins_as_written(connection):
         connection.execute(_proposal_sql(config, base_fields or frozenset()))
@@ -49,21 +54,19 @@ def _proposal_sql(config: SyncConfig, base_fields: frozenset[str]) -> str:
         FROM compared"""
 
 
-# The narrow join and the wide one are apart because joined at once they take ten times as long.
-_IDENTIFIED = f"""
+# The narrow joins and the wide one are apart because joined at once they take ten times as long.
+_IDENTIFIED = """
     CREATE TEMP TABLE identified AS
-    SELECT k.contact_row, k.person_row, k.matched_by, {shown("c.mdn", NONE)} AS contact_mdn,
-           {shown("p.mdn", "q.phone")} AS person_mdn
+    SELECT k.contact_row, k.person_row, k.matched_by, c.key AS contact_key, c.mdn AS contact_mdn,
+           p.person_key, p.key AS person_external_id, p.mdn AS person_mdn
     FROM candidate k
-    JOIN contact c ON c.row_number = k.contact_row
-    LEFT JOIN person p ON p.row_number = k.person_row
-    LEFT JOIN (SELECT row_number, phone FROM person_value) q ON q.row_number = k.person_row"""
+    JOIN contact_text c ON c.row_number = k.contact_row
+    LEFT JOIN person_text p ON p.row_number = k.person_row"""
 
 
 def _compared_sql(fields: int, *, has_base: bool) -> str:
     sides = [("v", "contact"), ("q", "person")]
-    base = "false AS has_base"
-    join = ""
+    base, join = "false AS has_base", ""
     if has_base:
         sides.append(("b", "base"))
         base = "b.row_number IS NOT NULL AS has_base"
@@ -75,8 +78,7 @@ def _compared_sql(fields: int, *, has_base: bool) -> str:
     ]
     return f"""
         CREATE TEMP VIEW compared AS
-        SELECT i.*, v.key AS contact_key, q.person_key, q.key AS person_external_id, {base},
-               {", ".join(texts)}
+        SELECT i.*, {base}, {", ".join(texts)}
         FROM contact_value v
         JOIN identified i ON v.row_number = i.contact_row
         LEFT JOIN person_value q ON q.row_number = i.person_row

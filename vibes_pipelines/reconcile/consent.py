@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import duckdb
 
 from vibes_pipelines.reconcile.errors import ReconcileError
-from vibes_pipelines.reconcile.identifiers import Identifiers, hashed, refuse_collision, shown
+from vibes_pipelines.reconcile.identifiers import hashed, refuse_collision
 from vibes_pipelines.reconcile.moments import is_moment_type, moment
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import clean, literal, text_list
@@ -50,8 +50,8 @@ def _plainly_spelt(consent: Consent, column: str, column_type: str) -> str:
     branches = [f"WHEN {column} IS NULL THEN {UNKNOWN}"]
     if column_type == "VARCHAR":
         for spellings, state in (
-            (consent.opted_out, OPTED_OUT),
             (consent.opted_in, OPTED_IN),
+            (consent.opted_out, OPTED_OUT),
         ):
             plain = [v for v in (v.strip().lower() for v in spellings) if v and v.isascii()]
             branches.append(f"WHEN {column} IN {text_list(plain)} THEN {state}")
@@ -77,8 +77,6 @@ def build_subscription_change(
     connection: duckdb.DuckDBPyConnection,
     config: SyncConfig,
     subscriptions: Sequence[Source],
-    contact_ids: Identifiers,
-    person_ids: Identifiers,
     salt: int,
 ) -> None:
     """Creates table `subscription_change` from `match`, `contact`, `person` and the subscriptions.
@@ -97,30 +95,23 @@ def build_subscription_change(
         _change_sql(index, consent) for index, consent in enumerate(config.consents)
     )
     connection.execute(f"CREATE TEMP TABLE opt_out AS {changes}")
-    _name_identifiers(connection, contact_ids, person_ids)
+    _name_identifiers(connection)
 
 
-def _name_identifiers(
-    connection: duckdb.DuckDBPyConnection, contact_ids: Identifiers, person_ids: Identifiers
-) -> None:
+def _name_identifiers(connection: duckdb.DuckDBPyConnection) -> None:
     """Fills `subscription_change` from `opt_out`, whose rows are row numbers of both sides."""
-    for name, ids in (("contact", contact_ids), ("person", person_ids)):
-        rows = ids.texts_sql(f"SELECT {name}_row FROM opt_out")
-        connection.execute(f"CREATE TEMP TABLE opt_out_{name} AS {rows}")
     named = """
         FROM opt_out
-        JOIN contact c ON c.row_number = contact_row
-        JOIN opt_out_contact v ON v.row_number = contact_row
-        JOIN person p ON p.row_number = person_row
-        JOIN opt_out_person q ON q.row_number = person_row"""
+        JOIN contact_text c ON c.row_number = contact_row
+        JOIN person_text p ON p.row_number = person_row"""
     refuse_collision(
         connection,
-        f"SELECT 1 {named} WHERE q.person_key <> opt_out.person_key OR v.key <> q.key",
+        f"SELECT 1 {named} WHERE p.person_key <> opt_out.person_key OR c.key <> p.key",
     )
     connection.execute(f"""
         INSERT INTO subscription_change
-        SELECT side, 'opt_out', v.key, q.person_key,
-               coalesce({shown("p.mdn", "q.phone")}, {shown("c.mdn", "NULL")}),
+        SELECT side, 'opt_out', c.key, p.person_key,
+               coalesce(p.mdn, CASE WHEN NOT c.bad_mdn THEN c.mdn END),
                list, evidence_at, reason {named}""")
 
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 
 import duckdb
 
-from vibes_pipelines.reconcile.identifiers import shown
-
 _DETAILS = {
     "missing_contact_key": "the contact has no key",
     "duplicate_contact_key": "several contacts have this key",
@@ -47,15 +45,20 @@ def add_findings(
     )
 
 
-QUARANTINE = f"""
-    SELECT f.kind, f.source, v.key AS external_person_id, q.person_key,
-           {shown("c.mdn", "v.phone")} AS mdn, f.detail
-    FROM finding f JOIN contact c USING (row_number) JOIN contact_value v USING (row_number)
-    LEFT JOIN doubtful d ON d.contact_row = f.row_number
-    LEFT JOIN person_value q ON q.row_number = d.person_row
+QUARANTINE = """
+    WITH person_of AS (
+        SELECT contact_row, min(person_row) AS person_row
+        FROM (SELECT contact_row, person_row FROM pair
+              UNION ALL SELECT contact_row, person_row FROM claim)
+        SEMI JOIN finding ON contact_row = finding.row_number AND finding.source = 'contact'
+        GROUP BY contact_row HAVING count(DISTINCT person_row) = 1)
+    SELECT f.kind, f.source, c.key AS external_person_id, p.person_key, c.mdn, f.detail
+    FROM finding f JOIN contact_text c USING (row_number)
+    LEFT JOIN person_of o ON o.contact_row = f.row_number
+    LEFT JOIN person_text p ON p.row_number = o.person_row
     WHERE f.source = 'contact'
     UNION ALL
-    SELECT f.kind, f.source, q.key, q.person_key, {shown("p.mdn", "q.phone")}, f.detail
-    FROM finding f JOIN person p USING (row_number) JOIN person_value q USING (row_number)
+    SELECT f.kind, f.source, p.key, p.person_key, p.mdn, f.detail
+    FROM finding f JOIN person_text p USING (row_number)
     WHERE f.source = 'person'"""
 """The rows of quarantine.parquet. A contact's mdn is shown as it was given when it is invalid."""

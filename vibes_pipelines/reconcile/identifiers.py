@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from vibes_pipelines.reconcile.sources import ROW, Source
+from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -29,23 +29,14 @@ class Identifiers:
     `key` is the contact's key or the person's external_person_id; `phone` is (column, type).
     """
 
-    relation: str
     key: str
     person_key: str
     phone: tuple[str, str] | None
 
-    def texts_sql(self, rows_sql: str) -> str:
-        """SQL for row_number, key, person_key, phone of the rows that `rows_sql` yields."""
-        return f"SELECT {self.texts} FROM {self.relation} WHERE {ROW} IN ({rows_sql})"
 
-    @property
-    def texts(self) -> str:
-        """The columns of `texts_sql`."""
-        phone = as_text(*self.phone) if self.phone else NONE
-        return (
-            f"{ROW} AS row_number, {self.key} AS key, {self.person_key} AS person_key,"
-            f" {phone} AS phone"
-        )
+def texts_sql(side: str, rows_sql: str) -> str:
+    """SQL for row_number, key, person_key, mdn, all as texts, of some rows of contact or person."""
+    return f"SELECT * FROM {side}_text WHERE row_number IN ({rows_sql})"
 
 
 def contact_identifiers(config: SyncConfig, contacts: Source) -> Identifiers:
@@ -61,7 +52,7 @@ def contact_identifiers(config: SyncConfig, contacts: Source) -> Identifiers:
     if wanted.mdn is not None:
         phone = contacts.column(wanted.mdn.column, "contacts.mdn.column")
     key = as_text(*contacts.column(wanted.key, "contacts.key"))
-    return Identifiers(contacts.relation, key, person_key, phone)
+    return Identifiers(key, person_key, phone)
 
 
 def person_identifiers(config: SyncConfig, persons: Source) -> Identifiers:
@@ -77,18 +68,13 @@ def person_identifiers(config: SyncConfig, persons: Source) -> Identifiers:
         person_key = _person_key(persons.column("person_key", wanted_by))
     if persons.has("mdn") or config.contacts.mdn:
         phone = persons.column("mdn", "contacts.mdn (persons input)")
-    return Identifiers(persons.relation, key, person_key, phone)
+    return Identifiers(key, person_key, phone)
 
 
 def hashed(text: str, salt: int) -> str:
     """SQL for the hash of an identifier's clean text, which should be a column; NULL has none."""
     salted = f"{text}, {salt}" if salt else text
     return f"CASE WHEN {text} IS NOT NULL THEN hash({salted}) END"
-
-
-def shown(mdn: str, phone: str) -> str:
-    """SQL for an mdn as text: E.164, or as it was given where it is not one."""
-    return f"CASE WHEN {mdn} > 0 THEN '+' || {mdn} ELSE {phone} END"
 
 
 def refuse_collision(connection: duckdb.DuckDBPyConnection, rows_sql: str) -> None:

@@ -7,7 +7,7 @@ persons by each identifier and are judged by their claims. Doubt falls on the wh
 Creates `linked` (every contact, with the person of its external id), `unlinked_person`, `pair`
 (contact_row, person_row, differs), `loose` (contact_row), `claim` (contact_row,
 person_row, identifier), `verdict` (contact_row, person_row, matched_by) and `match` (contact_row,
-person_row, matched_by, passes, differs). Rows in doubt go to the table `finding`.
+person_row, matched_by, passes, differs, is_odd). Rows in doubt go to the table `finding`.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -15,14 +15,13 @@ person_row, matched_by, passes, differs). Rows in doubt go to the table `finding
 import duckdb
 
 from vibes_pipelines.reconcile.findings import add_findings
-from vibes_pipelines.reconcile.identifiers import Identifiers, refuse_collision
-from vibes_pipelines.reconcile.narrow import Sides
+from vibes_pipelines.reconcile.identifiers import refuse_collision, texts_sql
 from vibes_pipelines.sync_config import SyncConfig
 
 _COLUMN_OF = {"person_key": "person_key", "external_person_id": "key", "mdn": "mdn"}
 
 
-def build_match(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
+def build_match(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
     """Creates the tables above from `contact` and `person`, and the findings on identity.
 
     Raises:
@@ -30,8 +29,8 @@ def build_match(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides
     """
     _find_unusable(connection)
     _pair_the_agreeing(connection, has_person_key=config.contacts.person_key is not None)
-    _collect_claims(connection, sides)
-    _find_repeats(connection, sides)
+    _collect_claims(connection)
+    _find_repeats(connection)
     _judge_claims(connection)
     _spread_to_groups(connection)
     connection.execute(_MATCH)
@@ -46,7 +45,7 @@ def _find_unusable(connection: duckdb.DuckDBPyConnection) -> None:
         add_findings(connection, kind, "contact", rows)
 
 
-def _find_repeats(connection: duckdb.DuckDBPyConnection, sides: Sides) -> None:
+def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
     """Finds identifiers that several rows of one side have; unlikely places are not searched.
 
     Keys are compared across the sides already: if every link is one to one, only rows without a
@@ -56,16 +55,16 @@ def _find_repeats(connection: duckdb.DuckDBPyConnection, sides: Sides) -> None:
     [(rows, links, contacts, persons, alone)] = connection.execute(_LINK_COUNTS).fetchall()
     one_to_one = rows == contacts and links == persons - alone
     unlinked_contacts = "(SELECT c.* FROM contact c SEMI JOIN loose ON c.row_number = contact_row)"
-    for kind, ids, table, column, where_linked in (
-        ("duplicate_contact_key", sides.contact_ids, "contact", "key", unlinked_contacts),
-        ("duplicate_external_id", sides.person_ids, "person", "key", "unlinked_person"),
-        ("duplicate_person_key", sides.person_ids, "person", "person_key", "person"),
+    for kind, table, column, where_linked in (
+        ("duplicate_contact_key", "contact", "key", unlinked_contacts),
+        ("duplicate_external_id", "person", "key", "unlinked_person"),
+        ("duplicate_person_key", "person", "person_key", "person"),
     ):
         searched = where_linked if one_to_one else table
         add_findings(connection, kind, table, _repeats_sql(searched, column))
         repeats = f"SELECT row_number FROM finding WHERE kind = '{kind}'"
         if connection.execute(f"{repeats} LIMIT 1").fetchall():
-            _check_repeats(connection, ids, table, column, repeats)
+            _check_repeats(connection, table, column, repeats)
     add_findings(connection, "shared_mdn", "person", _repeats_sql("person", "mdn"))
     of_loose = "(SELECT c.row_number, c.mdn FROM contact c SEMI JOIN loose ON c.mdn = loose.mdn)"
     searched = of_loose if one_to_one else "contact"
@@ -82,12 +81,12 @@ def _repeats_sql(table: str, column: str) -> str:
 
 
 def _check_repeats(
-    connection: duckdb.DuckDBPyConnection, ids: Identifiers, table: str, column: str, rows_sql: str
+    connection: duckdb.DuckDBPyConnection, table: str, column: str, rows_sql: str
 ) -> None:
     refuse_collision(
         connection,
         f"""
-        SELECT 1 FROM ({ids.texts_sql(rows_sql)}) text JOIN {table} USING (row_number)
+        SELECT 1 FROM ({texts_sql(table, rows_sql)}) text JOIN {table} USING (row_number)
         GROUP BY {table}.{column} HAVING count(DISTINCT text.{column}) > 1""",
     )
 
@@ -100,7 +99,7 @@ def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key:
         CREATE TEMP TABLE joined AS
         SELECT c.row_number AS contact_row, p.row_number AS person_row, c.passes,
                c.fingerprint <> p.fingerprint AS differs,
-               c.person_key IS NOT NULL AS by_person_key,
+               c.has_issue OR c.bad_mdn AS is_odd, c.person_key IS NOT NULL AS by_person_key,
                c.row_number IS NOT NULL AND p.row_number IS NOT NULL AND {agrees} AS agrees,
                CASE WHEN c.row_number IS NULL THEN p.key END AS unlinked_key
         FROM contact c FULL JOIN person p ON c.key = p.key""")
@@ -114,12 +113,13 @@ def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key:
         FROM joined WHERE contact_row IS NULL""")
 
 
-def _collect_claims(connection: duckdb.DuckDBPyConnection, sides: Sides) -> None:
+def _collect_claims(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("""
         CREATE TEMP TABLE loose AS
         WITH odd AS (SELECT contact_row FROM linked WHERE NOT agrees),
              settled AS (SELECT contact_row FROM pair SEMI JOIN odd USING (contact_row))
-        SELECT row_number AS contact_row, key, person_key, mdn, passes
+        SELECT row_number AS contact_row, key, person_key, mdn, passes, has_issue,
+               has_issue OR bad_mdn AS is_odd
         FROM contact SEMI JOIN odd ON contact.row_number = odd.contact_row
         ANTI JOIN settled ON contact.row_number = settled.contact_row""")
     claims = " UNION ALL ".join(
@@ -128,10 +128,10 @@ def _collect_claims(connection: duckdb.DuckDBPyConnection, sides: Sides) -> None
         for identifier, column in _COLUMN_OF.items()
     )
     connection.execute(f"CREATE TEMP TABLE claim AS {claims}")
-    _check_claims(connection, sides)
+    _check_claims(connection)
 
 
-def _check_claims(connection: duckdb.DuckDBPyConnection, sides: Sides) -> None:
+def _check_claims(connection: duckdb.DuckDBPyConnection) -> None:
     hashes = "identifier <> 'mdn'"
     if not connection.execute(f"SELECT 1 FROM claim WHERE {hashes} LIMIT 1").fetchall():
         return
@@ -142,8 +142,8 @@ def _check_claims(connection: duckdb.DuckDBPyConnection, sides: Sides) -> None:
         connection,
         f"""
         SELECT 1 FROM claim
-        JOIN ({sides.contact_ids.texts_sql(contact_rows)}) c ON c.row_number = contact_row
-        JOIN ({sides.person_ids.texts_sql(person_rows)}) p ON p.row_number = person_row
+        JOIN ({texts_sql("contact", contact_rows)}) c ON c.row_number = contact_row
+        JOIN ({texts_sql("person", person_rows)}) p ON p.row_number = person_row
         WHERE CASE identifier WHEN 'person_key' THEN c.person_key <> p.person_key
                               WHEN 'external_person_id' THEN c.key <> p.key END""",
     )
@@ -228,7 +228,7 @@ _VERDICT = """
                           ELSE 'mdn' END AS matched_by,
            a.best < used.identifiers OR (a.persons = 1
                AND coalesce(p.key <> l.key, false)) AS is_split,
-           a.persons = 1 AND coalesce(p.mdn <> l.mdn, false) AS is_mdn_change, l.passes
+           a.persons = 1 AND coalesce(p.mdn <> l.mdn, false) AS is_mdn_change, l.passes, l.is_odd
     FROM agreement a JOIN used USING (contact_row) JOIN loose l USING (contact_row)
     JOIN person p ON p.row_number = a.only"""
 
@@ -240,14 +240,14 @@ _CLAIMED_BY_TWO = """
     HAVING count(DISTINCT coalesce('=' || l.key, v.contact_row::VARCHAR)) > 1"""
 
 _MATCH = """
-    CREATE TEMP TABLE match AS
+    CREATE TEMP VIEW match AS
     WITH doubt AS (SELECT row_number FROM finding
                    WHERE source = 'contact' AND kind <> 'invalid_mdn')
     SELECT contact_row, person_row,
            CASE WHEN by_person_key THEN 'person_key' ELSE 'external_person_id' END AS matched_by,
-           passes, differs
+           passes, differs, is_odd
     FROM pair ANTI JOIN doubt ON pair.contact_row = doubt.row_number
     UNION ALL
-    SELECT contact_row, person_row, matched_by, passes, true
+    SELECT contact_row, person_row, matched_by, passes, true, is_odd
     FROM verdict ANTI JOIN doubt ON verdict.contact_row = doubt.row_number
     WHERE person_row IS NOT NULL"""

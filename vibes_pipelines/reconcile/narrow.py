@@ -2,9 +2,10 @@
 
 `contact`: row_number, key, person_key, mdn, bad_mdn, passes (the sync conditions), has_issue,
 fingerprint, and per consent `state_i`, `changed_at_i`, `is_unreadable_i`. `person`: row_number,
-key (of its external_person_id), person_key, mdn, fingerprint. An mdn is the number of its E.164,
-below zero where a person's is none. Equal fingerprints mean equal values of every mapped field;
-texts are read later, for few rows (see `payload`).
+key (of its external_person_id), person_key, mdn, fingerprint. Here an mdn is the number of its
+E.164, below zero where a person's is none. Equal fingerprints mean equal values of every mapped
+field. `contact_text`, `person_text`: row_number and key, person_key and mdn as texts; where
+bad_mdn, it stands as it was given.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -58,7 +59,9 @@ def build_contact(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sid
         _ask_the_library(connection, "contact_cell", config.contacts.mdn.default_region)
     connection.execute("""
         CREATE TEMP VIEW contact AS
-        SELECT * EXCLUDE (mdn_text), mdn_text IS NOT NULL AS bad_mdn FROM contact_cell""")
+        SELECT * EXCLUDE (key_text, person_key_text, phone), phone IS NOT NULL AS bad_mdn
+        FROM contact_cell""")
+    connection.execute(_TEXTS.format(side="contact"))
 
 
 def build_person(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
@@ -71,8 +74,11 @@ def build_person(connection: duckdb.DuckDBPyConnection, config: SyncConfig, side
     region = config.contacts.mdn.default_region if config.contacts.mdn else _NO_REGION
     _ask_the_library(connection, "person_cell", region)
     connection.execute(f"""
-        UPDATE person_cell SET mdn = {odd_number("mdn_text")} WHERE mdn_text IS NOT NULL""")
-    connection.execute("CREATE TEMP VIEW person AS SELECT * EXCLUDE (mdn_text) FROM person_cell")
+        UPDATE person_cell SET mdn = {odd_number("phone")} WHERE phone IS NOT NULL""")
+    connection.execute("""
+        CREATE TEMP VIEW person AS
+        SELECT * EXCLUDE (key_text, person_key_text, phone) FROM person_cell""")
+    connection.execute(_TEXTS.format(side="person"))
 
 
 def _contact_sql(config: SyncConfig, sides: Sides) -> str:
@@ -98,7 +104,7 @@ def _contact_sql(config: SyncConfig, sides: Sides) -> str:
              called AS (SELECT *, {national_digits("phone", region)} AS national FROM cell),
              numbered AS (SELECT *, {quick_number("national")} AS mdn FROM called)
         SELECT {_hashed_columns(sides.salt)}, mdn, passes,
-               {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS mdn_text,
+               {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS phone,
                {any_of(marks)} AS has_issue{"".join(f", {name}" for name in kept)}
         FROM numbered"""
 
@@ -112,7 +118,7 @@ def _person_sql(config: SyncConfig, sides: Sides) -> str:
         WITH cell AS (SELECT {", ".join(inner)} FROM {sides.persons.relation}),
              numbered AS (SELECT *, {e164_number("phone")} AS mdn FROM cell)
         SELECT {_hashed_columns(sides.salt)}, mdn,
-               {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS mdn_text
+               {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS phone
         FROM numbered"""
 
 
@@ -131,8 +137,15 @@ def _identifier_texts(ids: Identifiers) -> list[str]:
 
 def _hashed_columns(salt: int) -> str:
     key, person_key = hashed("key_text", salt), hashed("person_key_text", salt)
-    return f"row_number, {key} AS key, {person_key} AS person_key"
+    return f"row_number, key_text, person_key_text, {key} AS key, {person_key} AS person_key"
 
+
+_TEXTS = """
+    CREATE TEMP VIEW {side}_text AS
+    SELECT row_number, key_text AS key, person_key_text AS person_key,
+           CASE WHEN mdn > 0 THEN '+' || mdn ELSE phone END AS mdn,
+           phone IS NOT NULL AS bad_mdn
+    FROM {side}_cell"""
 
 _LEFT_OVER = f"CASE WHEN mdn IS NULL THEN {clean('phone')} END"
 
@@ -154,24 +167,26 @@ def _fingerprint(fields: int) -> str:
 
 
 def _ask_the_library(connection: duckdb.DuckDBPyConnection, table: str, region: str) -> None:
-    """Turns `mdn_text` into `mdn` wherever phonenumbers can; each distinct text is asked once."""
+    """Turns `phone` into `mdn` wherever phonenumbers can; each distinct text is asked once."""
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE odd_phone AS
-        SELECT mdn_text, row_number() OVER () AS position
-        FROM (SELECT DISTINCT mdn_text FROM {table} WHERE mdn_text IS NOT NULL)""")
-    connection.execute("CREATE OR REPLACE TEMP TABLE phone (mdn_text VARCHAR, mdn BIGINT)")
+        SELECT phone, row_number() OVER () AS position
+        FROM (SELECT DISTINCT phone FROM {table} WHERE phone IS NOT NULL)""")
     [(odd,)] = connection.execute("SELECT count(*) FROM odd_phone").fetchall()
+    if not odd:
+        return
+    connection.execute("CREATE OR REPLACE TEMP TABLE known_phone (phone VARCHAR, mdn BIGINT)")
     for first in range(1, odd + 1, _PHONE_BATCH):
         rows = connection.execute(
-            "SELECT mdn_text FROM odd_phone WHERE position BETWEEN ? AND ?",
+            "SELECT phone FROM odd_phone WHERE position BETWEEN ? AND ?",
             [first, first + _PHONE_BATCH - 1],
         ).fetchall()
         asked = to_e164_each((text for (text,) in rows), region)
         known = [(text, int(e164)) for text, e164 in asked if e164 is not None]
         connection.execute(
-            "INSERT INTO phone SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[])",
+            "INSERT INTO known_phone SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[])",
             [[text for text, _ in known], [mdn for _, mdn in known]],
         )
     connection.execute(f"""
-        UPDATE {table} SET mdn = phone.mdn, mdn_text = NULL
-        FROM phone WHERE {table}.mdn_text = phone.mdn_text""")
+        UPDATE {table} SET mdn = known_phone.mdn, phone = NULL
+        FROM known_phone WHERE {table}.phone = known_phone.phone""")

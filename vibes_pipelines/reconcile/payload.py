@@ -1,9 +1,9 @@
-"""Phase two: identifiers and mapped fields as canonical texts, read only for rows that need them.
+"""Phase two: the canonical texts of the mapped fields, read only for the rows that need them.
 
-Creates `candidate` (contact_row, person_row or NULL for an add, matched_by), `doubtful` (the one
-person_row, if any, of each contact_row in doubt), and `contact_value`, `person_value` with the
-texts `key`, `person_key`, `phone` and one `value_i` per mapped field, and `base_value` (only with a
-base). A contact whose value is an unknown option or cannot be read becomes a finding.
+Creates `candidate` (contact_row, person_row or NULL for an add, matched_by) and `contact_value`,
+`person_value`, `base_value` (only with a base) with one text column `value_i` per mapped field; a
+contact whose value is an unknown option or cannot be read becomes a finding. Semi-joins, because
+the scan then skips what no row needs; a join would have it decode every value.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -11,7 +11,7 @@ base). A contact whose value is an unknown option or cannot be read becomes a fi
 import duckdb
 
 from vibes_pipelines.reconcile.consent import UNREADABLE
-from vibes_pipelines.reconcile.identifiers import refuse_collision
+from vibes_pipelines.reconcile.identifiers import texts_sql
 from vibes_pipelines.reconcile.narrow import Sides
 from vibes_pipelines.reconcile.sources import ROW, Source
 from vibes_pipelines.reconcile.sql import literal
@@ -32,17 +32,12 @@ def build_values(
     sides: Sides,
     base: Source | None,
 ) -> None:
-    """Creates the tables above and adds the findings on values.
-
-    Raises:
-        HashCollision: a contact was paired with a person whose key only has the same hash.
-    """
+    """Creates the tables above and adds the findings on values."""
     connection.execute(_CANDIDATE)
-    connection.execute(_DOUBTFUL)
     connection.execute(_contact_value_sql(config, sides))
-    _find_bad_values(connection, config)
+    if connection.execute("SELECT 1 FROM contact WHERE has_issue LIMIT 1").fetchall():
+        _find_bad_values(connection, config)
     connection.execute(_person_value_sql(config, sides))
-    refuse_collision(connection, _PAIRED_BY_HASH_ALONE)
     if base is not None:
         connection.execute(_base_value_sql(config, base))
 
@@ -55,9 +50,9 @@ def _contact_value_sql(config: SyncConfig, sides: Sides) -> str:
     )
     return f"""
         CREATE TEMP TABLE contact_value AS
-        SELECT {sides.contact_ids.texts}{texts} FROM {sides.contacts.relation}
+        SELECT {ROW} AS row_number{texts} FROM {sides.contacts.relation}
         WHERE {ROW} IN (SELECT contact_row FROM candidate
-                        UNION ALL SELECT contact_row FROM doubtful)"""
+                        UNION ALL SELECT row_number FROM contact WHERE has_issue)"""
 
 
 def _person_value_sql(config: SyncConfig, sides: Sides) -> str:
@@ -67,10 +62,8 @@ def _person_value_sql(config: SyncConfig, sides: Sides) -> str:
     )
     return f"""
         CREATE TEMP TABLE person_value AS
-        SELECT {sides.person_ids.texts}{texts} FROM {sides.persons.relation}
-        WHERE {ROW} IN (SELECT person_row FROM candidate
-                        UNION ALL SELECT person_row FROM doubtful
-                        UNION ALL SELECT row_number FROM finding WHERE source = 'person')"""
+        SELECT {ROW} AS row_number{texts} FROM {sides.persons.relation}
+        WHERE {ROW} IN (SELECT person_row FROM candidate)"""
 
 
 def _base_value_sql(config: SyncConfig, base: Source) -> str:
@@ -95,7 +88,7 @@ def _base_value_sql(config: SyncConfig, base: Source) -> str:
         CREATE TEMP TABLE base_value AS
         WITH b AS (SELECT {", ".join(identifiers)}, {", ".join(texts)} FROM {base.relation}),
         wanted AS (SELECT q.row_number, q.person_key, q.key AS external_person_id
-                   FROM person_value q SEMI JOIN candidate ON person_row = q.row_number),
+                   FROM ({texts_sql("person", "SELECT person_row FROM candidate")}) q),
         found AS (
             SELECT w.row_number, 1 AS rank, {names} FROM wanted w JOIN b USING (person_key)
             UNION ALL
@@ -140,32 +133,11 @@ def _find_bad_values(connection: duckdb.DuckDBPyConnection, config: SyncConfig) 
 # Every contact that passes, is not in doubt so far, and is new, loosely matched, or different.
 _CANDIDATE = """
     CREATE TEMP TABLE candidate AS
-    SELECT m.contact_row, m.person_row, m.matched_by
-    FROM match m JOIN contact c ON c.row_number = m.contact_row
-    WHERE m.differs AND m.passes AND NOT c.has_issue AND NOT c.bad_mdn
+    SELECT contact_row, person_row, matched_by FROM match
+    WHERE differs AND passes AND NOT is_odd
     UNION ALL
     SELECT l.contact_row, NULL, NULL
-    FROM loose l JOIN contact c ON c.row_number = l.contact_row
+    FROM loose l
     ANTI JOIN claim ON claim.contact_row = l.contact_row
     ANTI JOIN finding ON finding.source = 'contact' AND finding.row_number = l.contact_row
-    WHERE c.passes AND NOT c.has_issue"""
-
-# For an add there is nothing to pair; a person without an external id was found by another one.
-_PAIRED_BY_HASH_ALONE = """
-    SELECT 1 FROM candidate
-    JOIN contact_value v ON v.row_number = contact_row
-    JOIN person_value q ON q.row_number = person_row
-    WHERE v.key <> q.key"""
-
-# Contacts in doubt, also those whose values are yet to be judged, with the one person they claim.
-_DOUBTFUL = """
-    CREATE TEMP TABLE doubtful AS
-    WITH suspect AS (
-        SELECT row_number AS contact_row FROM finding WHERE source = 'contact'
-        UNION SELECT row_number FROM contact WHERE has_issue),
-    link AS (
-        SELECT contact_row, person_row FROM pair SEMI JOIN suspect USING (contact_row)
-        UNION ALL SELECT contact_row, person_row FROM claim SEMI JOIN suspect USING (contact_row))
-    SELECT contact_row, CASE WHEN count(DISTINCT person_row) = 1 THEN min(person_row) END
-               AS person_row
-    FROM suspect LEFT JOIN link USING (contact_row) GROUP BY contact_row"""
+    WHERE l.passes AND NOT l.has_issue"""

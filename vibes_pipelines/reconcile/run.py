@@ -140,7 +140,7 @@ def _run_phases(
     with watch.phase("persons"):
         build_person(connection, config, sides)
     with watch.phase("identity"):
-        build_match(connection, config, sides)
+        build_match(connection, config)
     with watch.phase("values"):
         build_values(connection, config, sides, sources.base)
     with watch.phase("changes"):
@@ -150,9 +150,7 @@ def _run_phases(
         lag = timedelta(hours=config.policies.visibility_lag_h)
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
     with watch.phase("consent"):
-        build_subscription_change(
-            connection, config, sources.subscriptions, contact_ids, person_ids, salt
-        )
+        build_subscription_change(connection, config, sources.subscriptions, salt)
 
 
 @contextmanager

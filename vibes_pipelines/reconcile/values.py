@@ -201,18 +201,33 @@ def _choose(text: str, options: dict[str, str], otherwise: str) -> str:
 
 
 def _contact_set(field: MappedField, column: str, column_type: str) -> str:
-    chosen = _option(field, "item")
-    if field.options is None:
-        odd = f"regexp_matches(item, {literal(_NEVER_IN_KEYS)})"
-        chosen = f"CASE WHEN {odd} THEN {_marked(INVALID_VALUE, 'item')} ELSE item END"
+    chosen = _contact_key(field, "item")
     items = f"list_transform({_items(column, column_type, field.separator)}, lambda item: {chosen})"
     joined = _joined(items)
     marked = f"list_filter({items}, lambda item: {is_marked('item')})"
-    return f"CASE WHEN len({marked}) > 0 THEN list_min({marked}) ELSE {joined} END"
+    several = f"CASE WHEN len({marked}) > 0 THEN list_min({marked}) ELSE {joined} END"
+    alone = _contact_key(field, clean(column))
+    return _if_alone(column, column_type, field.separator, alone, several)
+
+
+def _contact_key(field: MappedField, item: str) -> str:
+    """SQL for the option key of one clean item; an item in doubt is marked."""
+    if field.options is not None:
+        return _option(field, item)
+    odd = f"regexp_matches({item}, {literal(_NEVER_IN_KEYS)})"
+    return f"CASE WHEN {odd} THEN {_marked(INVALID_VALUE, item)} ELSE {item} END"
 
 
 def _platform_set(column: str, column_type: str) -> str:
-    return _joined(_items(column, column_type, "|"))
+    several = _joined(_items(column, column_type, "|"))
+    return _if_alone(column, column_type, "|", clean(column), several)
+
+
+def _if_alone(column: str, column_type: str, separator: str, alone: str, several: str) -> str:
+    """SQL that takes a text of one item for what it is, without making a list of it."""
+    if column_type != "VARCHAR":
+        return several
+    return f"CASE WHEN contains({column}, {literal(separator)}) THEN {several} ELSE {alone} END"
 
 
 def _items(column: str, column_type: str, separator: str) -> str:
