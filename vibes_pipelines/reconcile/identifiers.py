@@ -1,8 +1,9 @@
 """Identifiers of both sides: their canonical texts, and the hashes that stand in for them.
 
-Comparing hashes is several times cheaper than comparing texts, and nothing but texts decides: every
-equality of hashes that leads to an effect or a finding is checked on the texts, and a collision
-makes the reconcile start again with another salt.
+Comparing hashes is several times cheaper than comparing texts. Every equality of hashes that leads
+to an effect or a finding is checked on the texts, and a collision makes the reconcile start again
+with another salt. A contact and a person of equal values, which need nothing, are left paired by a
+64-bit hash of the key alone.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -46,12 +47,12 @@ def contact_identifiers(config: SyncConfig, contacts: Source) -> Identifiers:
         ReconcileError: for a column that the sync config maps and the contacts do not have.
     """
     wanted = config.contacts
+    key = as_text(*contacts.column(wanted.key, "contacts.key"))
     person_key, phone = NONE, None
     if wanted.person_key is not None:
         person_key = _person_key(contacts.column(wanted.person_key, "contacts.person_key"))
     if wanted.mdn is not None:
         phone = contacts.column(wanted.mdn.column, "contacts.mdn.column")
-    key = as_text(*contacts.column(wanted.key, "contacts.key"))
     return Identifiers(key, person_key, phone)
 
 

@@ -92,24 +92,19 @@ def _check_repeats(
 
 
 def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key: bool) -> None:
-    agrees = "coalesce(c.mdn = p.mdn, c.mdn IS NULL)"
+    agrees = "coalesce(mdn = linked_mdn, mdn IS NULL)"
     if has_person_key:
-        agrees += " AND coalesce(c.person_key = p.person_key, c.person_key IS NULL)"
+        agrees += " AND coalesce(person_key = linked_person_key, person_key IS NULL)"
     connection.execute(f"""
-        CREATE TEMP TABLE joined AS
-        SELECT c.row_number AS contact_row, p.row_number AS person_row, c.passes,
-               c.fingerprint <> p.fingerprint AS differs,
-               c.has_issue OR c.bad_mdn AS is_odd, c.person_key IS NOT NULL AS by_person_key,
-               c.row_number IS NOT NULL AND p.row_number IS NOT NULL AND {agrees} AS agrees,
-               CASE WHEN c.row_number IS NULL THEN p.key END AS unlinked_key
-        FROM contact c FULL JOIN person p ON c.key = p.key""")
-    connection.execute(
-        "CREATE TEMP VIEW linked AS SELECT * FROM joined WHERE contact_row IS NOT NULL"
-    )
-    connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM joined WHERE agrees")
+        CREATE TEMP VIEW linked AS
+        SELECT contact_row, person_row, passes, differs,
+               has_issue OR phone IS NOT NULL AS is_odd, person_key IS NOT NULL AS by_person_key,
+               person_row IS NOT NULL AND {agrees} AS agrees
+        FROM joined WHERE contact_row IS NOT NULL""")
+    connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")
     connection.execute("""
         CREATE TEMP VIEW unlinked_person AS
-        SELECT person_row AS row_number, unlinked_key AS key
+        SELECT person_row AS row_number, linked_key AS key
         FROM joined WHERE contact_row IS NULL""")
 
 

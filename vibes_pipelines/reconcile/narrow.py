@@ -21,6 +21,7 @@ from vibes_pipelines.reconcile.consent import (
     state_column,
 )
 from vibes_pipelines.reconcile.identifiers import Identifiers, hashed
+from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.phone import (
     e164_number,
     national_digits,
@@ -49,19 +50,29 @@ class Sides:
 
 
 def build_contact(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
-    """Creates `contact`.
+    """Creates `joined`, `contact`, `contact_text` and `raw_contact`; needs `person`.
 
     Raises:
         ReconcileError: for a column that the sync config maps and the contacts do not have.
     """
-    connection.execute(_contact_sql(config, sides))
+    with joins_as_written(connection):
+        connection.execute(_joined_sql(config, sides))
     if config.contacts.mdn is not None:
-        _ask_the_library(connection, "contact_cell", config.contacts.mdn.default_region)
+        _ask_the_library(connection, "joined", config.contacts.mdn.default_region)
+    connection.execute(_CONTACT_CELL.format(once=_once(connection, sides.contacts)))
     connection.execute("""
         CREATE TEMP VIEW contact AS
-        SELECT * EXCLUDE (key_text, person_key_text, phone), phone IS NOT NULL AS bad_mdn
+        SELECT * EXCLUDE (key_text, person_key_text, phone, raw), phone IS NOT NULL AS bad_mdn
         FROM contact_cell""")
     connection.execute(_TEXTS.format(side="contact"))
+
+
+def _once(connection: duckdb.DuckDBPyConnection, contacts: Source) -> str:
+    """What keeps a contact to one row where several persons have its key."""
+    [(joined, rows)] = connection.execute(
+        f"SELECT count(contact_row), (SELECT count(*) FROM {contacts.relation}) FROM joined"
+    ).fetchall()
+    return "DISTINCT ON (contact_row)" if joined > rows else ""
 
 
 def build_person(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
@@ -81,13 +92,16 @@ def build_person(connection: duckdb.DuckDBPyConnection, config: SyncConfig, side
     connection.execute(_TEXTS.format(side="person"))
 
 
-def _contact_sql(config: SyncConfig, sides: Sides) -> str:
+def _joined_sql(config: SyncConfig, sides: Sides) -> str:
+    """The contacts stream past the persons once, and those that differ keep their raw values."""
     contacts = sides.contacts
     region = config.contacts.mdn.default_region if config.contacts.mdn else _NO_REGION
     passes = all_of(condition(one, contacts) for one in config.contacts.conditions)
     stand_ins = _stand_ins(config, sides)
     inner = [*_identifier_texts(sides.contact_ids), f"{passes} AS passes"]
     inner += [f"{one.contact} AS quick_{index}" for index, one in enumerate(stand_ins)]
+    raw = sorted({contacts.column(f.from_, f"fields.from: {f.from_}")[0] for f in config.fields})
+    inner += [f"{column} AS raw_{index}" for index, column in enumerate(raw)]
     marks, kept = [one.doubt for one in stand_ins if one.doubt is not None], []
     for index, consent in enumerate(config.consents):
         changed_at, is_unreadable = changed_at_columns(consent, contacts)
@@ -98,15 +112,37 @@ def _contact_sql(config: SyncConfig, sides: Sides) -> str:
         ]
         kept += [f"state_{index}", f"changed_at_{index}", f"is_unreadable_{index}"]
         marks += [f"state_{index} = {UNREADABLE}", f"is_unreadable_{index}"]
+    raw_columns = "".join(f", raw_{index}" for index in range(len(raw)))
+    packed = ", ".join(f"{column}: raw_{index}" for index, column in enumerate(raw))
     return f"""
-        CREATE TEMP TABLE contact_cell AS
+        CREATE TEMP TABLE joined AS
         WITH cell AS (SELECT {", ".join(inner)} FROM {contacts.relation}),
              called AS (SELECT *, {national_digits("phone", region)} AS national FROM cell),
-             numbered AS (SELECT *, {quick_number("national")} AS mdn FROM called)
-        SELECT {_hashed_columns(sides.salt)}, mdn, passes,
-               {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS phone,
-               {any_of(marks)} AS has_issue{"".join(f", {name}" for name in kept)}
-        FROM numbered"""
+             numbered AS (SELECT *, {quick_number("national")} AS mdn FROM called),
+             c AS (SELECT {_hashed_columns(sides.salt)}, mdn, passes,
+                          {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS phone,
+                          {any_of(marks)} AS has_issue{"".join(f", {name}" for name in kept)}
+                          {raw_columns}
+                   FROM numbered)
+        SELECT c.row_number AS contact_row, c.key_text, c.person_key_text, c.key, c.person_key,
+               c.mdn, c.phone, c.passes, c.has_issue{"".join(f", c.{name}" for name in kept)},
+               p.row_number AS person_row, p.key AS linked_key, p.person_key AS linked_person_key,
+               p.mdn AS linked_mdn, c.fingerprint <> p.fingerprint AS differs,
+               CASE WHEN c.row_number IS NOT NULL AND ({_IS_WANTED}) THEN [{{{packed}}}] END AS raw
+        FROM c FULL JOIN person p ON c.key = p.key"""
+
+
+# Whose values may be asked for: what differs, and what is not sure to be paired by its key.
+_IS_WANTED = """
+    p.row_number IS NULL OR c.fingerprint <> p.fingerprint OR c.has_issue OR c.phone IS NOT NULL
+    OR coalesce(c.mdn <> p.mdn, c.mdn IS NOT NULL)
+    OR coalesce(c.person_key <> p.person_key, c.person_key IS NOT NULL)"""
+
+_CONTACT_CELL = """
+    CREATE TEMP VIEW contact_cell AS
+    SELECT {once} contact_row AS row_number,
+           * EXCLUDE (contact_row, person_row, linked_key, linked_person_key, linked_mdn, differs)
+    FROM joined WHERE contact_row IS NOT NULL"""
 
 
 def _person_sql(config: SyncConfig, sides: Sides) -> str:

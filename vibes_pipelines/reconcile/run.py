@@ -135,10 +135,10 @@ def _run_phases(
     person_ids = person_identifiers(config, sources.persons)
     sides = Sides(sources.contacts, sources.persons, contact_ids, person_ids, salt)
     create_finding(connection)
-    with watch.phase("contacts"):
-        build_contact(connection, config, sides)
     with watch.phase("persons"):
         build_person(connection, config, sides)
+    with watch.phase("contacts"):
+        build_contact(connection, config, sides)
     with watch.phase("identity"):
         build_match(connection, config)
     with watch.phase("values"):
