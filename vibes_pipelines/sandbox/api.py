@@ -17,15 +17,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import Mount
 from starlette.types import Receive, Scope, Send
 
+from vibes_pipelines.sandbox.api_calls import Answer, Call, Handler, Route
 from vibes_pipelines.sandbox.api_faults import NO_ANSWER, reset, suffer_after, suffer_before
 from vibes_pipelines.sandbox.api_limits import Credentials, RateLimit
-from vibes_pipelines.sandbox.api_routes import (
-    Answer,
-    Call,
-    Handler,
-    Route,
-    find_route,
-)
+from vibes_pipelines.sandbox.api_routes import find_route
+from vibes_pipelines.sandbox.callbacks_registry import Callbacks
 from vibes_pipelines.sandbox.faults import Faults
 from vibes_pipelines.sandbox.platform import Platform
 from vibes_pipelines.sandbox.platform_mdn import ApiVersion
@@ -51,14 +47,18 @@ def build_api(
     switches: Switches | None = None,
     faults: Faults | None = None,
     *,
+    callbacks: Callbacks | None = None,
     rate_per_s: int | None = 100,
 ) -> Starlette:
     """The API of one company under `/companies`; other routes may be added to the application.
 
     `rate_per_s` is the documented limit of all calls of a company together; `None` lifts it.
+    Without `callbacks` they can be registered all the same, but nobody sends them.
     """
+    switches = switches or Switches()
+    callbacks = callbacks or Callbacks(platform, switches)
     api = _Api(
-        platform, credentials, switches or Switches(), faults or Faults(), RateLimit(rate_per_s)
+        platform, callbacks, credentials, switches, faults or Faults(), RateLimit(rate_per_s)
     )
     app = Starlette(
         routes=[Mount("/companies", app=api)],
@@ -92,6 +92,7 @@ class _Api:
     """The ASGI endpoint below `/companies`."""
 
     platform: Platform
+    callbacks: Callbacks
     credentials: Credentials
     switches: Switches
     faults: Faults
@@ -150,6 +151,7 @@ class _Api:
             raise MalformedRequestError("X-API-Version takes 1 or 2")
         call = Call(
             platform=self.platform,
+            callbacks=self.callbacks,
             switches=self.switches,
             version=version,
             path=variables,

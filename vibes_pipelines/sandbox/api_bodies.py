@@ -132,9 +132,9 @@ def show_person(platform: Platform, person: Person, version: ApiVersion) -> dict
             field.name: show_json(field, person.custom.get(field.name))
             for field in platform.custom_fields
         },
-        "created_at": _show_minute(person.created_at),
-        "updated_at": _show_minute(person.updated_at),
-        "url": _person_url(platform, person.person_key),
+        "created_at": show_minute(person.created_at),
+        "updated_at": show_minute(person.updated_at),
+        "url": person_url(platform, person.person_key),
     }
 
 
@@ -142,13 +142,13 @@ def show_subscription(
     platform: Platform, person: Person, subscription: Subscription
 ) -> dict[str, Any]:
     """A subscription; how it ended is mentioned only when it has."""
-    person_url = _person_url(platform, person.person_id)
+    url = person_url(platform, person.person_id)
     list_id = subscription.list_id
     shown: dict[str, Any] = {
-        "person": {"id": person.person_id, "url": person_url},
-        "subscription_list": {"id": list_id, "url": _list_url(platform, list_id)},
+        "person": {"id": person.person_id, "url": url},
+        "subscription_list": {"id": list_id, "url": list_url(platform, list_id)},
         "opt_in_date": show_instant(subscription.opt_in_date),
-        "url": f"{person_url}/subscriptions/{list_id}",
+        "url": f"{url}/subscriptions/{list_id}",
     }
     if subscription.opt_out_date is not None:
         shown["opt_out_date"] = show_instant(subscription.opt_out_date)
@@ -158,7 +158,7 @@ def show_subscription(
 
 def show_list(platform: Platform, entry: SubscriptionList) -> dict[str, str]:
     """A subscription list with the addresses that belong to it."""
-    url = _list_url(platform, entry.id)
+    url = list_url(platform, entry.id)
     return {
         "id": entry.id,
         "name": entry.name,
@@ -168,14 +168,16 @@ def show_list(platform: Platform, entry: SubscriptionList) -> dict[str, str]:
     }
 
 
-def _person_url(platform: Platform, identifier: str) -> str:
+def person_url(platform: Platform, identifier: str) -> str:
+    """The address of a person, by person key or by the legacy id."""
     return f"/companies/{platform.company_key}/mobiledb/persons/{identifier}"
 
 
-def _list_url(platform: Platform, list_id: str) -> str:
+def list_url(platform: Platform, list_id: str) -> str:
+    """The address of a subscription list."""
     return f"/companies/{platform.company_key}/mobiledb/subscription_lists/{list_id}"
 
 
-def _show_minute(instant: datetime) -> str:
+def show_minute(instant: datetime) -> str:
     """Minutes are the precision in which the documentation shows when a person was made."""
     return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%MZ}"

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from starlette.types import Receive
 
-from vibes_pipelines.sandbox.api_routes import Answer
+from vibes_pipelines.sandbox.api_calls import Answer
 from vibes_pipelines.sandbox.faults import Fault
 
 NO_ANSWER = Answer(0)

@@ -4,82 +4,19 @@ A call that is not in `ROUTES` is refused. Handlers are plain functions from a `
 `Answer`; transport, authentication and faults are `api`'s business.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from vibes_pipelines.sandbox.api_bodies import (
-    parse_body,
-    read_patch,
-    show_list,
-    show_person,
-    show_subscription,
-)
-from vibes_pipelines.sandbox.platform import Platform
-from vibes_pipelines.sandbox.platform_mdn import ApiVersion, parse_mdn
-from vibes_pipelines.sandbox.platform_records import (
-    Person,
-    PersonPatch,
-    SubscriptionList,
-    Written,
-)
+from vibes_pipelines.sandbox.api_bodies import show_list, show_person, show_subscription
+from vibes_pipelines.sandbox.api_callbacks import CALLBACK_ROUTES
+from vibes_pipelines.sandbox.api_calls import Answer, Call, Handler, Route
+from vibes_pipelines.sandbox.platform_records import Person, SubscriptionList, Written
 from vibes_pipelines.sandbox.platform_refusals import (
     MalformedRequestError,
     NotFoundError,
     NotSubscribedError,
     PersonNotFoundError,
-    UnsupportedMediaTypeError,
 )
-from vibes_pipelines.sandbox.switches import Switches
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One admitted request: `path` has the decoded variable segments, `query` the first of each."""
-
-    platform: Platform
-    switches: Switches
-    version: ApiVersion
-    path: tuple[str, ...]
-    query: Mapping[str, str]
-    content_type: str
-    raw_body: bytes
-
-    def patch(self) -> PersonPatch:
-        """The person body of a write; raises the refusals of reading it."""
-        media_type = self.content_type.partition(";")[0].strip().lower()
-        if media_type != "application/json":
-            raise UnsupportedMediaTypeError("the Content-Type must be application/json")
-        return read_patch(parse_body(self.raw_body), self.platform.field_by_name, self.version)
-
-    def mdn(self) -> str | None:
-        """The number in the query, `None` when there is none; raises MalformedMdnError."""
-        text = self.query.get("mdn")
-        return None if text is None else parse_mdn(text, self.version)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back: a JSON payload, or nothing at all when it is `None`."""
-
-    status: int
-    payload: Any = None
-
-
-Handler = Callable[[Call], Answer]
-
-
-@dataclass(frozen=True)
-class Route:
-    """A path below the company with its handlers by method; `*` stands for a variable segment."""
-
-    template: str
-    handlers: Mapping[str, Handler]
-
-    @property
-    def is_about_persons(self) -> bool:
-        """Whether this is a call of the Person API."""
-        return self.template.startswith("/mobiledb/persons")
 
 
 def find_route(segments: tuple[str, ...]) -> tuple[Route, tuple[str, ...]] | None:
@@ -249,6 +186,7 @@ ROUTES: tuple[Route, ...] = (
     Route(_LISTS, {"GET": _lists}),
     Route(f"{_LISTS}/*", {"GET": _one_list}),
     Route(f"{_LISTS}/*/subscribers", {"GET": _subscriber}),
+    *CALLBACK_ROUTES,
 )
 """Every call that the stand-in knows, from the operations that Vibes publishes."""
 

@@ -10,7 +10,7 @@ from threading import Lock
 
 
 class Audit:
-    """Counters of requests, effects, repeats, import rows and sessions; safe for threads."""
+    """Counters of requests, effects, repeats, imports, sessions, callbacks; safe for threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -19,6 +19,7 @@ class Audit:
         self._repeats: Counter[tuple[str, str]] = Counter()
         self._imports: Counter[str] = Counter()
         self._sessions: Counter[str] = Counter()
+        self._callbacks: Counter[tuple[str, str]] = Counter()
 
     def request(self, method: str, route: str, status: int) -> None:
         """Count an answered request; status 0 when the connection was dropped without an answer."""
@@ -48,6 +49,16 @@ class Audit:
         with self._lock:
             self._sessions[outcome] += 1
 
+    def callback(self, outcome: str, callback_type: str, count: int = 1) -> None:
+        """Count what became of callbacks.
+
+        Each one `queued` ends as `delivered`, `lost` (the receiver answered 4XX), `given_up` (all
+        retries failed) or `cancelled` (with its registration). Counted beside it: every attempt to
+        be `retried`, every `duplicate` sent, and how often a URL was `downed`.
+        """
+        with self._lock:
+            self._callbacks[outcome, callback_type] += count
+
     def effects(self, kind: str | None = None) -> int:
         """How many effects there were, of one kind or of all."""
         with self._lock:
@@ -64,6 +75,7 @@ class Audit:
             for counter in (self._effects, self._repeats, self._imports, self._sessions):
                 counter.clear()
             self._requests.clear()
+            self._callbacks.clear()
 
     def as_dict(self, *, persons: bool = True) -> dict[str, object]:
         """The counters as JSON-ready data; without `persons` only totals by kind."""
@@ -77,10 +89,12 @@ class Audit:
                 "repeats": _by_kind(self._repeats),
                 "imports": dict(sorted(self._imports.items())),
                 "sessions": dict(sorted(self._sessions.items())),
+                "callbacks": _by_kind(self._callbacks),
+                "callbacks_by_type": _by_second(self._callbacks),
             }
             if persons:
-                counts["effects_by_person"] = _by_person(self._effects)
-                counts["repeats_by_person"] = _by_person(self._repeats)
+                counts["effects_by_person"] = _by_second(self._effects)
+                counts["repeats_by_person"] = _by_second(self._repeats)
             return counts
 
 
@@ -95,8 +109,9 @@ def _by_kind(counter: Counter[tuple[str, str]]) -> dict[str, int]:
     return dict(sorted(totals.items()))
 
 
-def _by_person(counter: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
-    persons: dict[str, dict[str, int]] = {}
-    for (kind, person_key), count in sorted(counter.items()):
-        persons.setdefault(person_key, {})[kind] = count
-    return persons
+def _by_second(counter: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Counts by the second part of the key, which is a person key or a callback type."""
+    counts: dict[str, dict[str, int]] = {}
+    for (kind, second), count in sorted(counter.items()):
+        counts.setdefault(second, {})[kind] = count
+    return counts

@@ -5,7 +5,8 @@ status 400.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol
 
@@ -17,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vibes_pipelines.sandbox.faults import FaultScriptError
+from vibes_pipelines.sandbox.texts import IDENTIFIERS, TextError, TextWord
 
 PREFIX = "/sandbox/"
 
@@ -40,6 +42,12 @@ class Controlled(Protocol):
     def set_faults(self, script: object) -> None:
         """Replace the fault script; raises FaultScriptError."""
 
+    def set_callback_manner(self, script: object) -> None:
+        """Replace the manner in which callbacks are sent; raises FaultScriptError."""
+
+    def text(self, word: TextWord, identifier: Mapping[str, str], list_id: str) -> bool:
+        """Let a person send a text; False when it changes nothing; raises TextError."""
+
     def cut_next_extracts(self, kinds: Sequence[str]) -> None:
         """Spoil the next morning's extracts; raises ControlError."""
 
@@ -59,44 +67,81 @@ def with_control(sandbox: Controlled, api: ASGIApp) -> ASGIApp:
 
 
 def _build_control(sandbox: Controlled) -> Starlette:
-    async def next_day(request: Request) -> JSONResponse:
+    control = _Control(sandbox)
+    return Starlette(
+        routes=[
+            Route("/sandbox/next-day", control.next_day, methods=["POST"]),
+            Route("/sandbox/now", control.now),
+            Route("/sandbox/audit", control.audit),
+            Route("/sandbox/faults", control.faults, methods=["POST"]),
+            Route("/sandbox/callbacks", control.callbacks, methods=["POST"]),
+            Route("/sandbox/texts/stop", control.stop_text, methods=["POST"]),
+            Route("/sandbox/texts/join", control.join_text, methods=["POST"]),
+            Route("/sandbox/extracts/cut-next", control.cut_extracts, methods=["POST"]),
+            Route("/sandbox/extracts/complete", control.complete_extracts, methods=["POST"]),
+        ],
+        exception_handlers=dict.fromkeys((ControlError, FaultScriptError, TextError), _refuse),
+    )
+
+
+@dataclass(frozen=True)
+class _Control:
+    """The requests of the control API."""
+
+    sandbox: Controlled
+
+    async def next_day(self, request: Request) -> JSONResponse:
         edits = (await _body(request)).get("edits", True)
         if not isinstance(edits, bool):
             raise ControlError(f"edits is true or false, not {edits!r}")
-        day = await run_in_threadpool(sandbox.next_day, edits=edits)
-        return JSONResponse({"date": day.isoformat(), "now": sandbox.now().isoformat()})
+        day = await run_in_threadpool(self.sandbox.next_day, edits=edits)
+        return JSONResponse({"date": day.isoformat(), "now": self.sandbox.now().isoformat()})
 
-    async def now(_: Request) -> JSONResponse:
-        return JSONResponse({"now": sandbox.now().isoformat()})
+    async def now(self, _: Request) -> JSONResponse:
+        return JSONResponse({"now": self.sandbox.now().isoformat()})
 
-    async def audit(_: Request) -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(sandbox.audit))
+    async def audit(self, _: Request) -> JSONResponse:
+        return JSONResponse(await run_in_threadpool(self.sandbox.audit))
 
-    async def faults(request: Request) -> JSONResponse:
-        sandbox.set_faults(await _json(request))
+    async def faults(self, request: Request) -> JSONResponse:
+        self.sandbox.set_faults(await _json(request))
         return JSONResponse({"faults": "set"})
 
-    async def cut_extracts(request: Request) -> JSONResponse:
+    async def callbacks(self, request: Request) -> JSONResponse:
+        self.sandbox.set_callback_manner(await _json(request))
+        return JSONResponse({"callbacks": "set"})
+
+    async def stop_text(self, request: Request) -> JSONResponse:
+        return await self._text("stop", request)
+
+    async def join_text(self, request: Request) -> JSONResponse:
+        return await self._text("join", request)
+
+    async def _text(self, word: TextWord, request: Request) -> JSONResponse:
+        identifier, list_id = _sender_and_list(await _body(request))
+        changed = await run_in_threadpool(self.sandbox.text, word, identifier, list_id)
+        return JSONResponse({"changed": changed})
+
+    async def cut_extracts(self, request: Request) -> JSONResponse:
         kinds = (await _body(request)).get("kinds")
         if not isinstance(kinds, list):
             raise ControlError('kinds is a list, e.g. {"kinds": ["subscriptions"]}')
-        sandbox.cut_next_extracts([str(kind) for kind in kinds])
+        self.sandbox.cut_next_extracts([str(kind) for kind in kinds])
         return JSONResponse({"cut_next": kinds})
 
-    async def complete_extracts(_: Request) -> JSONResponse:
-        return JSONResponse({"completed": await run_in_threadpool(sandbox.complete_extracts)})
+    async def complete_extracts(self, _: Request) -> JSONResponse:
+        return JSONResponse({"completed": await run_in_threadpool(self.sandbox.complete_extracts)})
 
-    return Starlette(
-        routes=[
-            Route("/sandbox/next-day", next_day, methods=["POST"]),
-            Route("/sandbox/now", now),
-            Route("/sandbox/audit", audit),
-            Route("/sandbox/faults", faults, methods=["POST"]),
-            Route("/sandbox/extracts/cut-next", cut_extracts, methods=["POST"]),
-            Route("/sandbox/extracts/complete", complete_extracts, methods=["POST"]),
-        ],
-        exception_handlers={ControlError: _refuse, FaultScriptError: _refuse},
-    )
+
+def _sender_and_list(body: Mapping[str, object]) -> tuple[dict[str, str], str]:
+    """Who sends a text, by one identifier, and to which list."""
+    texts = {key: value for key, value in body.items() if isinstance(value, str)}
+    list_id = texts.pop("list_id", None)
+    if list_id is None or len(body) != 2 or len(texts) != 1 or not set(texts) <= set(IDENTIFIERS):
+        raise ControlError(
+            f"a text takes list_id and one of {', '.join(IDENTIFIERS)}, both as strings"
+        )
+    return texts, list_id
 
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:

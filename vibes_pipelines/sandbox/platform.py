@@ -14,6 +14,7 @@ from vibes_pipelines.sandbox.platform_mdn import CarrierLookup, look_up_carrier
 from vibes_pipelines.sandbox.platform_records import (
     OMITTED,
     CustomField,
+    Happening,
     Omitted,
     Person,
     PersonPatch,
@@ -54,7 +55,8 @@ class Platform:
     """One company's mobile database: persons, their subscriptions, custom fields and lists.
 
     `clock` gives aware UTC instants for every stamp. Person keys and ids of new persons follow from
-    `seed` and a running number, so that the same calls make the same state.
+    `seed` and a running number, so that the same calls make the same state. Whoever sets
+    `on_happening` is told of every event that the platform reports by callback.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Platform:
         self.audit = audit or Audit()
         self.carrier_lookup = carrier_lookup
         self.lock = RLock()
+        self.on_happening: Callable[[Happening], None] = lambda _: None
         self.persons: dict[str, Person] = {}
         self._seed = seed
         self._next_number = 1
@@ -232,7 +235,7 @@ class Platform:
                 if entries:
                     self.audit.repeat(f"{source}_unsubscribe", person_key)
                 raise NotSubscribedError("the person is not subscribed to this list")
-            _end(active, self.clock(), reason)
+            self._end(active, self.clock(), reason)
             self.audit.effect(f"{source}_unsubscribe", person_key)
             return active[-1]
 
@@ -242,12 +245,14 @@ class Platform:
             person = self.persons[person_key]
             person.custom.update(custom)
             person.updated_at = at
+            self.on_happening(Happening("person_updated", at, person))
 
     def subscribe(self, person_key: str, list_id: str, at: datetime) -> None:
         """Begin a subscription as a keyword by text message would; uncounted by the audit."""
         with self.lock:
-            entries = self._subscriptions.setdefault(person_key, [])
-            entries.append(Subscription(person_key, list_id, at))
+            person, subscription = self.persons[person_key], Subscription(person_key, list_id, at)
+            self._subscriptions.setdefault(person_key, []).append(subscription)
+            self.on_happening(Happening("subscription_added", at, person, subscription))
 
     def opt_out(
         self, person_key: str, list_id: str, at: datetime, reason: str = "user_opt_out"
@@ -255,7 +260,7 @@ class Platform:
         """End a subscription as a stop word by text would, uncounted; False when there was none."""
         with self.lock:
             active = [e for e in self.subscriptions_of(person_key) if e.list_id == list_id]
-            _end(active, at, reason)
+            self._end(active, at, reason)
             return bool(active)
 
     def _create(self, patch: PersonPatch, source: Source) -> Written:
@@ -279,6 +284,7 @@ class Platform:
         )
         self._insert(person)
         self.audit.effect(f"{source}_add", person.person_key)
+        self.on_happening(Happening("person_added", now, person))
         return Written(person, created=True, changed=True)
 
     def _insert(self, person: Person) -> None:
@@ -300,6 +306,8 @@ class Platform:
         }
         if external == person.external_person_id and mdn == person.mdn and not custom:
             self.audit.repeat(f"{source}_update", person.person_key)
+            now = self.clock()
+            self.on_happening(Happening("person_updated", now, person, changed=False))
             return Written(person, created=False, changed=False)
         if external not in {None, person.external_person_id} and external in self._key_by_external:
             raise ExternalPersonIdTakenError
@@ -310,6 +318,7 @@ class Platform:
         person.custom.update(custom)
         person.updated_at = now
         self.audit.effect(f"{source}_update", person.person_key)
+        self.on_happening(Happening("person_updated", now, person))
         return Written(person, created=False, changed=True)
 
     def _carrier_for(self, person: Person, mdn: str | None) -> str | None:
@@ -340,8 +349,14 @@ class Platform:
         if mdn is not None:
             self._key_by_mdn[mdn] = person.person_key
         if mdn is None and person.mdn is not None:
-            _end(self.subscriptions_of(person.person_key), now, "api_opt_out")
+            self._end(self.subscriptions_of(person.person_key), now, "api_opt_out")
         person.mdn, person.carrier_code = mdn, carrier
+
+    def _end(self, subscriptions: Iterable[Subscription], at: datetime, reason: str) -> None:
+        for entry in subscriptions:
+            entry.opt_out_date, entry.opt_out_reason = at, reason
+            person = self.persons[entry.person_key]
+            self.on_happening(Happening("subscription_removed", at, person, entry))
 
 
 def _given(identifier: str | Omitted | None) -> str | None:
@@ -359,9 +374,3 @@ def _renames(person: Person, external: str | None) -> bool:
 def _same(present: Value, asked: Value) -> bool:
     """Whether a field holds the value already; an empty and an unset multi select are the same."""
     return (None if present == () else present) == (None if asked == () else asked)
-
-
-def _end(subscriptions: Iterable[Subscription], at: datetime, reason: str) -> None:
-    for subscription in subscriptions:
-        subscription.opt_out_date = at
-        subscription.opt_out_reason = reason

@@ -102,6 +102,25 @@ class Written:
     changed: bool
 
 
+HappeningKind = Literal[
+    "person_added", "person_updated", "subscription_added", "subscription_removed"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened to a person, told at once and under the platform's lock.
+
+    `changed` is False for a write that found everything as it asks for.
+    """
+
+    kind: HappeningKind
+    at: datetime
+    person: Person
+    subscription: Subscription | None = None
+    changed: bool = True
+
+
 def person_key_of(seed: int, number: int) -> str:
     """The person key that the platform gives to its person of this number, the same every time."""
     return str(uuid.uuid5(_PERSON_KEYS, f"{seed}/{number}"))

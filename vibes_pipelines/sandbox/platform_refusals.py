@@ -82,6 +82,12 @@ class NotSubscribedError(NotFoundError):
     code = 22
 
 
+class CallbackNotFoundError(NotFoundError):
+    """No callback is registered under this id, or none is active for a test."""
+
+    code = 23
+
+
 class NoIdentifierError(RefusalError):
     """Nothing to create a record from: neither a mobile phone nor an external person id."""
 
@@ -144,3 +150,21 @@ class CarrierLookupDownError(RefusalError):
 
     def __init__(self) -> None:
         super().__init__("the carrier lookup service is temporarily unavailable")
+
+
+class CallbackTakenError(RefusalError):
+    """The callback is registered already (an assumption: the documentation gives no status)."""
+
+    code = 40
+
+
+class TooManyCallbacksError(RefusalError):
+    """The callback goes to as many URLs as it may already."""
+
+    code = 41
+
+
+class CallbackUrlError(RefusalError):
+    """The URL cannot take callbacks, or this sandbox sends none there."""
+
+    code = 42

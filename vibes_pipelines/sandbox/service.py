@@ -18,6 +18,9 @@ from typing import Self
 
 from vibes_pipelines.sandbox.api import build_api
 from vibes_pipelines.sandbox.api_limits import Credentials
+from vibes_pipelines.sandbox.callbacks_manner import CallbackManner
+from vibes_pipelines.sandbox.callbacks_registry import Callbacks
+from vibes_pipelines.sandbox.callbacks_sender import CallbackSender
 from vibes_pipelines.sandbox.clock import SandboxClock, midnight
 from vibes_pipelines.sandbox.control import ControlError, with_control
 from vibes_pipelines.sandbox.crm import Crm
@@ -32,6 +35,7 @@ from vibes_pipelines.sandbox.population import START, build_world
 from vibes_pipelines.sandbox.sftp_server import SftpServer, generate_key_pair
 from vibes_pipelines.sandbox.share_server import ShareServer
 from vibes_pipelines.sandbox.switches import Switches
+from vibes_pipelines.sandbox.texts import TextWord, text
 from vibes_pipelines.sandbox.world import COMPANY_KEY, World
 
 API_USER = "sandbox@localhost"
@@ -79,6 +83,7 @@ class Sandbox:
         self._running = ExitStack()
         self._environment: dict[str, str] = {}
         self._days: Days
+        self._callbacks: Callbacks
 
     def start(self) -> None:
         """Prepare the first morning and serve it.
@@ -95,6 +100,7 @@ class Sandbox:
             self._days.begin()
             self._start_sftp(starting)
             self._start_pickup(starting)
+            self._start_callbacks(starting)
             self._start_api(starting)
             self._running = starting.pop_all()
         self._environment |= {
@@ -124,8 +130,12 @@ class Sandbox:
         return dict(sorted(self._environment.items()))
 
     def next_day(self, *, edits: bool = True) -> date:
-        """The next morning, after a night of edits on both sides unless told otherwise."""
+        """The next morning, after a night of edits on both sides unless told otherwise.
+
+        Callbacks that wait for their next attempt have waited long enough by then.
+        """
         self._pickup.scan()
+        self._callbacks.queue.make_due()
         return self._days.next_day(edits=edits)
 
     @property
@@ -138,8 +148,17 @@ class Sandbox:
         return self.clock.now()
 
     def audit(self) -> dict[str, object]:
-        """What was done to the platform so far, counted."""
-        return self.platform.audit.as_dict()
+        """What was done to the platform so far, counted; and how many callbacks wait."""
+        waiting = len(self._callbacks.queue)
+        return {**self.platform.audit.as_dict(), "callbacks_waiting": waiting}
+
+    def set_callback_manner(self, script: object) -> None:
+        """Send callbacks in this manner from now on; raises FaultScriptError."""
+        self._callbacks.queue.set_manner(CallbackManner.from_mapping(script))
+
+    def text(self, word: TextWord, identifier: Mapping[str, str], list_id: str) -> bool:
+        """A person texts the stop word or the keyword of a list; False when nothing changes."""
+        return text(self.platform, word, identifier, list_id)
 
     def set_faults(self, script: object) -> None:
         """Put a fault script in force instead of the present one; raises FaultScriptError."""
@@ -233,6 +252,13 @@ class Sandbox:
         starting.callback(thread.join)
         starting.callback(is_over.set)
 
+    def _start_callbacks(self, starting: ExitStack) -> None:
+        """A new world has no registrations and nothing to send."""
+        self._callbacks = Callbacks(self.platform, self._switches)
+        sender = CallbackSender(self._callbacks)
+        sender.start()
+        starting.callback(sender.stop)
+
     def _start_api(self, starting: ExitStack) -> None:
         password = secrets.token_urlsafe(24)
         api = build_api(
@@ -240,6 +266,7 @@ class Sandbox:
             Credentials(API_USER, password),
             self._switches,
             self._faults,
+            callbacks=self._callbacks,
             rate_per_s=self._rate_per_s,
         )
         server = HttpServer(with_control(self, api), "sandbox-api")

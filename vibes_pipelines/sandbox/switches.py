@@ -36,6 +36,30 @@ class Switches:
     person_key_only_import: Literal["refused", "accepted"] = "refused"
     """Imports without external_person_id and mdn: a file error, or taken by key or numeric id."""
 
+    callback_body: Literal["current", "former"] = "current"
+    """Callback bodies as documented now, or those of 2021 with callback_id and delivery_attempt."""
+
+    callback_event_date: Literal["seconds", "milliseconds"] = "seconds"
+    """Precision of event_date; both occur in the documentation's samples."""
+
+    callback_id_form: Literal["string", "integer"] = "string"
+    """Callback ids are text of eight characters, or numbers."""
+
+    callback_stamps: Literal["created_date", "created_at"] = "created_date"
+    """A callback's stamps end in `_date` (published API description) or in `_at`."""
+
+    callback_config_key: Literal["own", "sample"] = "own"
+    """A callback's configuration stands under its own type only, or also where samples put it."""
+
+    callback_registrations: Literal["several", "one"] = "several"
+    """The same callback may go to up to 50 URLs, or be registered once only."""
+
+    callback_url_check: Literal["live", "none"] = "live"
+    """A URL where nothing listens is refused at registration, or fails later."""
+
+    person_updated_on: Literal["write", "change"] = "write"
+    """person_updated tells of every accepted update, or only of one that changed something."""
+
     @classmethod
     def from_mapping(cls, readings: Mapping[str, object]) -> Self:
         """Switches by name; raises ValueError for an unknown name or reading."""

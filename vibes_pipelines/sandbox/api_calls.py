@@ -1,0 +1,70 @@
+"""What a request and an answer of the stand-in API are, and what a route is made of.
+
+The routes themselves are in `api_routes` and `api_callbacks`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vibes_pipelines.sandbox.api_bodies import parse_body, read_patch
+from vibes_pipelines.sandbox.callbacks_registry import Callbacks
+from vibes_pipelines.sandbox.platform import Platform
+from vibes_pipelines.sandbox.platform_mdn import ApiVersion, parse_mdn
+from vibes_pipelines.sandbox.platform_records import PersonPatch
+from vibes_pipelines.sandbox.platform_refusals import UnsupportedMediaTypeError
+from vibes_pipelines.sandbox.switches import Switches
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One admitted request: `path` has the decoded variable segments, `query` the first of each."""
+
+    platform: Platform
+    callbacks: Callbacks
+    switches: Switches
+    version: ApiVersion
+    path: tuple[str, ...]
+    query: Mapping[str, str]
+    content_type: str
+    raw_body: bytes
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object of a write; raises the refusals of reading it."""
+        media_type = self.content_type.partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise UnsupportedMediaTypeError("the Content-Type must be application/json")
+        return parse_body(self.raw_body)
+
+    def patch(self) -> PersonPatch:
+        """The person body of a write; raises the refusals of reading it."""
+        return read_patch(self.body(), self.platform.field_by_name, self.version)
+
+    def mdn(self) -> str | None:
+        """The number in the query, `None` when there is none; raises MalformedMdnError."""
+        text = self.query.get("mdn")
+        return None if text is None else parse_mdn(text, self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back: a JSON payload, or nothing at all when it is `None`."""
+
+    status: int
+    payload: Any = None
+
+
+Handler = Callable[[Call], Answer]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A path below the company with its handlers by method; `*` stands for a variable segment."""
+
+    template: str
+    handlers: Mapping[str, Handler]
+
+    @property
+    def is_about_persons(self) -> bool:
+        """Whether this is a call of the Person API."""
+        return self.template.startswith("/mobiledb/persons")
