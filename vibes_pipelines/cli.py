@@ -11,6 +11,9 @@ from typing import Any
 
 import click
 
+from vibes_pipelines.cli_callbacks import callbacks
+from vibes_pipelines.cli_explain import explain
+
 HELD = 3
 
 
@@ -197,6 +200,10 @@ def approve(diff_set: str, reason: str) -> None:
     with open_project() as project:
         approved = release_diff_set(project, diff_set, reason)
     click.echo(f"{approved[:12]} is approved; the diff_set_sensor, or the job repush, delivers it")
+
+
+main.add_command(callbacks)
+main.add_command(explain)
 
 
 if __name__ == "__main__":

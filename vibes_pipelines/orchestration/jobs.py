@@ -1,10 +1,11 @@
-"""Jobs: the daily reconciliation, and each delivery on its own for an operator."""
+"""Jobs: the daily reconciliation, each delivery on its own for an operator, the callback inbox."""
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,  # what define_asset_job returns; dagster exports no name for it
 )
 
+from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CRM_WRITE_BACK,
@@ -13,6 +14,7 @@ from vibes_pipelines.orchestration.keys import (
     OUTSIDE,
     PERSON_IMPORT,
 )
+from vibes_pipelines.orchestration.ops import drain_callback_inbox
 
 DELIVERIES = (OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH)
 
@@ -20,7 +22,7 @@ reconcile_daily = dg.define_asset_job(
     "reconcile_daily",
     selection=dg.AssetSelection.all() - dg.AssetSelection.assets(*OUTSIDE.values()),
     description="Land both sides, certify yesterday, reconcile, deliver. Dry run unless told.",
-    tags={"vibes/effect": "delivery"},
+    tags=EFFECT_TAG,
 )
 
 
@@ -35,7 +37,7 @@ def _delivery_job(
         selection=dg.AssetSelection.assets(*keys).without_checks()
         | dg.AssetSelection.checks(*checks),
         description=description,
-        tags={"vibes/effect": "delivery"},
+        tags=EFFECT_TAG,
     )
 
 
@@ -53,7 +55,24 @@ repush = _delivery_job(
     GUARD_CHECKS,
 )
 
-JOBS = [reconcile_daily, person_import, api_push, crm_write_back, repush]
+
+@dg.job(
+    description="Act on the callbacks that wait: opt-outs reach the CRM. Dry run unless told.",
+    tags=EFFECT_TAG,
+)
+def callback_inbox() -> None:
+    """One op; it belongs to no day."""
+    drain_callback_inbox()
+
+
+JOBS: list[UnresolvedAssetJobDefinition | dg.JobDefinition] = [
+    reconcile_daily,
+    person_import,
+    api_push,
+    crm_write_back,
+    repush,
+    callback_inbox,
+]
 
 
 def delivery_run_config(
@@ -62,3 +81,8 @@ def delivery_run_config(
     """The run config that says whether the deliveries of a job have effects."""
     ops = {"__".join(key.path): {"config": {"dry_run": dry_run}} for key in deliveries}
     return dg.RunConfig(ops=ops)
+
+
+def inbox_run_config(*, dry_run: bool) -> dg.RunConfig:
+    """The run config that says whether a drain of the callback inbox has effects."""
+    return dg.RunConfig(ops={drain_callback_inbox.name: {"config": {"dry_run": dry_run}}})

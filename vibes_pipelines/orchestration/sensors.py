@@ -5,13 +5,17 @@ A run key is used once for ever, therefore each names the content that it stands
 
 import json
 import os
+import time
 import urllib.request
+from dataclasses import asdict, dataclass
 
 import dagster as dg
 
 from vibes_pipelines.orchestration.jobs import (
     JOBS,
+    callback_inbox,
     delivery_run_config,
+    inbox_run_config,
     person_import,
     reconcile_daily,
     repush,
@@ -20,11 +24,23 @@ from vibes_pipelines.orchestration.keys import PERSON_IMPORT
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.arrivals import GapNotOver, arrived_day
 from vibes_pipelines.stages.delivering import awaited_reports, released_diff_set
+from vibes_pipelines.stages.inbox import newest_waiting
 from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
 
 # The platform asks for five minutes between connections; the runs that land need theirs too.
 SFTP_INTERVAL_S = 900
 ALERT_TIMEOUT_S = 10
+
+INBOX_INTERVAL_S = 30
+# A drain that failed is repeated, ever more slowly while its cause lasts.
+INBOX_LONGEST_WAIT_S = 900
+
+_IN_PROGRESS = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
 
 
 @dg.sensor(
@@ -93,6 +109,60 @@ def import_report_sensor(
     return dg.SensorResult([request], cursor=str(look))
 
 
+@dataclass(frozen=True)
+class InboxCursor:
+    """The newest callback that a drain was last asked for, how often, and when (Unix seconds)."""
+
+    newest: int = 0
+    attempt: int = 0
+    asked_at: float = 0.0
+
+    def next_for(self, newest: int, now: float) -> "InboxCursor":
+        """The cursor of a further request. The same callback again: the last drain failed."""
+        attempt = self.attempt + 1 if newest == self.newest else 0
+        return InboxCursor(newest, attempt, now)
+
+    def wait_s(self, newest: int, now: float) -> float:
+        """How long a repeated request has to wait still; 0 for the first one of a callback."""
+        if newest != self.newest:
+            return 0
+        pause_s = min(INBOX_INTERVAL_S * 2.0**self.attempt, INBOX_LONGEST_WAIT_S)
+        return max(0.0, self.asked_at + pause_s - now)
+
+
+@dg.sensor(
+    job=callback_inbox,
+    minimum_interval_seconds=INBOX_INTERVAL_S,
+    description="Drains the callback inbox while callbacks wait there, with effects.",
+)
+def callback_inbox_sensor(
+    context: dg.SensorEvaluationContext, project: ProjectResource
+) -> dg.SensorResult | dg.SkipReason:
+    """Asks while a callback waits and no delivery runs; a run key holds for one attempt."""
+    with project.open() as opened:
+        newest = newest_waiting(opened)
+    if newest is None:
+        return dg.SkipReason("no callback waits")
+    if running := _job_in_progress(context.instance):
+        return dg.SkipReason(f"a run of {running} is in progress")
+    asked, now = InboxCursor(**json.loads(context.cursor or "{}")), time.time()
+    if wait_s := asked.wait_s(newest, now):
+        return dg.SkipReason(f"the last drain did not end it; the next is due in {wait_s:.0f} s")
+    asked = asked.next_for(newest, now)
+    request = dg.RunRequest(
+        run_key=f"callbacks:{newest}:{asked.attempt}",
+        run_config=inbox_run_config(dry_run=False),
+    )
+    return dg.SensorResult([request], cursor=json.dumps(asdict(asked)))
+
+
+def _job_in_progress(instance: dg.DagsterInstance) -> str | None:
+    """The name of one of our jobs that is queued or runs."""
+    names = {job.name for job in JOBS}
+    found = instance.get_runs(filters=dg.RunsFilter(statuses=list(_IN_PROGRESS)))
+    return next((run.job_name for run in found if run.job_name in names), None)
+
+
 @dg.run_failure_sensor(
     monitored_jobs=JOBS,
     minimum_interval_seconds=30,
@@ -117,4 +187,10 @@ def run_failure_sensor(context: dg.RunFailureSensorContext) -> dg.SkipReason | N
         return None
 
 
-SENSORS = [extract_arrival_sensor, diff_set_sensor, import_report_sensor, run_failure_sensor]
+SENSORS = [
+    extract_arrival_sensor,
+    diff_set_sensor,
+    import_report_sensor,
+    callback_inbox_sensor,
+    run_failure_sensor,
+]

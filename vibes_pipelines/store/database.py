@@ -23,13 +23,16 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def open_engine(url: str) -> sa.Engine:
-    """An engine whose transactions are real on SQLite too: WAL, foreign keys, explicit BEGIN."""
+    """An engine whose transactions are real on SQLite too: WAL, foreign keys, explicit BEGIN.
+
+    Its errors show no parameters of a statement: they hold personal data.
+    """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(parsed, pool_pre_ping=True)
+        return sa.create_engine(parsed, pool_pre_ping=True, hide_parameters=True)
     if parsed.database and parsed.database != ":memory:":
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(parsed)
+    engine = sa.create_engine(parsed, hide_parameters=True)
     sa.event.listen(engine, "connect", _set_up_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -35,6 +35,9 @@ metadata = sa.MetaData()
 
 JSON = sa.JSON(none_as_null=True)
 
+# SQLite counts up only a primary key of this very type.
+COUNTER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
 diff_sets = sa.Table(
     "diff_sets",
     metadata,
@@ -109,4 +112,32 @@ accepted_snapshots = sa.Table(
     sa.Column("feed", sa.String(64), primary_key=True),
     sa.Column("rows", sa.Integer, nullable=False),
     sa.Column("content_hash", sa.String(64), nullable=False),
+)
+
+callbacks = sa.Table(
+    "callbacks",
+    metadata,
+    sa.Column("id", COUNTER, primary_key=True, autoincrement=True),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("source_address", sa.String(64), nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("body_bytes", sa.BigInteger, nullable=False),
+    sa.Column("content_hash", sa.String(64), nullable=False),
+    sa.Column("dedup_key", sa.String(80), nullable=False, unique=True),
+    sa.Column("event_id", sa.String(255), index=True),
+    sa.Column("event_type", sa.String(255)),
+    sa.Column("event_at", UtcDateTime),
+    sa.Column("order_at", UtcDateTime, nullable=False),
+    sa.Column("company_key", sa.String(255)),
+    sa.Column("subscription_list_id", sa.String(255)),
+    sa.Column("external_person_id", sa.String(255), index=True),
+    sa.Column("person_key", sa.String(255), index=True),
+    sa.Column("person_id", sa.String(255), index=True),
+    sa.Column("mdn", sa.String(32), index=True),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Index("ix_callbacks_work", "status", "order_at", "id"),
+    sqlite_autoincrement=True,
 )

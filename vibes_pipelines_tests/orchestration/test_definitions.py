@@ -14,6 +14,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNod
 from vibes_pipelines.orchestration.assets.delivery import DeliveryConfig
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.jobs import DELIVERIES
+from vibes_pipelines.orchestration.ops import InboxConfig
 from vibes_pipelines.orchestration.partitions import DAILY
 
 ROOT = Path(__file__).parents[2]
@@ -60,6 +61,7 @@ share/subscriptions primary_key_unique blocking
 
 # What starts runs -> the job it starts
 AUTOMATION = """
+callback_inbox_sensor -> callback_inbox
 diff_set_sensor -> repush
 extract_arrival_sensor -> reconcile_daily
 import_report_sensor -> person_import
@@ -70,6 +72,7 @@ run_failure_sensor -> nothing
 # job: what it makes, and the checks it looks at when it is not all of them
 JOBS = """
 api_push: delivery/api_push; checks: none
+callback_inbox: nothing; checks: none
 crm_write_back: delivery/crm_write_back; checks: none
 person_import: delivery/person_import; checks: none
 reconcile_daily: every asset; checks: all
@@ -143,6 +146,7 @@ def test_everything_made_is_of_a_day_and_a_backfill_is_one_run(nodes: list[BaseA
 
 def test_a_delivery_is_a_dry_run_unless_told(repository: dg.RepositoryDefinition) -> None:
     assert DeliveryConfig().dry_run is True
+    assert InboxConfig().dry_run is True
     for key in DELIVERIES:
         description = repository.asset_graph.get(key).description
         assert description is not None

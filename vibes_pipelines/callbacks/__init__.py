@@ -1,0 +1,1 @@
+"""The receiver of the platform's callbacks: stores first, answers fast, acts on nothing."""

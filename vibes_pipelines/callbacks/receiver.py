@@ -1,0 +1,145 @@
+"""The receiver: an ASGI application that stores each body and answers.
+
+The platform sends again after a 3XX, a 5XX or no answer, and never after a 4XX: such an event is
+lost (the Vibes documentation, Callbacks). So whatever could be stored is answered with 200, garbage
+too, and whatever could not with 503. The one deliberate 4XX is 403, for a source that is not
+allowed.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+)
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from vibes_pipelines.callbacks.intake import Intake, Posted
+from vibes_pipelines.callbacks.metrics import Tally, exposition
+from vibes_pipelines.store.inbox import Inbox
+
+Network = IPv4Network | IPv6Network
+
+MAX_BODY_BYTES = 1024 * 1024
+PATHS = ("/callbacks", "/callbacks/{anything:path}")
+
+_MAX_PATH = 1_024
+_MAX_ADDRESS = 64
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+log = logging.getLogger("vibes_pipelines.callbacks")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is taken in. Without `allowed` networks every source is; times are in seconds."""
+
+    allowed: Sequence[Network] = ()
+    max_body_bytes: int = MAX_BODY_BYTES
+    read_timeout_s: float = 30
+    store_timeout_s: float = 10
+
+
+@dataclass
+class Receiver:
+    """The endpoints over one open inbox."""
+
+    inbox: Inbox
+    rules: Rules = field(default_factory=Rules)
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self._intake = Intake(self.inbox.store)
+
+    def app(self) -> Starlette:
+        """The application; its inbox stays open until it has stopped."""
+        taken_in = [Route(path, self.receive, methods=["POST", "PUT"]) for path in PATHS]
+        return Starlette(
+            routes=[*taken_in, Route("/health", self.health), Route("/metrics", self.metrics)],
+            lifespan=self._lifespan,
+        )
+
+    async def receive(self, request: Request) -> Response:
+        """Stores the body, then answers."""
+        source = request.client.host if request.client else "unknown"
+        if not self._is_allowed(source):
+            self.tally.refused += 1
+            return PlainTextResponse("this source is not allowed\n", 403)
+        self.tally.received += 1
+        try:
+            async with asyncio.timeout(self.rules.read_timeout_s):
+                posting = await self._read(request, source)
+            async with asyncio.timeout(self.rules.store_timeout_s):
+                self.tally.count(await self._intake.put(posting))
+        except Exception as failed:  # noqa: BLE001 - whatever it was, the platform must send again
+            self.tally.failed += 1
+            log.error("a callback was not stored: %s", type(failed).__name__)  # noqa: TRY400 - the error may hold the body
+            return PlainTextResponse("not stored; send it again\n", 503)
+        return PlainTextResponse("stored\n")
+
+    async def health(self, _request: Request) -> Response:
+        """Whether a callback could be stored now."""
+        if await self._database_answers():
+            return PlainTextResponse("ok\n")
+        return PlainTextResponse("the database does not answer\n", 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        """Counts of this process since its start, and of the inbox by status."""
+        try:
+            async with asyncio.timeout(self.rules.store_timeout_s):
+                backlog = await run_in_threadpool(self.inbox.backlog)
+        except Exception as failed:  # noqa: BLE001 - the counts of the process are there all the same
+            log.warning("the inbox cannot be counted: %s", type(failed).__name__)
+            backlog = None
+        return Response(exposition(self.tally, backlog), media_type=_METRICS_TYPE)
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        yield
+        await self._intake.close()
+
+    async def _database_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(self.rules.store_timeout_s):
+                await run_in_threadpool(self.inbox.ping)
+        except Exception as failed:  # noqa: BLE001 - the answer to the question asked
+            log.warning("the database does not answer: %s", type(failed).__name__)
+            return False
+        return True
+
+    async def _read(self, request: Request, source: str) -> Posted:
+        """The whole body is read, so that the sender gets its answer; its beginning is kept."""
+        digest, kept, size = hashlib.sha256(), bytearray(), 0
+        async for chunk in request.stream():
+            digest.update(chunk)
+            kept += chunk[: self.rules.max_body_bytes - len(kept)]
+            size += len(chunk)
+        path = request.url.path.replace("\0", "")[:_MAX_PATH]
+        return Posted(source[:_MAX_ADDRESS], path, bytes(kept), size, digest.hexdigest())
+
+    def _is_allowed(self, source: str) -> bool:
+        if not self.rules.allowed:
+            return True
+        address = _address(source)
+        return address is not None and any(address in network for network in self.rules.allowed)
+
+
+def _address(source: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(source)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address

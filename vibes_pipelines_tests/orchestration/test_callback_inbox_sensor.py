@@ -1,0 +1,216 @@
+"""The job and the sensor of the callback inbox: asked for when something waits, and only then."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+
+from vibes_pipelines.callbacks.intake import posted, read_arrival
+from vibes_pipelines.orchestration.build import build_defs
+from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.orchestration.sensors import (
+    INBOX_INTERVAL_S,
+    INBOX_LONGEST_WAIT_S,
+    InboxCursor,
+    callback_inbox_sensor,
+)
+from vibes_pipelines.settings import Settings
+from vibes_pipelines.store.inbox import Inbox
+from vibes_pipelines_tests.support.callbacks import (
+    REMOVED,
+    as_bytes,
+    stored_rows,
+    subscription_body,
+)
+from vibes_pipelines_tests.support.loop import EXAMPLE, process_environment
+
+AT = "2026-01-02T03:04:05Z"
+CANARY = "Xylophonius"
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path) -> Iterator[str]:
+    """An empty project without a CRM; the process's environment leads to it."""
+    environment = {
+        "VIBES_HOME": str(tmp_path / "data"),
+        "VIBES_LEDGER_URL": "",
+        "VIBES_SYNC_CONFIG": str(EXAMPLE),
+        "CRM_URL": f"sqlite:///{tmp_path / 'crm.db'}",
+    }
+    with process_environment(environment):
+        url = Settings().ledger_url
+        with Inbox(url):
+            yield url
+
+
+def receive(ledger_url: str, *bodies: dict[str, Any]) -> None:
+    with Inbox(ledger_url) as inbox:
+        inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", as_bytes(b))) for b in bodies])
+
+
+def removed(event_id: str, contact: str = "C1") -> dict[str, Any]:
+    return subscription_body(REMOVED, event_id, AT, external_person_id=contact)
+
+
+def tick(instance: dg.DagsterInstance, cursor: str | None = None) -> SensorExecutionData:
+    context = dg.build_sensor_context(
+        instance=instance,
+        cursor=cursor,
+        definitions=build_defs(),
+        resources={"project": ProjectResource()},
+    )
+    return callback_inbox_sensor.evaluate_tick(context)
+
+
+def _origin(job: str) -> RemoteJobOrigin:
+    location = RegisteredCodeLocationOrigin("vibes_pipelines")
+    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
+
+
+def only_request(found: SensorExecutionData) -> dg.RunRequest:
+    assert found.skip_message is None
+    [request] = found.run_requests or []
+    return request
+
+
+class TestSensor:
+    def test_nothing_waits_nothing_is_asked_for(
+        self, ledger_url: str, instance: dg.DagsterInstance
+    ) -> None:
+        assert tick(instance).skip_message == "no callback waits"
+
+    def test_a_waiting_callback_is_drained_with_effects(
+        self, ledger_url: str, instance: dg.DagsterInstance
+    ) -> None:
+        receive(ledger_url, removed("E1"), removed("E2"))
+        request = only_request(tick(instance))
+        assert request.run_key == "callbacks:2:0"
+        ops = {"drain_callback_inbox": {"config": {"dry_run": False}}}
+        assert request.run_config["ops"] == ops
+
+    @pytest.mark.parametrize("job", ["reconcile_daily", "repush", "callback_inbox"])
+    @pytest.mark.parametrize(
+        ("status", "waits"),
+        [
+            (dg.DagsterRunStatus.QUEUED, True),
+            (dg.DagsterRunStatus.STARTED, True),
+            (dg.DagsterRunStatus.CANCELING, True),
+            (dg.DagsterRunStatus.SUCCESS, False),
+            (dg.DagsterRunStatus.FAILURE, False),
+        ],
+    )
+    def test_it_waits_while_one_of_our_jobs_is_in_progress(
+        self,
+        ledger_url: str,
+        instance: dg.DagsterInstance,
+        job: str,
+        status: dg.DagsterRunStatus,
+        waits: bool,
+    ) -> None:
+        receive(ledger_url, removed("E1"))
+        instance.add_run(
+            dg.DagsterRun(job_name=job, run_id="r1", status=status, remote_job_origin=_origin(job))
+        )
+        found = tick(instance)
+        assert found.skip_message == (f"a run of {job} is in progress" if waits else None)
+
+    def test_a_job_of_somebody_else_does_not_hold_it(
+        self, ledger_url: str, instance: dg.DagsterInstance
+    ) -> None:
+        receive(ledger_url, removed("E1"))
+        started = dg.DagsterRunStatus.STARTED
+        instance.add_run(dg.DagsterRun(job_name="theirs", run_id="r1", status=started))
+        assert only_request(tick(instance))
+
+    def test_a_drain_that_failed_is_asked_for_again_ever_more_slowly(
+        self, ledger_url: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        receive(ledger_url, removed("E1"))
+        now, cursor, keys, asked_at = 1e9, None, [], []
+        monkeypatch.setattr("vibes_pipelines.orchestration.sensors.time.time", lambda: now)
+        while now < 1e9 + 4_000:
+            found = tick(instance, cursor)
+            if found.run_requests:
+                keys.append(only_request(found).run_key)
+                asked_at.append(now)
+                cursor = found.cursor
+            now += INBOX_INTERVAL_S
+        assert keys == [f"callbacks:1:{attempt}" for attempt in range(len(keys))]
+        pauses = [later - earlier for earlier, later in itertools.pairwise(asked_at)]
+        assert pauses == [30, 60, 120, 240, 480, 900, 900, 900]
+        assert max(pauses) == INBOX_LONGEST_WAIT_S
+
+        receive(ledger_url, removed("E2"))  # a new one does not wait for the old one's pause
+        assert only_request(tick(instance, cursor)).run_key == "callbacks:2:0"
+
+    def test_the_cursor_survives_the_daemon(
+        self, ledger_url: str, instance: dg.DagsterInstance
+    ) -> None:
+        receive(ledger_url, removed("E1"))
+        cursor = tick(instance).cursor
+        assert cursor is not None
+        assert InboxCursor(**json.loads(cursor)).newest == 1
+        assert "the last drain did not end it" in (tick(instance, cursor).skip_message or "")
+
+
+def run_job(instance: dg.DagsterInstance, **config: bool) -> dg.ExecuteInProcessResult:
+    quiet = {"console": {"config": {"log_level": "CRITICAL"}}}
+    ops = {"drain_callback_inbox": {"config": config}} if config else {}
+    return (
+        build_defs()
+        .resolve_job_def("callback_inbox")
+        .execute_in_process(
+            instance=instance,
+            run_config=dg.RunConfig(ops=ops, loggers=quiet),
+            raise_on_error=False,
+        )
+    )
+
+
+class TestJob:
+    def test_a_dry_run_is_its_default(self, ledger_url: str, instance: dg.DagsterInstance) -> None:
+        receive(ledger_url, removed("E1"))
+        assert run_job(instance).success
+        assert [row["status"] for row in stored_rows(ledger_url)] == ["stored"]
+
+    def test_with_effects_it_ends_what_waits_and_shows_counts_only(
+        self, ledger_url: str, instance: dg.DagsterInstance
+    ) -> None:
+        person = {"person_id": CANARY, "external_person_id": CANARY}
+        recorded = {"callback_type": "person_added", "event_id": "E2", "person": person}
+        receive(ledger_url, recorded, subscription_body(REMOVED, "E3", AT, mdn="+13125550142"))
+        result = run_job(instance, dry_run=False)
+        assert result.success
+        assert [row["status"] for row in stored_rows(ledger_url)] == ["ignored", "parked"]
+        [output] = [event for event in result.all_events if event.is_successful_output]
+        metadata = output.step_output_data.metadata
+        counts = {
+            name: metadata[name].value for name in ("dry_run", "applied", "ignored", "parked")
+        }
+        assert counts == {"dry_run": False, "applied": 0, "ignored": 1, "parked": 1}
+        shown = "\n".join(
+            f"{dg.serialize_value(entry)}\n{entry.user_message}"
+            for entry in instance.all_logs(result.run_id)
+        )
+        assert "unknown_person" in shown
+        assert CANARY not in shown
+        assert "3125550142" not in shown
+
+    def test_a_crm_that_does_not_answer_fails_it_and_nothing_is_lost(
+        self, ledger_url: str, instance: dg.DagsterInstance
+    ) -> None:
+        receive(ledger_url, removed("E1", CANARY))  # the CRM has no table of contacts
+        result = run_job(instance, dry_run=False)
+        assert not result.success
+        assert [row["status"] for row in stored_rows(ledger_url)] == ["stored"]
+        assert CANARY not in str([event.event_specific_data for event in result.all_events])
