@@ -98,7 +98,7 @@ def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key:
     connection.execute(f"""
         CREATE TEMP VIEW linked AS
         SELECT contact_row, person_row, passes, differs,
-               has_issue OR phone IS NOT NULL AS is_odd, person_key IS NOT NULL AS by_person_key,
+               has_issue OR bad_mdn AS is_odd, person_key IS NOT NULL AS by_person_key,
                person_row IS NOT NULL AND {agrees} AS agrees
         FROM joined WHERE contact_row IS NOT NULL""")
     connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")

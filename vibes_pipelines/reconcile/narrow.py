@@ -1,15 +1,15 @@
-"""Phase one: both sides as narrow rows of hashed identifiers, a fingerprint and a few flags.
+"""Narrow rows: hashed identifiers, a fingerprint and a few flags, as SQL over one side.
 
-`contact`: row_number, key, person_key, mdn, bad_mdn, passes (the sync conditions), has_issue,
-fingerprint, and per consent `state_i`, `changed_at_i`, `is_unreadable_i`. `person`: row_number,
-key (of its external_person_id), person_key, mdn, fingerprint. Here an mdn is the number of its
-E.164, below zero where a person's is none. Equal fingerprints mean equal values of every mapped
-field. `contact_text`, `person_text`: row_number and key, person_key and mdn as texts; where
-bad_mdn, it stands as it was given.
+Of contacts: row_number, key_text, person_key_text, key, person_key, mdn, passes (the sync
+conditions), fingerprint, phone, has_issue and per consent `state_i`, `changed_at_i`,
+`is_unreadable_i`. Of persons: the same up to phone, without passes. An mdn is the number of its
+E.164; phone is the text of what is none yet. Equal fingerprints mean equal values of every mapped
+field.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -21,7 +21,6 @@ from vibes_pipelines.reconcile.consent import (
     state_column,
 )
 from vibes_pipelines.reconcile.identifiers import Identifiers, hashed
-from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.phone import (
     e164_number,
     national_digits,
@@ -31,7 +30,7 @@ from vibes_pipelines.reconcile.phone import (
 )
 from vibes_pipelines.reconcile.sources import ROW, Source
 from vibes_pipelines.reconcile.sql import all_of, any_of, clean
-from vibes_pipelines.reconcile.values import Quick, as_text, quick
+from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.sync_config import SyncConfig
 
 _NO_REGION = "ZZ"
@@ -39,68 +38,38 @@ _PHONE_BATCH = 50_000
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Both inputs with their identifiers. `salt` makes other hashes of the same identifiers."""
+class StandIn:
+    """SQL that stands for one field's canonical text on one side; see `values.quick`."""
 
-    contacts: Source
-    persons: Source
-    contact_ids: Identifiers
-    person_ids: Identifiers
-    salt: int = 0
+    value: str
+    doubt: str | None = None
 
 
-def build_contact(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
-    """Creates `joined`, `contact`, `contact_text` and `raw_contact`; needs `person`.
+def region_of(config: SyncConfig) -> str:
+    """The region of numbers without a country code; one that has none when no mdn is mapped."""
+    return config.contacts.mdn.default_region if config.contacts.mdn else _NO_REGION
+
+
+def quick_name(index: int) -> str:
+    """The name of the stand-in of one field within the SQL below."""
+    return f"quick_{index}"
+
+
+def contact_rows_sql(
+    config: SyncConfig,
+    contacts: Source,
+    ids: Identifiers,
+    stand_ins: Sequence[StandIn],
+    salt: int,
+    raw: Sequence[str] = (),
+) -> str:
+    """SQL for the narrow rows of contacts; the columns `raw` are carried along as `raw_i`.
 
     Raises:
         ReconcileError: for a column that the sync config maps and the contacts do not have.
     """
-    with joins_as_written(connection):
-        connection.execute(_joined_sql(config, sides))
-    if config.contacts.mdn is not None:
-        _ask_the_library(connection, "joined", config.contacts.mdn.default_region)
-    connection.execute(_CONTACT_CELL.format(once=_once(connection, sides.contacts)))
-    connection.execute("""
-        CREATE TEMP VIEW contact AS
-        SELECT * EXCLUDE (key_text, person_key_text, phone, raw), phone IS NOT NULL AS bad_mdn
-        FROM contact_cell""")
-    connection.execute(_TEXTS.format(side="contact"))
-
-
-def _once(connection: duckdb.DuckDBPyConnection, contacts: Source) -> str:
-    """What keeps a contact to one row where several persons have its key."""
-    [(joined, rows)] = connection.execute(
-        f"SELECT count(contact_row), (SELECT count(*) FROM {contacts.relation}) FROM joined"
-    ).fetchall()
-    return "DISTINCT ON (contact_row)" if joined > rows else ""
-
-
-def build_person(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
-    """Creates `person`.
-
-    Raises:
-        ReconcileError: for a custom field or identifier that the persons do not have.
-    """
-    connection.execute(_person_sql(config, sides))
-    region = config.contacts.mdn.default_region if config.contacts.mdn else _NO_REGION
-    _ask_the_library(connection, "person_cell", region)
-    connection.execute(f"""
-        UPDATE person_cell SET mdn = {odd_number("phone")} WHERE phone IS NOT NULL""")
-    connection.execute("""
-        CREATE TEMP VIEW person AS
-        SELECT * EXCLUDE (key_text, person_key_text, phone) FROM person_cell""")
-    connection.execute(_TEXTS.format(side="person"))
-
-
-def _joined_sql(config: SyncConfig, sides: Sides) -> str:
-    """The contacts stream past the persons once, and those that differ keep their raw values."""
-    contacts = sides.contacts
-    region = config.contacts.mdn.default_region if config.contacts.mdn else _NO_REGION
     passes = all_of(condition(one, contacts) for one in config.contacts.conditions)
-    stand_ins = _stand_ins(config, sides)
-    inner = [*_identifier_texts(sides.contact_ids), f"{passes} AS passes"]
-    inner += [f"{one.contact} AS quick_{index}" for index, one in enumerate(stand_ins)]
-    raw = sorted({contacts.column(f.from_, f"fields.from: {f.from_}")[0] for f in config.fields})
+    inner = [*_identifier_texts(ids), f"{passes} AS passes", *_named(stand_ins)]
     inner += [f"{column} AS raw_{index}" for index, column in enumerate(raw)]
     marks, kept = [one.doubt for one in stand_ins if one.doubt is not None], []
     for index, consent in enumerate(config.consents):
@@ -110,52 +79,40 @@ def _joined_sql(config: SyncConfig, sides: Sides) -> str:
             f"{changed_at} AS changed_at_{index}",
             f"{is_unreadable} AS is_unreadable_{index}",
         ]
-        kept += [f"state_{index}", f"changed_at_{index}", f"is_unreadable_{index}"]
+        kept += consent_columns(index)
         marks += [f"state_{index} = {UNREADABLE}", f"is_unreadable_{index}"]
-    raw_columns = "".join(f", raw_{index}" for index in range(len(raw)))
-    packed = ", ".join(f"{column}: raw_{index}" for index, column in enumerate(raw))
+    kept += [f"raw_{index}" for index in range(len(raw))]
     return f"""
-        CREATE TEMP TABLE joined AS
         WITH cell AS (SELECT {", ".join(inner)} FROM {contacts.relation}),
-             called AS (SELECT *, {national_digits("phone", region)} AS national FROM cell),
-             numbered AS (SELECT *, {quick_number("national")} AS mdn FROM called),
-             c AS (SELECT {_hashed_columns(sides.salt)}, mdn, passes,
-                          {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS phone,
-                          {any_of(marks)} AS has_issue{"".join(f", {name}" for name in kept)}
-                          {raw_columns}
-                   FROM numbered)
-        SELECT c.row_number AS contact_row, c.key_text, c.person_key_text, c.key, c.person_key,
-               c.mdn, c.phone, c.passes, c.has_issue{"".join(f", c.{name}" for name in kept)},
-               p.row_number AS person_row, p.key AS linked_key, p.person_key AS linked_person_key,
-               p.mdn AS linked_mdn, c.fingerprint <> p.fingerprint AS differs,
-               CASE WHEN c.row_number IS NOT NULL AND ({_IS_WANTED}) THEN [{{{packed}}}] END AS raw
-        FROM c FULL JOIN person p ON c.key = p.key"""
+             called AS (
+                SELECT *, {national_digits("phone", region_of(config))} AS national FROM cell),
+             numbered AS (SELECT *, {quick_number("national")} AS mdn FROM called)
+        SELECT {_hashed_columns(salt)}, mdn, passes,
+               {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS phone,
+               {any_of(marks)} AS has_issue{"".join(f", {name}" for name in kept)}
+        FROM numbered"""
 
 
-# Whose values may be asked for: what differs, and what is not sure to be paired by its key.
-_IS_WANTED = """
-    p.row_number IS NULL OR c.fingerprint <> p.fingerprint OR c.has_issue OR c.phone IS NOT NULL
-    OR coalesce(c.mdn <> p.mdn, c.mdn IS NOT NULL)
-    OR coalesce(c.person_key <> p.person_key, c.person_key IS NOT NULL)"""
-
-_CONTACT_CELL = """
-    CREATE TEMP VIEW contact_cell AS
-    SELECT {once} contact_row AS row_number,
-           * EXCLUDE (contact_row, person_row, linked_key, linked_person_key, linked_mdn, differs)
-    FROM joined WHERE contact_row IS NOT NULL"""
-
-
-def _person_sql(config: SyncConfig, sides: Sides) -> str:
-    stand_ins = _stand_ins(config, sides)
-    inner = _identifier_texts(sides.person_ids)
-    inner += [f"{one.person} AS quick_{index}" for index, one in enumerate(stand_ins)]
+def person_rows_sql(
+    persons: Source, ids: Identifiers, stand_ins: Sequence[StandIn], salt: int
+) -> str:
+    """SQL for the narrow rows of persons."""
+    inner = [*_identifier_texts(ids), *_named(stand_ins)]
     return f"""
-        CREATE TEMP TABLE person_cell AS
-        WITH cell AS (SELECT {", ".join(inner)} FROM {sides.persons.relation}),
+        WITH cell AS (SELECT {", ".join(inner)} FROM {persons.relation}),
              numbered AS (SELECT *, {e164_number("phone")} AS mdn FROM cell)
-        SELECT {_hashed_columns(sides.salt)}, mdn,
+        SELECT {_hashed_columns(salt)}, mdn,
                {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS phone
         FROM numbered"""
+
+
+def consent_columns(index: int) -> list[str]:
+    """The names of the columns of one consent in the narrow rows of contacts."""
+    return [f"state_{index}", f"changed_at_{index}", f"is_unreadable_{index}"]
+
+
+def _named(stand_ins: Sequence[StandIn]) -> list[str]:
+    return [f"{one.value} AS {quick_name(index)}" for index, one in enumerate(stand_ins)]
 
 
 def _identifier_texts(ids: Identifiers) -> list[str]:
@@ -176,33 +133,14 @@ def _hashed_columns(salt: int) -> str:
     return f"row_number, key_text, person_key_text, {key} AS key, {person_key} AS person_key"
 
 
-_TEXTS = """
-    CREATE TEMP VIEW {side}_text AS
-    SELECT row_number, key_text AS key, person_key_text AS person_key,
-           CASE WHEN mdn > 0 THEN '+' || mdn ELSE phone END AS mdn,
-           phone IS NOT NULL AS bad_mdn
-    FROM {side}_cell"""
-
 _LEFT_OVER = f"CASE WHEN mdn IS NULL THEN {clean('phone')} END"
 
 
-def _stand_ins(config: SyncConfig, sides: Sides) -> list[Quick]:
-    return [
-        quick(
-            field,
-            sides.contacts.column(field.from_, f"fields.from: {field.from_}"),
-            sides.persons.column(field.to, f"fields.to: {field.to}"),
-            f"quick_{index}",
-        )
-        for index, field in enumerate(config.fields)
-    ]
-
-
 def _fingerprint(fields: int) -> str:
-    return f"hash({', '.join(f'quick_{index}' for index in range(fields))})"
+    return f"hash({', '.join(quick_name(index) for index in range(fields))})"
 
 
-def _ask_the_library(connection: duckdb.DuckDBPyConnection, table: str, region: str) -> None:
+def ask_the_library(connection: duckdb.DuckDBPyConnection, table: str, region: str) -> None:
     """Turns `phone` into `mdn` wherever phonenumbers can; each distinct text is asked once."""
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE odd_phone AS
@@ -226,3 +164,8 @@ def _ask_the_library(connection: duckdb.DuckDBPyConnection, table: str, region: 
     connection.execute(f"""
         UPDATE {table} SET mdn = known_phone.mdn, phone = NULL
         FROM known_phone WHERE {table}.phone = known_phone.phone""")
+
+
+def name_odd_numbers(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """What is no phone number still is an mdn at Vibes, and may be shared: numbers below zero."""
+    connection.execute(f"UPDATE {table} SET mdn = {odd_number('phone')} WHERE phone IS NOT NULL")

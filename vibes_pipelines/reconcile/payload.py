@@ -12,7 +12,7 @@ import duckdb
 
 from vibes_pipelines.reconcile.consent import UNREADABLE
 from vibes_pipelines.reconcile.identifiers import texts_sql
-from vibes_pipelines.reconcile.narrow import Sides
+from vibes_pipelines.reconcile.scan import Sides
 from vibes_pipelines.reconcile.sources import ROW, Source
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.values import (
@@ -144,8 +144,8 @@ _CANDIDATE = """
 # A table of its own, because texts made while it is unpacked take several times as long.
 _RAW_VALUE = f"""
     CREATE TEMP TABLE raw_value AS
-    SELECT row_number AS {ROW}, one.*
-    FROM (SELECT row_number, unnest(raw) AS one FROM contact_cell
-          WHERE raw IS NOT NULL AND row_number IN (
+    SELECT {ROW}, one.*
+    FROM (SELECT {ROW}, unnest(raw) AS one FROM raw_contact
+          WHERE {ROW} IN (
               SELECT contact_row FROM candidate
               UNION ALL SELECT row_number FROM contact WHERE has_issue))"""

@@ -28,9 +28,9 @@ from vibes_pipelines.reconcile.identifiers import (
     person_identifiers,
 )
 from vibes_pipelines.reconcile.identity import build_match
-from vibes_pipelines.reconcile.narrow import Sides, build_contact, build_person
 from vibes_pipelines.reconcile.outputs import write_outputs
 from vibes_pipelines.reconcile.payload import build_values
+from vibes_pipelines.reconcile.scan import Sides, scan_sides
 from vibes_pipelines.reconcile.settle import build_outcome
 from vibes_pipelines.reconcile.sources import Source, open_source
 from vibes_pipelines.reconcile.summary import Summary
@@ -135,10 +135,8 @@ def _run_phases(
     person_ids = person_identifiers(config, sources.persons)
     sides = Sides(sources.contacts, sources.persons, contact_ids, person_ids, salt)
     create_finding(connection)
-    with watch.phase("persons"):
-        build_person(connection, config, sides)
-    with watch.phase("contacts"):
-        build_contact(connection, config, sides)
+    with watch.phase("scan"):
+        scan_sides(connection, config, sides)
     with watch.phase("identity"):
         build_match(connection, config)
     with watch.phase("values"):

@@ -1,0 +1,139 @@
+"""Phase one from plain files: each side is read once, and the two are joined by their keys.
+
+Creates `joined` (one row per contact and person of its key, or either alone: contact_row,
+person_row, differs, the contact's narrow row, and of the person linked_key, linked_person_key and
+linked_mdn), the narrow rows `contact` and `person`, and `contact_text`, `person_text`: row_number
+and key, person_key, mdn as texts, where a bad_mdn stands as it was given.
+"""
+
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
+from dataclasses import dataclass
+
+import duckdb
+
+from vibes_pipelines.reconcile.identifiers import Identifiers
+from vibes_pipelines.reconcile.joins import joins_as_written
+from vibes_pipelines.reconcile.narrow import (
+    StandIn,
+    ask_the_library,
+    consent_columns,
+    contact_rows_sql,
+    name_odd_numbers,
+    person_rows_sql,
+    quick_name,
+    region_of,
+)
+from vibes_pipelines.reconcile.sources import ROW, Source
+from vibes_pipelines.reconcile.values import Quick, quick
+from vibes_pipelines.sync_config import SyncConfig
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both inputs with their identifiers. `salt` makes other hashes of the same identifiers."""
+
+    contacts: Source
+    persons: Source
+    contact_ids: Identifiers
+    person_ids: Identifiers
+    salt: int = 0
+
+
+def scan_sides(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
+    """Creates the tables above, and `raw_contact`: the mapped columns of contacts that may differ.
+
+    Raises:
+        ReconcileError: for a column that the sync config maps and a side does not have.
+    """
+    stand_ins = _stand_ins(config, sides)
+    _scan_persons(connection, config, sides, [StandIn(one.person) for one in stand_ins])
+    contact_ins = [StandIn(one.contact, one.doubt) for one in stand_ins]
+    with joins_as_written(connection):
+        connection.execute(_joined_sql(config, sides, contact_ins))
+    ask_the_library(connection, "joined_cell", region_of(config))
+    connection.execute(
+        "CREATE TEMP VIEW joined AS SELECT *, phone IS NOT NULL AS bad_mdn FROM joined_cell"
+    )
+    connection.execute(_CONTACT_CELL.format(once=_once(connection, sides.contacts)))
+    connection.execute("""
+        CREATE TEMP VIEW contact AS
+        SELECT * EXCLUDE (key_text, person_key_text, phone, raw) FROM contact_cell""")
+    connection.execute(f"""
+        CREATE TEMP VIEW raw_contact AS
+        SELECT row_number AS {ROW}, raw FROM contact_cell WHERE raw IS NOT NULL""")
+    connection.execute(_TEXTS.format(side="contact"))
+
+
+def _scan_persons(
+    connection: duckdb.DuckDBPyConnection,
+    config: SyncConfig,
+    sides: Sides,
+    stand_ins: list[StandIn],
+) -> None:
+    rows = person_rows_sql(sides.persons, sides.person_ids, stand_ins, sides.salt)
+    connection.execute(f"CREATE TEMP TABLE person_cell AS {rows}")
+    ask_the_library(connection, "person_cell", region_of(config))
+    name_odd_numbers(connection, "person_cell")
+    connection.execute("""
+        CREATE TEMP VIEW person AS
+        SELECT * EXCLUDE (key_text, person_key_text, phone) FROM person_cell""")
+    connection.execute(_TEXTS.format(side="person"))
+
+
+def _joined_sql(config: SyncConfig, sides: Sides, stand_ins: list[StandIn]) -> str:
+    """The contacts stream past the persons, and those that may differ keep their raw values."""
+    columns = [sides.contacts.column(f.from_, f"fields.from: {f.from_}")[0] for f in config.fields]
+    raw = sorted(set(columns))
+    packed = ", ".join(f"{column}: c.raw_{index}" for index, column in enumerate(raw)) or "none: 0"
+    kept = [name for index in range(len(config.consents)) for name in consent_columns(index)]
+    rows = contact_rows_sql(config, sides.contacts, sides.contact_ids, stand_ins, sides.salt, raw)
+    return f"""
+        CREATE TEMP TABLE joined_cell AS
+        SELECT c.row_number AS contact_row, c.key_text, c.person_key_text, c.key, c.person_key,
+               c.mdn, c.phone, c.passes, c.has_issue{"".join(f", c.{name}" for name in kept)},
+               p.row_number AS person_row, p.key AS linked_key, p.person_key AS linked_person_key,
+               p.mdn AS linked_mdn, c.fingerprint <> p.fingerprint AS differs,
+               CASE WHEN c.row_number IS NOT NULL AND ({_IS_WANTED}) THEN [{{{packed}}}] END AS raw
+        FROM ({rows}) c FULL JOIN person p ON c.key = p.key"""
+
+
+# Whose values may be asked for: what differs, and what is not sure to be paired by its key.
+_IS_WANTED = """
+    p.row_number IS NULL OR c.fingerprint <> p.fingerprint OR c.has_issue OR c.phone IS NOT NULL
+    OR coalesce(c.mdn <> p.mdn, c.mdn IS NOT NULL)
+    OR coalesce(c.person_key <> p.person_key, c.person_key IS NOT NULL)"""
+
+_CONTACT_CELL = """
+    CREATE TEMP VIEW contact_cell AS
+    SELECT {once} contact_row AS row_number,
+           * EXCLUDE (contact_row, person_row, linked_key, linked_person_key, linked_mdn, differs)
+    FROM joined WHERE contact_row IS NOT NULL"""
+
+
+def _once(connection: duckdb.DuckDBPyConnection, contacts: Source) -> str:
+    """What keeps a contact to one row where several persons have its key."""
+    [(joined, rows)] = connection.execute(
+        f"SELECT count(contact_row), (SELECT count(*) FROM {contacts.relation}) FROM joined"
+    ).fetchall()
+    return "DISTINCT ON (contact_row)" if joined > rows else ""
+
+
+_TEXTS = """
+    CREATE TEMP VIEW {side}_text AS
+    SELECT row_number, key_text AS key, person_key_text AS person_key,
+           CASE WHEN mdn > 0 THEN '+' || mdn ELSE phone END AS mdn,
+           phone IS NOT NULL AS bad_mdn
+    FROM {side}_cell"""
+
+
+def _stand_ins(config: SyncConfig, sides: Sides) -> list[Quick]:
+    return [
+        quick(
+            field,
+            sides.contacts.column(field.from_, f"fields.from: {field.from_}"),
+            sides.persons.column(field.to, f"fields.to: {field.to}"),
+            quick_name(index),
+        )
+        for index, field in enumerate(config.fields)
+    ]
