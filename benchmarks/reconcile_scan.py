@@ -37,7 +37,8 @@ def scan(contacts: Path, persons: Path) -> None:
 def run_reconcile(contacts: Path, persons: Path, memory_limit: str) -> dict[str, object]:
     """Ours: the whole reconcile, all files written."""
     from benchmarks.data import build_config  # noqa: PLC0415
-    from vibes_pipelines.reconcile.run import Inputs, Limits, reconcile  # noqa: PLC0415
+    from vibes_pipelines.reconcile.engine import Limits  # noqa: PLC0415
+    from vibes_pipelines.reconcile.run import Inputs, reconcile  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as out:
         summary = reconcile(

@@ -151,7 +151,8 @@ def reconcile_files(  # noqa: PLR0913, PLR0917 - one parameter per option
     as_json: bool,
 ) -> None:
     """Write the diff set of two files; nothing is landed, approved or delivered."""
-    from vibes_pipelines.reconcile.run import Inputs, Limits, reconcile  # noqa: PLC0415
+    from vibes_pipelines.reconcile.engine import Limits  # noqa: PLC0415
+    from vibes_pipelines.reconcile.run import Inputs, reconcile  # noqa: PLC0415
     from vibes_pipelines.sync_config import load_sync_config  # noqa: PLC0415
 
     inputs = Inputs(

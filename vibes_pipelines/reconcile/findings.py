@@ -53,12 +53,12 @@ QUARANTINE = """
         SEMI JOIN finding ON contact_row = finding.row_number AND finding.source = 'contact'
         GROUP BY contact_row HAVING count(DISTINCT person_row) = 1)
     SELECT f.kind, f.source, c.key AS external_person_id, p.person_key, c.mdn, f.detail
-    FROM finding f JOIN contact_text c USING (row_number)
+    FROM finding f JOIN contact_name c USING (row_number)
     LEFT JOIN person_of o ON o.contact_row = f.row_number
-    LEFT JOIN person_text p ON p.row_number = o.person_row
+    LEFT JOIN person_name p ON p.row_number = o.person_row
     WHERE f.source = 'contact'
     UNION ALL
     SELECT f.kind, f.source, p.key, p.person_key, p.mdn, f.detail
-    FROM finding f JOIN person_text p USING (row_number)
+    FROM finding f JOIN person_name p USING (row_number)
     WHERE f.source = 'person'"""
 """The rows of quarantine.parquet. A contact's mdn is shown as it was given when it is invalid."""

@@ -17,6 +17,8 @@ from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.sync_config import SyncConfig
 
 NONE = "NULL::VARCHAR"
+IDENTIFIERS = ("key", "person_key", "mdn")
+"""The columns of the narrow rows that identify a contact or person."""
 
 
 class HashCollision(Exception):  # noqa: N818 - it is no error: the run starts again

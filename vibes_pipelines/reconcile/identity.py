@@ -4,33 +4,33 @@ Precedence: person_key > external_person_id > mdn (the Vibes documentation, Pers
 contact and a person that agree on every identifier both have are paired at once; all others claim
 persons by each identifier and are judged by their claims. Doubt falls on the whole group.
 
-Creates `linked` (every contact, with the person of its external id), `unlinked_person`, `pair`
-(contact_row, person_row, differs), `loose` (contact_row), `claim` (contact_row,
+Creates `pair` (contact_row, person_row, differs), `loose` (contact_row), `claim` (contact_row,
 person_row, identifier), `verdict` (contact_row, person_row, matched_by) and `match` (contact_row,
 person_row, matched_by, passes, differs, is_odd). Rows in doubt go to the table `finding`.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
+from collections.abc import Iterator
+
 import duckdb
 
 from vibes_pipelines.reconcile.findings import add_findings
 from vibes_pipelines.reconcile.identifiers import refuse_collision, texts_sql
-from vibes_pipelines.sync_config import SyncConfig
 
 _COLUMN_OF = {"person_key": "person_key", "external_person_id": "key", "mdn": "mdn"}
 
 
-def build_match(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
+def build_match(connection: duckdb.DuckDBPyConnection, *, is_landed: bool) -> None:
     """Creates the tables above from `contact` and `person`, and the findings on identity.
 
     Raises:
         HashCollision: two different identifiers have one hash.
     """
     _find_unusable(connection)
-    _pair_the_agreeing(connection, has_person_key=config.contacts.person_key is not None)
+    connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")
     _collect_claims(connection)
-    _find_repeats(connection)
+    _find_repeats(connection, is_landed=is_landed)
     _judge_claims(connection)
     _spread_to_groups(connection)
     connection.execute(_MATCH)
@@ -45,8 +45,33 @@ def _find_unusable(connection: duckdb.DuckDBPyConnection) -> None:
         add_findings(connection, kind, "contact", rows)
 
 
-def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
-    """Finds identifiers that several rows of one side have; unlikely places are not searched.
+def _find_repeats(connection: duckdb.DuckDBPyConnection, *, is_landed: bool) -> None:
+    """Finds identifiers that several rows of one side have."""
+    searched = _search_landed() if is_landed else _search_scanned(connection)
+    for (kind, table, column), rows_sql in zip(_REPEATS, searched, strict=True):
+        add_findings(connection, kind, table, rows_sql)
+        repeats = f"SELECT row_number FROM finding WHERE kind = '{kind}' AND source = '{table}'"
+        if column != "mdn" and connection.execute(f"{repeats} LIMIT 1").fetchall():
+            _check_repeats(connection, table, column, repeats)
+
+
+_REPEATS = (
+    ("duplicate_contact_key", "contact", "key"),
+    ("duplicate_external_id", "person", "key"),
+    ("duplicate_person_key", "person", "person_key"),
+    ("shared_mdn", "person", "mdn"),
+    ("shared_mdn", "contact", "mdn"),
+)
+
+
+def _search_landed() -> Iterator[str]:
+    """What repeats was found when the snapshot was landed."""
+    for _, table, column in _REPEATS:
+        yield f"SELECT row_number FROM {table} WHERE repeats_{column}"
+
+
+def _search_scanned(connection: duckdb.DuckDBPyConnection) -> Iterator[str]:
+    """Unlikely places are not searched.
 
     Keys are compared across the sides already: if every link is one to one, only rows without a
     link can repeat a key, and paired contacts that share an mdn are paired with persons that share
@@ -54,21 +79,16 @@ def _find_repeats(connection: duckdb.DuckDBPyConnection) -> None:
     """
     [(rows, links, contacts, persons, alone)] = connection.execute(_LINK_COUNTS).fetchall()
     one_to_one = rows == contacts and links == persons - alone
-    unlinked_contacts = "(SELECT c.* FROM contact c SEMI JOIN loose ON c.row_number = contact_row)"
-    for kind, table, column, where_linked in (
-        ("duplicate_contact_key", "contact", "key", unlinked_contacts),
-        ("duplicate_external_id", "person", "key", "unlinked_person"),
-        ("duplicate_person_key", "person", "person_key", "person"),
-    ):
-        searched = where_linked if one_to_one else table
-        add_findings(connection, kind, table, _repeats_sql(searched, column))
-        repeats = f"SELECT row_number FROM finding WHERE kind = '{kind}'"
-        if connection.execute(f"{repeats} LIMIT 1").fetchall():
-            _check_repeats(connection, table, column, repeats)
-    add_findings(connection, "shared_mdn", "person", _repeats_sql("person", "mdn"))
-    of_loose = "(SELECT c.row_number, c.mdn FROM contact c SEMI JOIN loose ON c.mdn = loose.mdn)"
-    searched = of_loose if one_to_one else "contact"
-    add_findings(connection, "shared_mdn", "contact", _repeats_sql(searched, "mdn"))
+    where_linked = {
+        ("contact", "key"): "(SELECT c.* FROM contact c SEMI JOIN loose ON c.row_number ="
+        " contact_row)",
+        ("person", "key"): "unlinked_person",
+        ("contact", "mdn"): "(SELECT c.row_number, c.mdn FROM contact c"
+        " SEMI JOIN loose ON c.mdn = loose.mdn)",
+    }
+    for _, table, column in _REPEATS:
+        searched = where_linked.get((table, column), table) if one_to_one else table
+        yield _repeats_sql(searched, column)
 
 
 def _repeats_sql(table: str, column: str) -> str:
@@ -89,23 +109,6 @@ def _check_repeats(
         SELECT 1 FROM ({texts_sql(table, rows_sql)}) text JOIN {table} USING (row_number)
         GROUP BY {table}.{column} HAVING count(DISTINCT text.{column}) > 1""",
     )
-
-
-def _pair_the_agreeing(connection: duckdb.DuckDBPyConnection, *, has_person_key: bool) -> None:
-    agrees = "coalesce(mdn = linked_mdn, mdn IS NULL)"
-    if has_person_key:
-        agrees += " AND coalesce(person_key = linked_person_key, person_key IS NULL)"
-    connection.execute(f"""
-        CREATE TEMP VIEW linked AS
-        SELECT contact_row, person_row, passes, differs,
-               has_issue OR bad_mdn AS is_odd, person_key IS NOT NULL AS by_person_key,
-               person_row IS NOT NULL AND {agrees} AS agrees
-        FROM joined WHERE contact_row IS NOT NULL""")
-    connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")
-    connection.execute("""
-        CREATE TEMP VIEW unlinked_person AS
-        SELECT person_row AS row_number, linked_key AS key
-        FROM joined WHERE contact_row IS NULL""")
 
 
 def _collect_claims(connection: duckdb.DuckDBPyConnection) -> None:

@@ -1,9 +1,10 @@
 """Phase two: the canonical texts of the mapped fields, read only for the rows that need them.
 
 Creates `candidate` (contact_row, person_row or NULL for an add, matched_by) and `contact_value`,
-`person_value`, `base_value` (only with a base) with one text column `value_i` per mapped field; a
-contact whose value is an unknown option or cannot be read becomes a finding. Semi-joins, because
-the scan then skips what no row needs; a join would have it decode every value.
+`person_value` with one text column `value_i` per mapped field; where an authority is `newest`, also
+the instants `changed_at_i` and the person's `updated_at`. A contact whose value is an unknown
+option or cannot be read becomes a finding. Semi-joins, because the scan then skips what no row
+needs; a join would have it decode every value.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -11,7 +12,8 @@ the scan then skips what no row needs; a join would have it decode every value.
 import duckdb
 
 from vibes_pipelines.reconcile.consent import UNREADABLE
-from vibes_pipelines.reconcile.identifiers import texts_sql
+from vibes_pipelines.reconcile.identifiers import NONE, Identifiers
+from vibes_pipelines.reconcile.moments import moment_of
 from vibes_pipelines.reconcile.scan import Sides
 from vibes_pipelines.reconcile.sources import ROW, Source
 from vibes_pipelines.reconcile.sql import literal
@@ -30,17 +32,17 @@ def build_values(
     connection: duckdb.DuckDBPyConnection,
     config: SyncConfig,
     sides: Sides,
-    base: Source | None,
 ) -> None:
     """Creates the tables above and adds the findings on values."""
     connection.execute(_CANDIDATE)
-    connection.execute(_RAW_VALUE)
+    connection.execute(_DOUBTFUL if sides.is_landed else _RAW_VALUE)
     connection.execute(_contact_value_sql(config, sides))
     if connection.execute("SELECT 1 FROM contact WHERE has_issue LIMIT 1").fetchall():
         _find_bad_values(connection, config)
     connection.execute(_person_value_sql(config, sides))
-    if base is not None:
-        connection.execute(_base_value_sql(config, base))
+    if sides.is_landed:
+        for side in ("contact", "person"):
+            connection.execute(_NAMES.format(side=side))
 
 
 def _contact_value_sql(config: SyncConfig, sides: Sides) -> str:
@@ -49,9 +51,19 @@ def _contact_value_sql(config: SyncConfig, sides: Sides) -> str:
         f" AS value_{i}"
         for i, f in enumerate(config.fields)
     )
+    texts += "".join(
+        f", {moment_of(*sides.contacts.column(column, f'fields.changed_at: {column}'))} AS {name}"
+        for name, column in contact_times(config).items()
+    )
+    if not sides.is_landed:
+        return f"""
+            CREATE TEMP TABLE contact_value AS
+            SELECT {ROW} AS row_number{texts} FROM raw_value"""
     return f"""
         CREATE TEMP TABLE contact_value AS
-        SELECT {ROW} AS row_number{texts} FROM raw_value"""
+        SELECT {_identified(sides.contact_ids)}{texts} FROM {sides.contacts.relation}
+        WHERE {ROW} IN (SELECT contact_row FROM candidate
+                        UNION ALL SELECT contact_row FROM doubtful)"""
 
 
 def _person_value_sql(config: SyncConfig, sides: Sides) -> str:
@@ -59,43 +71,40 @@ def _person_value_sql(config: SyncConfig, sides: Sides) -> str:
         f", {platform_text(f.type, *sides.persons.column(f.to, f'fields.to: {f.to}'))} AS value_{i}"
         for i, f in enumerate(config.fields)
     )
+    if contact_times(config):
+        texts += f", {_updated_at(sides.persons)} AS updated_at"
+    names, doubtful = f"{ROW} AS row_number", ""
+    if sides.is_landed:
+        names = _identified(sides.person_ids)
+        doubtful = """
+            UNION ALL SELECT person_row FROM doubtful
+            UNION ALL SELECT row_number FROM finding WHERE source = 'person'"""
     return f"""
         CREATE TEMP TABLE person_value AS
-        SELECT {ROW} AS row_number{texts} FROM {sides.persons.relation}
-        WHERE {ROW} IN (SELECT person_row FROM candidate)"""
+        SELECT {names}{texts} FROM {sides.persons.relation}
+        WHERE {ROW} IN (SELECT person_row FROM candidate {doubtful})"""
 
 
-def _base_value_sql(config: SyncConfig, base: Source) -> str:
-    """The base's row of a candidate: by person_key, else by external_person_id; one row or none."""
-    identifiers = [
-        f"{f'lower({text})' if name == 'person_key' else text} AS {name}"
-        if base.has(name)
-        else f"NULL::VARCHAR AS {name}"
-        for name, text in (
-            (name, as_text(*base.column(name, "the base")) if base.has(name) else "")
-            for name in ("person_key", "external_person_id")
-        )
-    ]
-    texts = [
-        f"{platform_text(f.type, *base.column(f.to, 'the base'))} AS value_{i}"
-        if base.has(f.to)
-        else f"NULL::VARCHAR AS value_{i}"
-        for i, f in enumerate(config.fields)
-    ]
-    names = ", ".join(f"b.value_{index}" for index in range(len(config.fields)))
-    return f"""
-        CREATE TEMP TABLE base_value AS
-        WITH b AS (SELECT {", ".join(identifiers)}, {", ".join(texts)} FROM {base.relation}),
-        wanted AS (SELECT q.row_number, q.person_key, q.key AS external_person_id
-                   FROM ({texts_sql("person", "SELECT person_row FROM candidate")}) q),
-        found AS (
-            SELECT w.row_number, 1 AS rank, {names} FROM wanted w JOIN b USING (person_key)
-            UNION ALL
-            SELECT w.row_number, 2 AS rank, {names} FROM wanted w JOIN b USING (external_person_id)
-            WHERE w.person_key IS NULL OR b.person_key IS NULL)
-        SELECT * EXCLUDE (rank) FROM found
-        QUALIFY count(*) OVER (PARTITION BY row_number, rank) = 1
-            AND rank = min(rank) OVER (PARTITION BY row_number)"""
+def contact_times(config: SyncConfig) -> dict[str, str]:
+    """Per `changed_at_i` of the contacts' values the contact column it is read from."""
+    return {
+        f"changed_at_{index}": field.changed_at
+        for index, field in enumerate(config.fields)
+        if field.changed_at is not None
+    }
+
+
+def _updated_at(persons: Source) -> str:
+    """When anything of the person last changed, where the share's `updated_at` is mapped."""
+    if not persons.has("updated_at"):
+        return "NULL::TIMESTAMP"
+    return moment_of(*persons.column("updated_at", "authority newest"))
+
+
+def _identified(ids: Identifiers) -> str:
+    """The columns that name a row: landed data is read once for names and values."""
+    phone = as_text(*ids.phone) if ids.phone else NONE
+    return f"{ROW} AS row_number, {ids.key} AS key, {ids.person_key} AS person_key, {phone} AS mdn"
 
 
 def _find_bad_values(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
@@ -149,3 +158,22 @@ _RAW_VALUE = f"""
           WHERE {ROW} IN (
               SELECT contact_row FROM candidate
               UNION ALL SELECT row_number FROM contact WHERE has_issue))"""
+
+# Contacts in doubt, also those whose values are yet to be judged, with the one person they claim.
+_DOUBTFUL = """
+    CREATE TEMP TABLE doubtful AS
+    WITH suspect AS (
+        SELECT row_number AS contact_row FROM finding WHERE source = 'contact'
+        UNION SELECT row_number FROM contact WHERE has_issue),
+    link AS (
+        SELECT contact_row, person_row FROM pair SEMI JOIN suspect USING (contact_row)
+        UNION ALL SELECT contact_row, person_row FROM claim SEMI JOIN suspect USING (contact_row))
+    SELECT contact_row, CASE WHEN count(DISTINCT person_row) = 1 THEN min(person_row) END
+               AS person_row
+    FROM suspect LEFT JOIN link USING (contact_row) GROUP BY contact_row"""
+
+_NAMES = """
+    CREATE TEMP VIEW {side}_name AS
+    SELECT v.row_number, v.key, v.person_key, n.bad_mdn,
+           CASE WHEN n.mdn > 0 THEN '+' || n.mdn ELSE v.mdn END AS mdn
+    FROM {side}_value v JOIN {side} n USING (row_number)"""

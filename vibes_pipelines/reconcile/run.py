@@ -17,9 +17,11 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.reconcile.agreement import write_agreement
 from vibes_pipelines.reconcile.changes import build_proposal
 from vibes_pipelines.reconcile.consent import build_subscription_change
 from vibes_pipelines.reconcile.counts import Counts, read_counts
+from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.findings import create_finding
 from vibes_pipelines.reconcile.guards import Workload, check_guards
 from vibes_pipelines.reconcile.identifiers import (
@@ -28,12 +30,14 @@ from vibes_pipelines.reconcile.identifiers import (
     person_identifiers,
 )
 from vibes_pipelines.reconcile.identity import build_match
+from vibes_pipelines.reconcile.landed import are_hashed, join_hashes
 from vibes_pipelines.reconcile.outputs import write_outputs
 from vibes_pipelines.reconcile.payload import build_values
 from vibes_pipelines.reconcile.scan import Sides, scan_sides
 from vibes_pipelines.reconcile.settle import build_outcome
 from vibes_pipelines.reconcile.sources import Source, open_source
 from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.reconcile.unmatched import build_unmatched
 from vibes_pipelines.sync_config import SyncConfig
 
 
@@ -42,7 +46,8 @@ class Inputs:
     """What a reconcile reads: each a .parquet or .csv file, or a landed snapshot folder.
 
     `base` is a folder with persons.parquet. `as_of` defaults to the newest as-of of the landed
-    inputs. `accepted_rows` are the rows of the last accepted `contacts` and `persons`.
+    inputs. `accepted_rows` are the rows of the last accepted `contacts` and `persons`. With
+    `for_next_base` agreement.parquet is written too, which is no part of the diff set.
     """
 
     contacts: Path
@@ -54,15 +59,7 @@ class Inputs:
     as_of: datetime | None = None
     accepted_rows: dict[str, int] | None = None
     relative_guards: bool = True
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the engine may use; beyond `memory_limit` it spills into `temp_dir`."""
-
-    memory_limit: str = "4GB"
-    threads: int | None = None
-    temp_dir: Path | None = None
+    for_next_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,18 +105,23 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
     watch = _Stopwatch()
     with (
         tempfile.TemporaryDirectory(prefix="reconcile-", dir=limits.temp_dir) as workspace,
-        _engine(limits, Path(workspace)) as connection,
+        engine(limits, Path(workspace)) as connection,
     ):
         with watch.phase("open"):
             sources = _open_all(connection, inputs, Path(workspace))
         as_of = _utc(inputs.as_of) if inputs.as_of else sources.as_of()
-        _run_phases(connection, config, sources, as_of, salt, watch)
+        sides = _sides(config, sources, salt)
+        _run_phases(connection, config, sources, sides, as_of, watch)
         with watch.phase("outputs"):
             counts = read_counts(connection)
             content_hashes = write_outputs(connection, out)
+            if inputs.for_next_base:
+                write_agreement(connection, config, out)
     summary = _summarise(config, inputs, counts, as_of, content_hashes)
     (out / "summary.json").write_text(summary.to_json(), encoding="utf-8")
-    (out / "run.json").write_text(_run_document(watch, counts), encoding="utf-8")
+    (out / "run.json").write_text(
+        _run_document(watch, counts, is_landed=sides.is_landed), encoding="utf-8"
+    )
     return summary
 
 
@@ -127,46 +129,27 @@ def _run_phases(
     connection: duckdb.DuckDBPyConnection,
     config: SyncConfig,
     sources: _Sources,
+    sides: Sides,
     as_of: datetime | None,
-    salt: int,
     watch: _Stopwatch,
 ) -> None:
-    contact_ids = contact_identifiers(config, sources.contacts)
-    person_ids = person_identifiers(config, sources.persons)
-    sides = Sides(sources.contacts, sources.persons, contact_ids, person_ids, salt)
     create_finding(connection)
     with watch.phase("scan"):
-        scan_sides(connection, config, sides)
+        if sides.is_landed:
+            join_hashes(connection, config, sources.contacts, sources.persons)
+        else:
+            scan_sides(connection, config, sides)
     with watch.phase("identity"):
-        build_match(connection, config)
+        build_match(connection, is_landed=sides.is_landed)
     with watch.phase("values"):
-        build_values(connection, config, sides, sources.base)
+        build_values(connection, config, sides)
     with watch.phase("changes"):
-        base = sources.base
-        known = frozenset(f.to for f in config.fields if base.has(f.to)) if base else None
-        build_proposal(connection, config, known)
+        build_proposal(connection, config, sources.base)
+        build_unmatched(connection, config, sides, sources.base)
         lag = timedelta(hours=config.policies.visibility_lag_h)
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
     with watch.phase("consent"):
-        build_subscription_change(connection, config, sources.subscriptions, salt)
-
-
-@contextmanager
-def _engine(limits: Limits, workspace: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": limits.memory_limit,
-        "temp_directory": str(workspace / "spill"),
-        "autoinstall_known_extensions": "false",
-        "preserve_insertion_order": "false",
-    }
-    if limits.threads is not None:
-        settings["threads"] = limits.threads
-    connection = duckdb.connect(config=settings)
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        yield connection
-    finally:
-        connection.close()
+        build_subscription_change(connection, config, sources.subscriptions, sides.salt)
 
 
 def _open_all(connection: duckdb.DuckDBPyConnection, inputs: Inputs, workspace: Path) -> _Sources:
@@ -186,6 +169,18 @@ def _open_all(connection: duckdb.DuckDBPyConnection, inputs: Inputs, workspace: 
     )
 
 
+def _sides(config: SyncConfig, sources: _Sources, salt: int) -> Sides:
+    """Landed hashes know one salt only: after a collision the data is scanned."""
+    return Sides(
+        sources.contacts,
+        sources.persons,
+        contact_identifiers(config, sources.contacts),
+        person_identifiers(config, sources.persons),
+        salt,
+        is_landed=not salt and are_hashed(config, sources.contacts, sources.persons),
+    )
+
+
 def _utc(instant: datetime) -> datetime:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
@@ -201,7 +196,7 @@ def _summarise(
         contacts=counts.contacts,
         persons=counts.persons,
         adds=counts.status("added"),
-        updates=counts.status("updated"),
+        updates=counts.status("updated") + counts.filtered_updated,
         clears=counts.clears,
         crm_updates=counts.crm_updates,
         crm_clears=counts.crm_clears,
@@ -234,13 +229,15 @@ def _summarise(
         config_hash=config.config_hash,
         mapping_hash=config.mapping_hash,
         content_hashes=content_hashes,
+        filtered_updated=counts.filtered_updated,
+        drift=counts.drift,
     )
 
 
-def _run_document(watch: _Stopwatch, counts: Counts) -> str:
+def _run_document(watch: _Stopwatch, counts: Counts, *, is_landed: bool) -> str:
     document = {
         "engine": f"duckdb {duckdb.__version__}",
-        "plan": "two-phase: fingerprints first, payload of differing rows after",
+        "plan": "landed hashes" if is_landed else "scan",
         "candidates": counts.candidates,
         "seconds": watch.seconds,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

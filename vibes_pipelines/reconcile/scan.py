@@ -31,13 +31,17 @@ from vibes_pipelines.sync_config import SyncConfig
 
 @dataclass(frozen=True)
 class Sides:
-    """Both inputs with their identifiers. `salt` makes other hashes of the same identifiers."""
+    """Both inputs with their identifiers. `salt` makes other hashes of the same identifiers.
+
+    `is_landed`: the narrow rows come from landed hashes, not from a scan.
+    """
 
     contacts: Source
     persons: Source
     contact_ids: Identifiers
     person_ids: Identifiers
     salt: int = 0
+    is_landed: bool = False
 
 
 def scan_sides(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
@@ -63,6 +67,26 @@ def scan_sides(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides:
         CREATE TEMP VIEW raw_contact AS
         SELECT row_number AS {ROW}, raw FROM contact_cell WHERE raw IS NOT NULL""")
     connection.execute(_TEXTS.format(side="contact"))
+    for side in ("contact", "person"):
+        connection.execute(f"CREATE TEMP VIEW {side}_name AS SELECT * FROM {side}_text")
+    _create_links(connection, has_person_key=config.contacts.person_key is not None)
+
+
+def _create_links(connection: duckdb.DuckDBPyConnection, *, has_person_key: bool) -> None:
+    """Creates `linked`, every contact with the person of its key, and `unlinked_person`."""
+    agrees = "coalesce(mdn = linked_mdn, mdn IS NULL)"
+    if has_person_key:
+        agrees += " AND coalesce(person_key = linked_person_key, person_key IS NULL)"
+    connection.execute(f"""
+        CREATE TEMP VIEW linked AS
+        SELECT contact_row, person_row, passes, differs,
+               has_issue OR bad_mdn AS is_odd, person_key IS NOT NULL AS by_person_key,
+               person_row IS NOT NULL AND {agrees} AS agrees
+        FROM joined WHERE contact_row IS NOT NULL""")
+    connection.execute("""
+        CREATE TEMP VIEW unlinked_person AS
+        SELECT person_row AS row_number, linked_key AS key
+        FROM joined WHERE contact_row IS NULL""")
 
 
 def _scan_persons(

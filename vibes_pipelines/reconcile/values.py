@@ -131,8 +131,18 @@ def quick(
     if field.type == "date" and is_moment_type(contact[1]) and is_moment_type(person[1]):
         sides = [f"CAST({column} AS TIMESTAMP)" for column in (contact[0], person[0])]
         return Quick(sides[0], sides[1], f"{name} IS NOT NULL AND NOT {is_in_range(name)}")
-    doubt = is_marked(name) if can_be_marked(field) else None
-    return Quick(_quick_contact(field, *contact), _quick_person(field.type, *person), doubt)
+    value, doubt = quick_contact(field, *contact, name)
+    return Quick(value, quick_person(field.type, *person), doubt)
+
+
+def quick_contact(
+    field: MappedField, column: str, column_type: str, name: str
+) -> tuple[str, str | None]:
+    """The contact's stand-in, whatever the person's column is, and its doubt; see `Quick`."""
+    if not can_be_marked(field):
+        plain = column_type == "VARCHAR"
+        return f"nullif({column}, '')" if plain else contact_text(field, column, column_type), None
+    return _quick_contact(field, column, column_type), is_marked(name)
 
 
 def _quick_contact(field: MappedField, column: str, column_type: str) -> str:
@@ -154,8 +164,11 @@ def _quick_contact(field: MappedField, column: str, column_type: str) -> str:
     return full
 
 
-def _quick_person(field_type: FieldType, column: str, column_type: str) -> str:
-    """Plain text of selects: a canonical text on the other side can only equal it if it is one."""
+def quick_person(field_type: FieldType, column: str, column_type: str) -> str:
+    """The person's stand-in, whatever the contact's column is; see `Quick`.
+
+    Plain text where it can be: a canonical text on the other side can only equal it if it is one.
+    """
     if column_type == "VARCHAR" and field_type not in {"number", "date"}:
         return f"nullif({column}, '')"
     full = platform_text(field_type, column, column_type)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.reconcile.engine import Limits
 from vibes_pipelines.reconcile.errors import ReconcileError
-from vibes_pipelines.reconcile.run import Inputs, Limits, reconcile
+from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.sources import ROW
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.summary import CONTACT_STATUSES, Summary

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vibes_pipelines.crm.contacts import land_contacts as read_contacts
+from vibes_pipelines.reconcile.landed import write_contact_hashes, write_person_hashes
 from vibes_pipelines.stages.project import Project, end_of_day
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
@@ -24,10 +25,11 @@ Landed = tuple[Snapshot, bool]
 Connect = Callable[[], AbstractContextManager["SnowflakeConnection"]]
 
 CONTACTS = "crm/contacts"
+PERSONS = "share/persons"
 # Worth another attempt within the same run; every other error waits for a person.
 TRANSIENT = (ShareUnavailable, ShareRefreshed, SftpUnavailable, ExtractMissing, IncompleteExtract)
 
-LANDED_SHARE_FEEDS = ("share/persons", "share/subscriptions")
+LANDED_SHARE_FEEDS = (PERSONS, "share/subscriptions")
 
 
 def sftp_account(project: Project, sleep: Callable[[float], None] = time.sleep) -> SftpAccount:
@@ -47,7 +49,10 @@ def sftp_account(project: Project, sleep: Callable[[float], None] = time.sleep) 
 
 def land_share(project: Project, day: str, feed: str, connect: Connect) -> Landed:
     """Lands one feed of the share for `day`."""
-    return land_share_feed(project.snapshots, day, feed, connect, project.config)
+    landed = land_share_feed(project.snapshots, day, feed, connect, project.config)
+    if feed == PERSONS:
+        write_person_hashes(project.config, landed[0].folder)
+    return landed
 
 
 def land_extracts(project: Project, day: str) -> dict[str, Landed]:
@@ -64,4 +69,7 @@ def land_extracts(project: Project, day: str) -> dict[str, Landed]:
 def land_contacts(project: Project, day: str) -> Landed:
     """Lands the CRM's contacts as of now, or of the end of `day` when that has passed."""
     as_of = min(datetime.now(UTC).replace(microsecond=0), end_of_day(day))
-    return read_contacts(project.snapshots, day, project.settings.crm_url, project.config, as_of)
+    crm_url = project.settings.crm_url
+    landed = read_contacts(project.snapshots, day, crm_url, project.config, as_of)
+    write_contact_hashes(project.config, landed[0].folder)
+    return landed

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vibes_pipelines.reconcile.run import Inputs, Limits, reconcile
+from vibes_pipelines.reconcile.engine import Limits
+from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.sync_config import SyncConfig
 

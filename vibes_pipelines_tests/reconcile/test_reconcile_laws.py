@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vibes_pipelines.reconcile.run import Inputs, Limits, reconcile
+from vibes_pipelines.reconcile.engine import Limits
+from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import CONTACT_STATUSES
 from vibes_pipelines_tests.reconcile.oracle import FIELDS, NUMBERS, SPELT, Oracle
 

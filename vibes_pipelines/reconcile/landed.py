@@ -1,0 +1,187 @@
+"""Phase one from landed snapshots: narrow rows that were made once, when the snapshot was landed.
+
+`hashes.parquet` stands beside `data.parquet`. It is private to this engine, bound to its version,
+to the mapping and to the snapshot's content, and safe to delete: without it the data is scanned.
+"""
+
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vibes_pipelines.reconcile.engine import Limits, engine
+from vibes_pipelines.reconcile.identifiers import (
+    IDENTIFIERS,
+    contact_identifiers,
+    person_identifiers,
+)
+from vibes_pipelines.reconcile.narrow import (
+    StandIn,
+    ask_the_library,
+    contact_rows_sql,
+    name_odd_numbers,
+    person_rows_sql,
+    quick_name,
+    region_of,
+)
+from vibes_pipelines.reconcile.sources import ROW, Source, open_source
+from vibes_pipelines.reconcile.sql import literal
+from vibes_pipelines.reconcile.values import as_text, quick_contact, quick_person
+from vibes_pipelines.sync_config import SyncConfig
+
+HASHES = "hashes.parquet"
+_RULES = 1
+"""Raise it when a rule of canonical texts changes: hashes made before are then not used."""
+_VERSION = b"version"
+
+
+def write_contact_hashes(config: SyncConfig, snapshot: Path, limits: Limits = Limits()) -> None:
+    """Writes the hashes of a landed snapshot of contacts, unless they are there.
+
+    Raises:
+        ReconcileError: for a column that the sync config maps and the contacts do not have.
+    """
+
+    def rows_sql(contacts: Source) -> str:
+        stand_ins = []
+        for index, field in enumerate(config.fields):
+            column = contacts.column(field.from_, f"fields.from: {field.from_}")
+            stand_ins.append(StandIn(*quick_contact(field, *column, quick_name(index))))
+        ids = contact_identifiers(config, contacts)
+        return contact_rows_sql(config, contacts, ids, stand_ins, salt=0)
+
+    _write(config, "contacts", snapshot, rows_sql, limits)
+
+
+def write_person_hashes(config: SyncConfig, snapshot: Path, limits: Limits = Limits()) -> None:
+    """Writes the hashes of a landed snapshot of persons, unless they are there.
+
+    Raises:
+        ReconcileError: for a custom field or identifier that the persons do not have.
+    """
+
+    def rows_sql(persons: Source) -> str:
+        stand_ins = [
+            StandIn(quick_person(f.type, *persons.column(f.to, f"fields.to: {f.to}")))
+            for f in config.fields
+        ]
+        return person_rows_sql(persons, person_identifiers(config, persons), stand_ins, salt=0)
+
+    _write(config, "persons", snapshot, rows_sql, limits)
+
+
+def are_hashed(config: SyncConfig, *sources: Source) -> bool:
+    """Whether each source is a landed snapshot with hashes of this engine, mapping and content."""
+    return all(
+        source.path.is_dir() and _is_current(config, source.role, source.path) for source in sources
+    )
+
+
+def join_hashes(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, contacts: Source, persons: Source
+) -> None:
+    """Creates what `scan.scan_sides` creates, from the hashes of both sides."""
+    for side, source in (("contact", contacts), ("person", persons)):
+        hashes = f"read_parquet({literal(str(source.path / HASHES))})"
+        connection.execute(f"CREATE TEMP VIEW {side} AS SELECT * FROM {hashes}")
+    for side, sql in (
+        ("contact", _texts_sql("contact", config, contacts)),
+        ("person", _texts_sql("person", config, persons)),
+    ):
+        connection.execute(f"CREATE TEMP VIEW {side}_text AS {sql}")
+    agrees = "coalesce(c.mdn = p.mdn, c.mdn IS NULL)"
+    if config.contacts.person_key is not None:
+        agrees += " AND coalesce(c.person_key = p.person_key, c.person_key IS NULL)"
+    connection.execute(f"""
+        CREATE TEMP TABLE joined AS
+        SELECT c.row_number AS contact_row, p.row_number AS person_row, c.passes,
+               c.has_issue OR c.bad_mdn AS is_odd, c.person_key IS NOT NULL AS by_person_key,
+               c.fingerprint <> p.fingerprint AS differs,
+               c.row_number IS NOT NULL AND p.row_number IS NOT NULL AND {agrees} AS agrees,
+               CASE WHEN c.row_number IS NULL THEN p.key END AS unlinked_key
+        FROM contact c FULL JOIN person p ON c.key = p.key""")
+    connection.execute("""
+        CREATE TEMP VIEW linked AS
+        SELECT * EXCLUDE (unlinked_key) FROM joined WHERE contact_row IS NOT NULL""")
+    connection.execute("""
+        CREATE TEMP VIEW unlinked_person AS
+        SELECT person_row AS row_number, unlinked_key AS key
+        FROM joined WHERE contact_row IS NULL""")
+
+
+def _texts_sql(side: str, config: SyncConfig, source: Source) -> str:
+    """The identifiers' texts, read from the data: for few rows only."""
+    identifiers = contact_identifiers if side == "contact" else person_identifiers
+    ids = identifiers(config, source)
+    phone = as_text(*ids.phone) if ids.phone else "NULL::VARCHAR"
+    return f"""
+        SELECT text.row_number, text.key, text.person_key, text.mdn, {side}.bad_mdn
+        FROM (SELECT {ROW} AS row_number, {ids.key} AS key, {ids.person_key} AS person_key,
+                     {phone} AS mdn FROM {source.relation}) text
+        JOIN {side} USING (row_number)"""
+
+
+def _write(
+    config: SyncConfig,
+    role: str,
+    snapshot: Path,
+    rows_sql: Callable[[Source], str],
+    limits: Limits,
+) -> None:
+    if _is_current(config, role, snapshot):
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix=".hashes-", dir=snapshot) as folder,
+        engine(limits, Path(folder)) as connection,
+    ):
+        source = open_source(connection, role, snapshot, Path(folder))
+        connection.execute(f"""
+            CREATE TEMP TABLE narrow AS
+            SELECT * EXCLUDE (key_text, person_key_text) FROM ({rows_sql(source)})""")
+        ask_the_library(connection, "narrow", region_of(config))
+        bad_mdn = "phone IS NOT NULL AS bad_mdn"
+        if role == "persons":
+            name_odd_numbers(connection, "narrow")
+        version = _version(config, role, snapshot)
+        written = Path(folder) / HASHES
+        connection.execute(f"""
+            COPY (SELECT * EXCLUDE (phone), {bad_mdn}, {_repeats_sql(connection)} FROM narrow)
+            TO {literal(str(written))}
+            (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{version: {literal(version)}}})""")
+        written.rename(snapshot / HASHES)
+
+
+def _repeats_sql(connection: duckdb.DuckDBPyConnection) -> str:
+    """SQL for `repeats_key` and so on: whether another row of this side has the identifier too."""
+    columns = []
+    for name in IDENTIFIERS:
+        connection.execute(f"""
+            CREATE TEMP TABLE repeated_{name} AS
+            SELECT {name} FROM narrow WHERE {name} IS NOT NULL GROUP BY {name} HAVING count(*) > 1
+            """)
+        repeated = f"{name} IN (SELECT {name} FROM repeated_{name})"
+        columns.append(f"coalesce({repeated}, false) AS repeats_{name}")
+    return ", ".join(columns)
+
+
+def _is_current(config: SyncConfig, role: str, snapshot: Path) -> bool:
+    try:
+        metadata = pq.read_metadata(snapshot / HASHES).metadata or {}
+        return metadata.get(_VERSION) == _version(config, role, snapshot).encode()
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
+def _version(config: SyncConfig, role: str, snapshot: Path) -> str:
+    """What the hashes depend on. `hash()` may differ between versions of the engine."""
+    manifest = json.loads((snapshot / "manifest.json").read_text(encoding="utf-8"))
+    mapping = config.model_dump(mode="json", include={"contacts", "fields", "consents"})
+    depends_on = [duckdb.__version__, _RULES, role, manifest["content_hash"], mapping]
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,138 @@
+"""Landed hashes change how long a reconcile takes, and nothing else."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from vibes_pipelines.reconcile import identifiers, narrow
+from vibes_pipelines.reconcile.landed import HASHES, write_contact_hashes, write_person_hashes
+from vibes_pipelines.reconcile.run import Inputs, reconcile
+from vibes_pipelines.store.snapshots import SnapshotStore, Source
+from vibes_pipelines_tests.reconcile.conftest import (
+    PERSON,
+    SUBSCRIPTION,
+    build_config,
+    contact_columns,
+    write_parquet,
+)
+from vibes_pipelines_tests.reconcile.test_reconcile_laws import (
+    SECTIONS,
+    contact_rows,
+    person_rows,
+    subscription_rows,
+)
+
+CONFIG = build_config(**SECTIONS)
+DAY = "2026-01-05"
+
+
+class World:
+    """Landed contacts, persons and subscriptions, reconciled with and without hashes."""
+
+    def __init__(self, folder, contacts, persons, subscriptions=()):
+        self.folder = folder
+        store = SnapshotStore(folder / "landing")
+
+        def landed(feed, rows, columns):
+            def write(place):
+                write_parquet(place / "data.parquet", rows, columns)
+                return Source(feed, datetime(2026, 1, 5, tzinfo=UTC))
+
+            return store.land(feed, DAY, write)[0].folder
+
+        self.contacts = landed("crm/contacts", contacts, contact_columns(CONFIG))
+        columns = [*PERSON, *(field.to for field in CONFIG.fields)]
+        self.persons = landed("share/persons", persons, columns)
+        self.subscriptions = landed("share/subscriptions", subscriptions, SUBSCRIPTION)
+
+    def hash(self, config=CONFIG):
+        write_contact_hashes(config, self.contacts)
+        write_person_hashes(config, self.persons)
+
+    def reconcile(self, name, config=CONFIG):
+        inputs = Inputs(self.contacts, self.persons, (self.subscriptions,), relative_guards=False)
+        out = self.folder / name
+        summary = reconcile(config, inputs, out)
+        return summary, json.loads((out / "run.json").read_text())["plan"]
+
+
+@given(contact_rows, person_rows, subscription_rows)
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_a_diff_set_from_hashes_equals_the_one_from_a_scan(
+    tmp_path, contacts, persons, subscriptions
+):
+    folder = tmp_path / "world"
+    shutil.rmtree(folder, ignore_errors=True)
+    world = World(folder, contacts, persons, subscriptions)
+    scanned, plan = world.reconcile("scanned")
+    assert plan == "scan"
+    world.hash()
+    landed, plan = world.reconcile("landed")
+    assert plan == "landed hashes"
+    assert landed == scanned
+
+
+CONTACT = {"id": "C1", "phone": "(312) 555-0100", "type": "A", "name": "Ann", "tier": "Gold"}
+SAME = {"person_key": "k1", "external_person_id": "C1", "mdn": "+13125550100", "name": "Ann"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path, [CONTACT], [SAME])
+    world.hash()
+    return world
+
+
+def test_hashes_of_another_mapping_are_not_used(world):
+    fields = [{"from": "name", "to": "name", "type": "string"}]
+    other = build_config(**{**SECTIONS, "fields": fields})
+    assert world.reconcile("other", other)[1] == "scan"
+    world.hash(other)
+    assert world.reconcile("again", other)[1] == "landed hashes"
+    assert world.reconcile("first")[1] == "scan"
+
+
+def test_hashes_of_other_content_are_not_used(world):
+    manifest = world.persons / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"content_hash": "', '"content_hash": "0'))
+    assert world.reconcile("other")[1] == "scan"
+
+
+@pytest.mark.parametrize("harm", ["", "not Parquet"])
+def test_broken_hashes_are_not_used(world, harm):
+    (world.contacts / HASHES).write_text(harm)
+    assert world.reconcile("broken")[1] == "scan"
+
+
+def test_deleted_hashes_are_not_missed(world):
+    (world.contacts / HASHES).unlink()
+    assert world.reconcile("without")[1] == "scan"
+
+
+def test_hashing_leaves_the_snapshot_as_it_was(world):
+    before = {file.name: file.read_bytes() for file in world.persons.iterdir()}
+    world.hash()
+    assert {file.name: file.read_bytes() for file in world.persons.iterdir()} == before
+    assert set(before) == {"data.parquet", "rejects.parquet", "manifest.json", HASHES}
+
+
+def test_a_collision_of_landed_hashes_falls_back_to_a_scan(tmp_path, monkeypatch):
+    other = {**SAME, "external_person_id": "C2", "name": "Bo", "mdn": None}
+    world = World(tmp_path, [{**CONTACT, "phone": None}], [other])
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            narrow, "hashed", lambda text, _salt: f"CASE WHEN {text} > '' THEN 7::UBIGINT END"
+        )
+        world.hash()
+    assert narrow.hashed is identifiers.hashed
+    summary, plan = world.reconcile("collided")
+    assert plan == "scan"
+    assert (summary.added, summary.persons_only) == (1, 1)
