@@ -41,6 +41,7 @@ format: $(STAMP) ## Format the code
 
 bench: $(STAMP) ## Benchmarks: ratios against a reference in the same run
 	$(BIN)/python -m benchmarks.reconcile_scan
+	$(BIN)/python -m benchmarks.reconcile_landed
 
 clean: ## Remove the demo's data (.vibes)
 	rm -rf $(DATA)
