@@ -42,6 +42,7 @@ format: $(STAMP) ## Format the code
 bench: $(STAMP) ## Benchmarks: ratios against a reference in the same run
 	$(BIN)/python -m benchmarks.reconcile_scan
 	$(BIN)/python -m benchmarks.reconcile_landed
+	$(BIN)/python -m benchmarks.phones
 
 clean: ## Remove the demo's data (.vibes)
 	rm -rf $(DATA)

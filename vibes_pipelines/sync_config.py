@@ -24,7 +24,7 @@ from pydantic import (
 from vibes_pipelines.yaml_places import YamlPlaces
 
 FieldType = Literal["string", "number", "date", "single_select", "multi_select", "postal_code"]
-Authority = Literal["crm", "platform", "fill"]
+Authority = Literal["crm", "platform", "fill", "newest"]
 
 SELECT_TYPES: frozenset[str] = frozenset({"single_select", "multi_select"})
 IDENTIFIERS: tuple[str, ...] = ("person_id", "person_key", "external_person_id", "mdn")
@@ -96,21 +96,26 @@ class Contacts(_Section):
     """Where contacts come from and how they are identified.
 
     `source: sql` reads `table`, or `query` when given, through the CRM's SQLAlchemy URL. Opt-outs
-    are written back into `table`.
+    are written back into `table`. `when_unmatched` is about contacts that stop meeting the
+    conditions.
     """
 
     key: Text
     person_key: Text | None = None
     mdn: MdnSource | None = None
     conditions: tuple[Condition, ...] = ()
-    when_unmatched: Literal["keep"] = "keep"
+    when_unmatched: Literal["keep", "clear", "opt_out"] = "keep"
     source: Literal["sql"] = "sql"
     table: Text = "contacts"
     query: Text | None = None
 
 
 class MappedField(_Section):
-    """One contact column carried to one custom field."""
+    """One contact column carried to one custom field.
+
+    `changed_at` is the contact column that tells when the value last changed; only `authority:
+    newest` reads it.
+    """
 
     from_: Text = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
     to: Text
@@ -118,6 +123,7 @@ class MappedField(_Section):
     options: dict[ConditionText, ConditionText] | None = None
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ";"
     authority: Authority = "crm"
+    changed_at: Text | None = None
     when_null: Literal["keep", "clear"] = "keep"
 
     @model_validator(mode="after")
@@ -128,7 +134,24 @@ class MappedField(_Section):
         if self.to in IDENTIFIERS:
             msg = f"{self.to!r} is an identifier, not a custom field; see `contacts`"
             raise ValueError(msg)
+        if self.authority == "newest" and self.changed_at is None:
+            msg = "authority newest needs changed_at, the contact column with the time of change"
+            raise ValueError(msg)
+        if self.authority != "newest" and self.changed_at is not None:
+            msg = f"changed_at belongs to authority newest only, not to {self.authority}"
+            raise ValueError(msg)
         return self
+
+    @property
+    def contact_columns(self) -> tuple[str, ...]:
+        """The contact columns that are read for this field."""
+        return (self.from_,) if self.changed_at is None else (self.from_, self.changed_at)
+
+    @property
+    def meaning_hash(self) -> str:
+        """What a value of this field means: a base agreed under another meaning is none."""
+        meaning = {"from_", "to", "type", "options", "separator"}
+        return _hash(self.model_dump(mode="json", include=meaning))
 
 
 class Consent(_Section):
@@ -163,13 +186,20 @@ class Cap(_Section):
 
 
 class Guards(_Section):
-    """Change caps per operation, and the least input accepted against the last snapshot."""
+    """Change caps per operation, and what is judged against the last accepted day.
+
+    `min_input_share`: of the rows, the keys and the filled cells of each column. Of contacts, the
+    most that may differ in one column (`max_rewritten_share`), and that may newly be in quarantine
+    (`max_quarantine_rise`); null does not judge it.
+    """
 
     updates: Cap = Cap(max_rows=50_000, max_share=0.20)
     adds: Cap = Cap(max_rows=50_000, max_share=0.20)
     clears: Cap = Cap(max_rows=1_000, max_share=0.01)
     opt_outs: Cap = Cap(max_rows=5_000, max_share=0.05)
     min_input_share: Annotated[float, Field(ge=0, le=1)] = 0.80
+    max_rewritten_share: Annotated[float, Field(ge=0, le=1)] | None = 0.05
+    max_quarantine_rise: Annotated[float, Field(ge=0, le=1)] | None = 0.05
 
 
 class Feed(_Section):
@@ -214,6 +244,16 @@ class SyncConfig(_Section):
         _refuse_repeats(
             "consents", "list and channel", [f"{c.list}/{c.channel}" for c in self.consents]
         )
+        return self
+
+    @model_validator(mode="after")
+    def _opting_out_needs_a_list(self) -> Self:
+        if self.contacts.when_unmatched == "opt_out" and not self.consents:
+            msg = (
+                "contacts.when_unmatched: opt_out needs at least one entry in consents;"
+                " allowed without: keep, clear"
+            )
+            raise ValueError(msg)
         return self
 
     @property

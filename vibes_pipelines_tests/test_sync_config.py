@@ -44,6 +44,9 @@ def test_the_example_is_valid() -> None:
         ('list: "1234"', "opted_out: [yes], list: 12", "opted_in and opted_out both hold ['yes'"),
         ("version: 1", "version: 1\nversion: 1", ":3: the key 'version' stands twice"),
         ("type: string}", 'type: string, options: {A: "a"}}', "options belong to single_select"),
+        ("type: date", "type: date, authority: newest", ":15: fields[2]: authority newest needs"),
+        ("type: date", "type: date, changed_at: x", ":15: fields[2]: changed_at belongs to author"),
+        ("when_unmatched: keep", "when_unmatched: drop", ":10: contacts.when_unmatched: 'drop' is"),
     ],
 )
 def test_a_fault_names_file_line_field_and_cure(
@@ -123,6 +126,38 @@ def test_another_account_object_or_column_is_another_mapping(
 def test_numbers_may_stand_unquoted_where_text_is_meant(tmp_path: Path) -> None:
     config = load_sync_config(_edited(tmp_path, 'list: "1234"', "list: 1234"))
     assert config.consents[0].list == "1234"
+
+
+def test_newest_names_the_column_with_the_time_of_change(tmp_path: Path) -> None:
+    newest = "type: date, authority: newest, changed_at: updated_at"
+    field = load_sync_config(_edited(tmp_path, "type: date", newest)).fields[2]
+    assert (field.authority, field.contact_columns) == ("newest", ("birth_date", "updated_at"))
+
+
+def test_opting_out_who_stops_matching_needs_a_list(tmp_path: Path) -> None:
+    path = _edited(tmp_path, "when_unmatched: keep", "when_unmatched: opt_out")
+    assert load_sync_config(path).contacts.when_unmatched == "opt_out"
+    text = path.read_text(encoding="utf-8")
+    start, end = text.index("consents:"), text.index("guards:")
+    path.write_text(text[:start] + text[end:], encoding="utf-8")
+    with pytest.raises(SyncConfigError, match="opt_out needs at least one entry in consents"):
+        load_sync_config(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_same"),
+    [
+        ("type: date", "type: string", False),
+        ("from: birth_date", "from: born", False),
+        ("type: date", "type: date, authority: platform", True),
+        ("type: date", "type: date, when_null: clear", True),
+    ],
+)
+def test_what_a_field_means_does_not_depend_on_who_decides(
+    tmp_path: Path, before: str, after: str, is_same: bool
+) -> None:
+    changed = load_sync_config(_edited(tmp_path, before, after)).fields[2]
+    assert (changed.meaning_hash == load_sync_config(EXAMPLE).fields[2].meaning_hash) == is_same
 
 
 def test_a_condition_does_not_change_the_mapping_but_a_field_does(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ def _named(config: SyncConfig) -> Iterator[tuple[str, str]]:
         yield condition.column, f"contacts.conditions[{index}].column"
     for index, field in enumerate(config.fields):
         yield field.from_, f"fields[{index}].from"
+        if field.changed_at:
+            yield field.changed_at, f"fields[{index}].changed_at"
     for index, consent in enumerate(config.consents):
         yield consent.from_, f"consents[{index}].from"
         if consent.changed_at:

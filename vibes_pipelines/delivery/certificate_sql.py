@@ -10,8 +10,9 @@ changed field whether it is seen, overtaken or waiting; `verdict` is the answer 
 from collections.abc import Sequence
 
 from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT, changed_at_columns, state_column
+from vibes_pipelines.reconcile.home_numbers import quick_number
 from vibes_pipelines.reconcile.moments import is_moment_type, moment
-from vibes_pipelines.reconcile.phone import is_e164_text, national_digits, quick_number
+from vibes_pipelines.reconcile.phone import is_e164_text
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import clean, literal, text_list
 from vibes_pipelines.reconcile.values import as_text, contact_text, platform_text
@@ -58,9 +59,8 @@ def _mdn(config: SyncConfig, persons: Source) -> str:
     text = as_text(*persons.column("mdn", "persons"))
     if config.contacts.mdn is None:
         return text
-    digits = national_digits(text, config.contacts.mdn.default_region)
-    national = f"'+' || {quick_number(digits)}"
-    return f"CASE WHEN {is_e164_text(text)} THEN {text} ELSE coalesce({national}, {text}) END"
+    number = f"'+' || {quick_number(text, config.contacts.mdn.default_region)}"
+    return f"CASE WHEN {is_e164_text(text)} THEN {text} ELSE coalesce({number}, {text}) END"
 
 
 def landed_contact(config: SyncConfig, contacts: Source) -> str:
@@ -122,11 +122,17 @@ def finding(config: SyncConfig, *, contacts_landed: bool, subscriptions_landed: 
     statements = [
         "CREATE TEMP TABLE finding (operation_id VARCHAR, state VARCHAR, evidence VARCHAR)",
         _changes(),
-        _field_findings("landed_person", _PERSON_KINDS, "share", _value(config, identifiers=True)),
+        _field_findings(
+            "landed_person",
+            _PERSON_KINDS,
+            "share",
+            _value(config, identifiers=True),
+            config.policies.visibility_lag_h,
+        ),
     ]
     if contacts_landed:
         value = _value(config, identifiers=False)
-        statements.append(_field_findings("landed_contact", "('crm_update')", "crm", value))
+        statements.append(_field_findings("landed_contact", "('crm_update')", "crm", value, 0))
         statements.append(_crm_opt_out_findings(config))
     if subscriptions_landed:
         statements.append(_OPT_OUT_FINDINGS)
@@ -157,12 +163,18 @@ def _value(config: SyncConfig, *, identifiers: bool) -> tuple[str, str]:
     return f"c.field IN {text_list(columns)}", f"CASE c.field {cases} END"
 
 
-def _field_findings(landed: str, kinds: str, evidence: str, value: tuple[str, str]) -> str:
-    """A later send of the same field, or a value neither old nor new, overtakes."""
+def _field_findings(
+    landed: str, kinds: str, evidence: str, value: tuple[str, str], lag_h: int
+) -> str:
+    """A later send of the same field, or a value neither old nor new, overtakes.
+
+    A value that an earlier send of ours set is old as well, when that send was still under way:
+    with a share that is behind, two sends become visible one after the other.
+    """
     return f"""
         INSERT INTO finding
         WITH compared AS (
-            SELECT o.operation_id, o.kind, o.day, o.sequence, o.external_person_id, c.*
+            SELECT o.operation_id, o.kind, o.day, o.as_of, o.sequence, o.external_person_id, c.*
                        EXCLUDE (operation_id),
                    l.operation_id IS NOT NULL AS is_landed,
                    {value[0]} AS is_mapped, {value[1]} AS landed
@@ -174,13 +186,22 @@ def _field_findings(landed: str, kinds: str, evidence: str, value: tuple[str, st
                        SELECT 1 FROM rival r
                        WHERE r.external_person_id = compared.external_person_id
                          AND r.field = compared.field AND r.kind IN {kinds}
-                         AND (r.day, r.sequence) > (compared.day, compared.sequence)) AS has_rival
+                         AND (r.day, r.sequence) > (compared.day, compared.sequence)) AS has_rival,
+                   EXISTS (
+                       SELECT 1 FROM rival r
+                       WHERE r.external_person_id = compared.external_person_id
+                         AND r.field = compared.field AND r.kind IN {kinds}
+                         AND r.value IS NOT DISTINCT FROM landed
+                         AND (r.day, r.sequence) < (compared.day, compared.sequence)
+                         AND r.day >= strftime(compared.as_of - to_hours({lag_h}), '%Y-%m-%d')
+                   ) AS is_of_earlier_send
             FROM compared)
         SELECT operation_id,
                CASE WHEN NOT is_mapped THEN {literal(UNMAPPED)}
                     WHEN is_landed AND landed IS NOT DISTINCT FROM after THEN {literal(SEEN)}
                     WHEN has_rival THEN {literal(OVERTAKEN)}
-                    WHEN is_landed AND landed IS DISTINCT FROM before THEN {literal(OVERTAKEN)}
+                    WHEN is_landed AND landed IS DISTINCT FROM before AND NOT is_of_earlier_send
+                    THEN {literal(OVERTAKEN)}
                     ELSE {literal(WAITING)} END,
                CASE WHEN NOT is_mapped THEN 'no_longer_mapped'
                     WHEN is_landed AND landed IS NOT DISTINCT FROM after THEN {literal(evidence)}

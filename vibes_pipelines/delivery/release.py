@@ -105,9 +105,13 @@ def approve(ledger: Ledger, diff_set: str, reason: str) -> DiffSet:
 def accept_if_delivered(ledger: Ledger, diff_set: str) -> bool:
     """Closes a planned diff set once nothing of it waits to be sent; True when it is closed.
 
-    Its snapshots become the accepted ones, which the next day is measured against.
+    Its snapshots become the accepted ones, which the next day is measured against: those of a diff
+    set with a lane that a guard holds never do without an approval, even if that lane is empty.
     """
-    if ledger.plan(diff_set) is None:
+    record = ledger.diff_set(diff_set)
+    if record is None or ledger.plan(diff_set) is None:
+        return False
+    if record.summary.get("breaches") and not record.approved_reason:
         return False
     waiting = [key for key in ledger.status_counts(diff_set) if key[2] == "planned"]
     if waiting:

@@ -11,22 +11,20 @@ an add they stand in the list until `settle` has compared it with what is under 
 
 import duckdb
 
-from vibes_pipelines.reconcile.base import build_base_value, fields_of
+from vibes_pipelines.reconcile.base import Base, build_base_value, fields_of
 from vibes_pipelines.reconcile.identifiers import refuse_collision
 from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.moments import latest_possible
 from vibes_pipelines.reconcile.payload import contact_times
-from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.sync_config import MappedField, SyncConfig
-
 
 CHANGES = "STRUCT(field VARCHAR, action VARCHAR, before VARCHAR, after VARCHAR, reason VARCHAR)[]"
 _NULL = "NULL::VARCHAR"
 
 
 def build_proposal(
-    connection: duckdb.DuckDBPyConnection, config: SyncConfig, base: Source | None
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, base: Base | None
 ) -> None:
     """Creates the tables above, three-way in the fields that the base can tell of.
 

@@ -12,9 +12,9 @@ import duckdb
 
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.identifiers import hashed, refuse_collision
-from vibes_pipelines.reconcile.moments import is_moment_type, moment
+from vibes_pipelines.reconcile.moments import is_moment_type, latest_possible, moment_of
 from vibes_pipelines.reconcile.sources import Source
-from vibes_pipelines.reconcile.sql import clean, literal, text_list
+from vibes_pipelines.reconcile.sql import literal, text_list
 from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.sync_config import Consent, SyncConfig
 
@@ -67,7 +67,7 @@ def changed_at_columns(consent: Consent, contacts: Source) -> tuple[str, str]:
     if consent.changed_at is None:
         return "NULL::TIMESTAMP", "false"
     column = contacts.column(consent.changed_at, f"consents.changed_at: {consent.changed_at}")
-    read = _moment(*column)
+    read = moment_of(*column)
     if is_moment_type(column[1]):
         return read, f"{column[0]} IS NOT NULL AND {read} IS NULL"
     return read, f"{read} IS NULL AND {as_text(*column)} IS NOT NULL"
@@ -79,22 +79,25 @@ def build_subscription_change(
     subscriptions: Sequence[Source],
     salt: int,
 ) -> None:
-    """Creates table `subscription_change` from `match`, `contact`, `person` and the subscriptions.
+    """Creates `subscription_change` and `opt_out`, its rows by row numbers of both sides.
+
+    Made from `match`, `unmatched`, `contact`, `person` and the subscriptions.
 
     Raises:
         ReconcileError: for a missing column or an unreadable date in a subscriptions input.
         HashCollision: a subscription was given to a person whose key only has the same hash.
     """
     connection.execute(f"CREATE TEMP TABLE subscription_change ({_COLUMNS})")
+    connection.execute(_OPT_OUT)
     if not subscriptions or not config.consents:
         return
     connection.execute(_state_sql(config, subscriptions, salt))
     _refuse_unreadable_dates(connection)
     connection.execute(_CONSENT_MATCH)
-    changes = " UNION ALL ".join(
-        _change_sql(index, consent) for index, consent in enumerate(config.consents)
-    )
-    connection.execute(f"CREATE TEMP TABLE opt_out AS {changes}")
+    for index, consent in enumerate(config.consents):
+        connection.execute(f"INSERT INTO opt_out BY NAME {_change_sql(index, consent)}")
+    if config.contacts.when_unmatched == "opt_out":
+        connection.execute(_OPT_OUT_UNMATCHED)
     _name_identifiers(connection)
 
 
@@ -135,19 +138,13 @@ def _rows_sql(source: Source, lists: str) -> str:
         source.column(name, wanted_by)
         for name in ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
     )
-    dates = [(_moment(*date), as_text(*date)) for date in (opt_in, opt_out)]
+    dates = [(moment_of(*date), as_text(*date)) for date in (opt_in, opt_out)]
     unreadable = " OR ".join(f"({read} IS NULL AND {text} IS NOT NULL)" for read, text in dates)
     return f"""
         SELECT lower({as_text(*key)}) AS person_key, {as_text(*listed)} AS list,
                {dates[0][0]} AS opt_in, {dates[1][0]} AS opt_out,
                CASE WHEN {unreadable} THEN {literal(str(source.path))} END AS unreadable
         FROM {source.relation} WHERE {as_text(*listed)} IN {lists}"""
-
-
-def _moment(column: str, column_type: str) -> str:
-    if is_moment_type(column_type):
-        return moment(column, column_type)
-    return moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
 
 
 def _refuse_unreadable_dates(connection: duckdb.DuckDBPyConnection) -> None:
@@ -167,7 +164,7 @@ def _refuse_unreadable_dates(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _change_sql(index: int, consent: Consent) -> str:
     state, changed_at = f"c.state_{index}", f"c.changed_at_{index}"
-    newer_at_platform = f"coalesce(s.last_in > {_latest_possible(changed_at)}, false)"
+    newer_at_platform = f"coalesce(s.last_in > {latest_possible(changed_at)}, false)"
     newer_at_crm = f"({state} = {OPTED_IN} AND coalesce({changed_at} > s.last_out, false))"
     return f"""
         (SELECT CASE WHEN s.is_active THEN 'platform' ELSE 'crm' END AS side,
@@ -186,13 +183,20 @@ def _change_sql(index: int, consent: Consent) -> str:
              ORDER BY {changed_at} NULLS LAST, c.row_number) = 1)"""
 
 
-def _latest_possible(changed_at: str) -> str:
-    """SQL for the end of the day when only a day is known: an opt-out may be of its last minute."""
-    return (
-        f"CASE WHEN {changed_at} = date_trunc('day', {changed_at})"
-        f" THEN {changed_at} + INTERVAL 1 DAY ELSE {changed_at} END"
-    )
+_OPT_OUT = """
+    CREATE TEMP TABLE opt_out (
+        side VARCHAR, contact_row BIGINT, person_row BIGINT, person_key VARCHAR, list VARCHAR,
+        evidence_at TIMESTAMP, reason VARCHAR)"""
 
+# Nobody said no: the reason is the policy, and there is no evidence with a time.
+_OPT_OUT_UNMATCHED = """
+    INSERT INTO opt_out
+    SELECT 'platform', u.contact_row, u.person_row, s.person_key, s.list, NULL, 'unmatched'
+    FROM subscription s
+    JOIN person p ON p.person_key = s.key_hash
+    JOIN unmatched u ON u.person_row = p.row_number
+    ANTI JOIN opt_out o ON o.person_key = s.person_key AND o.list = s.list
+    WHERE s.is_active"""
 
 # Whose opt-outs concern whom. A match is sure in both directions. A contact in quarantine whose key
 # names exactly one person still opts that person out: its other data is in doubt, its no is not.

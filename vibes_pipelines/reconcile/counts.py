@@ -11,6 +11,7 @@ class Counts:
     """`statuses` is the number of contacts per status; most other names are those of the summary.
 
     `crm_updates` and `crm_clears` count contacts with a field written back, or emptied, in the CRM.
+    `drift` counts contacts per field and kind.
     """
 
     statuses: Mapping[str, int]
@@ -25,7 +26,9 @@ class Counts:
     crm_changes: int
     crm_updates: int
     crm_clears: int
+    filtered_updated: int
     candidates: int
+    drift: Mapping[str, Mapping[str, int]]
 
     def status(self, name: str) -> int:
         """The contacts of one status."""
@@ -38,9 +41,15 @@ def read_counts(connection: duckdb.DuckDBPyConnection) -> Counts:
     kinds = connection.execute(
         "SELECT kind, count(*) FROM finding GROUP BY kind ORDER BY kind"
     ).fetchall()
+    drift: dict[str, dict[str, int]] = {}
+    for field, kind, contacts in connection.execute(_DRIFT).fetchall():
+        drift.setdefault(field, {})[kind] = contacts
     [row] = connection.execute(_REST).fetchall()
     numbers = dict(zip(_NAMES, map(int, row), strict=True))
-    return Counts(statuses=statuses, quarantine_kinds=dict(kinds), **numbers)
+    return Counts(statuses=statuses, quarantine_kinds=dict(kinds), drift=drift, **numbers)
+
+
+_DRIFT = "SELECT field, kind, contacts FROM drift WHERE contacts > 0 ORDER BY ALL"
 
 
 # The precedence of the statuses is the order of the parts. A contact that has no outcome counts as
@@ -54,7 +63,7 @@ _STATUS = """
     WHERE NOT passes
     UNION ALL
     SELECT status, count(*) FROM (
-        SELECT contact_row, status FROM outcome
+        SELECT contact_row, status FROM outcome WHERE NOT is_unmatched
         UNION ALL
         SELECT contact_row, 'unchanged' FROM match WHERE passes AND NOT differs) told
     ANTI JOIN quarantined ON quarantined.row_number = told.contact_row
@@ -71,6 +80,7 @@ _NAMES = (
     "crm_changes",
     "crm_updates",
     "crm_clears",
+    "filtered_updated",
     "candidates",
 )
 
@@ -89,4 +99,5 @@ _REST = """
            (SELECT count(*) FROM outcome WHERE len(crm_changes) > 0),
            (SELECT count(*) FROM outcome
             WHERE len(list_filter(crm_changes, lambda one: one.after IS NULL)) > 0),
+           (SELECT count(*) FROM outcome WHERE is_unmatched AND status = 'updated'),
            (SELECT count(*) FROM candidate)"""

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 import duckdb
 
+from vibes_pipelines.reconcile.judged_phones import judge_phones
+from vibes_pipelines.reconcile.phone import Refusal
+
 _DETAILS = {
     "missing_contact_key": "the contact has no key",
     "duplicate_contact_key": "several contacts have this key",
@@ -18,8 +21,22 @@ _DETAILS = {
     "identity_split": "the identifiers of one contact point to different persons",
     "shared_person": "several contacts point to one person",
     "mdn_change": "the person has another mdn; an mdn cannot be changed at Vibes",
-    "invalid_mdn": "the mdn is not a valid phone number, or carries an extension",
+    "invalid_mdn": "the mdn is no valid mobile number",
 }
+
+REFUSED_MDNS = {
+    Refusal.NOT_A_NUMBER: "the mdn is not a phone number",
+    Refusal.EXTENSION: "the mdn carries an extension",
+    Refusal.UNKNOWN_COUNTRY: "the mdn has a country code that there is not",
+    Refusal.SHORT_CODE: "the mdn is a short code",
+    Refusal.TOO_SHORT: "the mdn is too short",
+    Refusal.TOO_LONG: "the mdn is too long",
+    Refusal.WRONG_LENGTH: "the mdn has a length that no number of its country has",
+    Refusal.NO_AREA_CODE: "the mdn lacks its area code",
+    Refusal.UNASSIGNED: "the mdn is in no range of numbers that its country has in use",
+    Refusal.LANDLINE: "the mdn is a landline",
+}
+"""The details of `invalid_mdn`."""
 
 
 def create_finding(connection: duckdb.DuckDBPyConnection) -> None:
@@ -42,6 +59,30 @@ def add_findings(
         "INSERT INTO finding SELECT DISTINCT ?, found.number, ?, ?"
         f" FROM ({rows_sql}) found(number)",
         [source, kind, _DETAILS[kind], *parameters],
+    )
+
+
+def tell_why_mdns_are_refused(connection: duckdb.DuckDBPyConnection, region: str) -> None:
+    """Puts the verdict on each contact's text into the detail of its `invalid_mdn`.
+
+    Needs `contact_name`; `region` is the default region of the contacts.
+    """
+    refused = """
+        SELECT f.row_number, c.mdn FROM finding f JOIN contact_name c USING (row_number)
+        WHERE f.source = 'contact' AND f.kind = 'invalid_mdn'"""
+    judge_phones(connection, f"SELECT mdn FROM ({refused})", region)
+    texts = [[str(one) for one in REFUSED_MDNS], list(REFUSED_MDNS.values())]
+    connection.execute(
+        f"""
+        WITH told AS (SELECT unnest(?::VARCHAR[]) AS refusal, unnest(?::VARCHAR[]) AS detail),
+             why AS (SELECT refused.row_number, told.detail
+                     FROM ({refused}) refused
+                     JOIN judged_phone judged ON judged.phone = refused.mdn
+                     JOIN told USING (refusal))
+        UPDATE finding SET detail = why.detail FROM why
+        WHERE finding.row_number = why.row_number
+          AND finding.source = 'contact' AND finding.kind = 'invalid_mdn'""",
+        texts,
     )
 
 

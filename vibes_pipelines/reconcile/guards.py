@@ -14,6 +14,9 @@ from vibes_pipelines.sync_config import Cap, Guards
 Lane = Literal["persons", "opt_outs"]
 LANES: tuple[Lane, ...] = ("persons", "opt_outs")
 
+SMALL = 20
+"""What happens to no more rows than these is never called a broken source: chance does that."""
+
 # What a cap is about: its name, the cap, the lane it holds, and the side its share is of.
 _Capped = tuple[str, Cap, Lane, str, int]
 
@@ -71,6 +74,30 @@ def check_guards(
         if relative:
             breaches += _check_share(operation, cap, rows, lane, (side, size))
     return tuple(breaches)
+
+
+def check_quarantine(
+    guards: Guards, contacts: int, risen: int, risen_in_identity: int
+) -> Iterator[Breach]:
+    """Contacts newly in quarantine since the last accepted day; `risen_in_identity`: findings.
+
+    Many at once mean a broken source, not many broken contacts. Doubt about who is who holds the
+    opt-outs too, which go to whom a key names.
+    """
+    limit = guards.max_quarantine_rise
+    if limit is None or not contacts:
+        return
+    by_lane: tuple[tuple[Lane, int], ...] = (
+        ("persons", risen),
+        ("opt_outs", risen_in_identity),
+    )
+    for lane, rows in by_lane:
+        if rows > SMALL and rows > limit * contacts:
+            message = (
+                f"quarantine: {rows} more than on the last accepted day, of {contacts} contacts,"
+                f" more than guards.max_quarantine_rise ({limit:.0%}); look at their kinds"
+            )
+            yield Breach("quarantine.rise", lane, rows / contacts, limit, message)
 
 
 def _check_inputs(

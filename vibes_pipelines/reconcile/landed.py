@@ -13,8 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
+import phonenumbers
 
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.identifiers import (
@@ -37,9 +36,8 @@ from vibes_pipelines.reconcile.values import as_text, quick_contact, quick_perso
 from vibes_pipelines.sync_config import SyncConfig
 
 HASHES = "hashes.parquet"
-_RULES = 1
+_RULES = 2
 """Raise it when a rule of canonical texts changes: hashes made before are then not used."""
-_VERSION = b"version"
 
 
 def write_contact_hashes(config: SyncConfig, snapshot: Path, limits: Limits = Limits()) -> None:
@@ -77,10 +75,11 @@ def write_person_hashes(config: SyncConfig, snapshot: Path, limits: Limits = Lim
     _write(config, "persons", snapshot, rows_sql, limits)
 
 
-def are_hashed(config: SyncConfig, *sources: Source) -> bool:
+def are_hashed(connection: duckdb.DuckDBPyConnection, config: SyncConfig, *sources: Source) -> bool:
     """Whether each source is a landed snapshot with hashes of this engine, mapping and content."""
     return all(
-        source.path.is_dir() and _is_current(config, source.role, source.path) for source in sources
+        source.path.is_dir() and _is_current(connection, config, source.role, source.path)
+        for source in sources
     )
 
 
@@ -135,12 +134,12 @@ def _write(
     rows_sql: Callable[[Source], str],
     limits: Limits,
 ) -> None:
-    if _is_current(config, role, snapshot):
-        return
     with (
         tempfile.TemporaryDirectory(prefix=".hashes-", dir=snapshot) as folder,
         engine(limits, Path(folder)) as connection,
     ):
+        if _is_current(connection, config, role, snapshot):
+            return
         source = open_source(connection, role, snapshot, Path(folder))
         connection.execute(f"""
             CREATE TEMP TABLE narrow AS
@@ -171,17 +170,25 @@ def _repeats_sql(connection: duckdb.DuckDBPyConnection) -> str:
     return ", ".join(columns)
 
 
-def _is_current(config: SyncConfig, role: str, snapshot: Path) -> bool:
-    try:
-        metadata = pq.read_metadata(snapshot / HASHES).metadata or {}
-        return metadata.get(_VERSION) == _version(config, role, snapshot).encode()
-    except (OSError, pa.ArrowInvalid):
+def _is_current(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, role: str, snapshot: Path
+) -> bool:
+    if not (snapshot / HASHES).is_file():
         return False
+    try:
+        found = connection.execute(
+            "SELECT decode(value) FROM parquet_kv_metadata(?) WHERE decode(key) = 'version'",
+            [str(snapshot / HASHES)],
+        ).fetchall()
+    except duckdb.Error:
+        return False
+    return found == [(_version(config, role, snapshot),)]
 
 
 def _version(config: SyncConfig, role: str, snapshot: Path) -> str:
     """What the hashes depend on. `hash()` may differ between versions of the engine."""
     manifest = json.loads((snapshot / "manifest.json").read_text(encoding="utf-8"))
     mapping = config.model_dump(mode="json", include={"contacts", "fields", "consents"})
-    depends_on = [duckdb.__version__, _RULES, role, manifest["content_hash"], mapping]
+    engines = [duckdb.__version__, phonenumbers.__version__]
+    depends_on = [*engines, _RULES, role, manifest["content_hash"], mapping]
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()

@@ -5,7 +5,7 @@ Spellings: the Vibes documentation, Person API and Standard Data Extracts (`2017
 silent).
 """
 
-from vibes_pipelines.reconcile.sql import let, literal
+from vibes_pipelines.reconcile.sql import clean, let, literal
 
 _SPELLING = (
     r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9])?"
@@ -28,6 +28,21 @@ def moment(expression: str, column_type: str) -> str:
     if is_moment_type(column_type):
         return _in_range(f"CAST({expression} AS TIMESTAMP)")
     return let("i", _parse(expression), _in_range("i"))
+
+
+def moment_of(column: str, column_type: str) -> str:
+    """SQL for the UTC instant of a column of any type as it is given; unreadable = NULL."""
+    if is_moment_type(column_type):
+        return moment(column, column_type)
+    return moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
+
+
+def latest_possible(instant: str) -> str:
+    """SQL for the end of the day when only a day is known: it may have been in its last minute."""
+    return (
+        f"CASE WHEN {instant} = date_trunc('day', {instant})"
+        f" THEN {instant} + INTERVAL 1 DAY ELSE {instant} END"
+    )
 
 
 def moment_text(instant: str) -> str:

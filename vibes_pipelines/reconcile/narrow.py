@@ -20,21 +20,16 @@ from vibes_pipelines.reconcile.consent import (
     changed_at_columns,
     state_column,
 )
+from vibes_pipelines.reconcile.home_numbers import numbered
 from vibes_pipelines.reconcile.identifiers import Identifiers, hashed
-from vibes_pipelines.reconcile.phone import (
-    e164_number,
-    national_digits,
-    odd_number,
-    quick_number,
-    to_e164_each,
-)
+from vibes_pipelines.reconcile.judged_phones import judge_phones
+from vibes_pipelines.reconcile.phone import e164_number, odd_number
 from vibes_pipelines.reconcile.sources import ROW, Source
 from vibes_pipelines.reconcile.sql import all_of, any_of, clean
 from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.sync_config import SyncConfig
 
 _NO_REGION = "ZZ"
-_PHONE_BATCH = 50_000
 
 
 @dataclass(frozen=True)
@@ -84,9 +79,7 @@ def contact_rows_sql(
     kept += [f"raw_{index}" for index in range(len(raw))]
     return f"""
         WITH cell AS (SELECT {", ".join(inner)} FROM {contacts.relation}),
-             called AS (
-                SELECT *, {national_digits("phone", region_of(config))} AS national FROM cell),
-             numbered AS (SELECT *, {quick_number("national")} AS mdn FROM called)
+             {numbered("cell", "phone", region_of(config))}
         SELECT {_hashed_columns(salt)}, mdn, passes,
                {_fingerprint(len(stand_ins))} AS fingerprint, {_LEFT_OVER} AS phone,
                {any_of(marks)} AS has_issue{"".join(f", {name}" for name in kept)}
@@ -141,29 +134,11 @@ def _fingerprint(fields: int) -> str:
 
 
 def ask_the_library(connection: duckdb.DuckDBPyConnection, table: str, region: str) -> None:
-    """Turns `phone` into `mdn` wherever phonenumbers can; each distinct text is asked once."""
+    """Turns `phone` into `mdn` wherever the rule allows; each distinct text is judged once."""
+    judge_phones(connection, f"SELECT phone FROM {table} WHERE phone IS NOT NULL", region)
     connection.execute(f"""
-        CREATE OR REPLACE TEMP TABLE odd_phone AS
-        SELECT phone, row_number() OVER () AS position
-        FROM (SELECT DISTINCT phone FROM {table} WHERE phone IS NOT NULL)""")
-    [(odd,)] = connection.execute("SELECT count(*) FROM odd_phone").fetchall()
-    if not odd:
-        return
-    connection.execute("CREATE OR REPLACE TEMP TABLE known_phone (phone VARCHAR, mdn BIGINT)")
-    for first in range(1, odd + 1, _PHONE_BATCH):
-        rows = connection.execute(
-            "SELECT phone FROM odd_phone WHERE position BETWEEN ? AND ?",
-            [first, first + _PHONE_BATCH - 1],
-        ).fetchall()
-        asked = to_e164_each((text for (text,) in rows), region)
-        known = [(text, int(e164)) for text, e164 in asked if e164 is not None]
-        connection.execute(
-            "INSERT INTO known_phone SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[])",
-            [[text for text, _ in known], [mdn for _, mdn in known]],
-        )
-    connection.execute(f"""
-        UPDATE {table} SET mdn = known_phone.mdn, phone = NULL
-        FROM known_phone WHERE {table}.phone = known_phone.phone""")
+        UPDATE {table} SET mdn = judged.mdn, phone = NULL
+        FROM judged_phone judged WHERE judged.mdn IS NOT NULL AND {table}.phone = judged.phone""")
 
 
 def name_odd_numbers(connection: duckdb.DuckDBPyConnection, table: str) -> None:

@@ -1,95 +1,86 @@
-"""Mobile numbers to E.164: the rule, its vectorised short cut, and the pass for the rest.
+"""Mobile numbers: the rule by which a text is an MDN, and what it is otherwise.
 
-The rule is phonenumbers' own: parse with the region, a valid number, no extension. The short cut
-accepts numbers of country code 1 by a pattern made of phonenumbers' own metadata; whatever it does
-not accept is asked of the library once per distinct text.
+The rule is phonenumbers' own: parse with the region, a valid number, no extension; and no landline
+where the numbering plan tells landlines from mobiles. How many texts are judged fast is not said
+here: `numbering` and `home_numbers` judge by SQL, `judged_phones` brings both together.
 """
 
-import functools
-import re
-from collections.abc import Iterable, Iterator
+from enum import StrEnum
 
 import phonenumbers
-from phonenumbers import PhoneMetadata
+from phonenumbers import NumberParseException as ParseError
+from phonenumbers import PhoneNumber, PhoneNumberType, ValidationResult, shortnumberinfo
 
-from vibes_pipelines.reconcile.sql import literal
+NANP = 1
+"""The country code whose numbers do not tell a landline from a mobile."""
 
-_NANP = 1
-_NATIONAL_DIGITS = 10
-_TYPES = (
-    "fixed_line",
-    "mobile",
-    "toll_free",
-    "premium_rate",
-    "shared_cost",
-    "personal_number",
-    "voip",
-    "pager",
-    "uan",
-    "voicemail",
-)
-_PUNCTUATION = (" ", "-", "(", ")", ".")
-_WITH_CODE = "+1__________"
-_SPELLINGS = ("(___) ___-____", "___-___-____", "___.___.____", "__________")
-"""Common spellings of numbers of country code 1; an underscore is any one character."""
+
+class Refusal(StrEnum):
+    """Why a text is no MDN."""
+
+    NOT_A_NUMBER = "not_a_number"
+    EXTENSION = "extension"
+    UNKNOWN_COUNTRY = "unknown_country"
+    SHORT_CODE = "short_code"
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    WRONG_LENGTH = "wrong_length"
+    NO_AREA_CODE = "no_area_code"
+    UNASSIGNED = "unassigned"
+    LANDLINE = "landline"
+
+
+_UNPARSED = {
+    ParseError.INVALID_COUNTRY_CODE: Refusal.UNKNOWN_COUNTRY,
+    ParseError.NOT_A_NUMBER: Refusal.NOT_A_NUMBER,
+    ParseError.TOO_SHORT_AFTER_IDD: Refusal.TOO_SHORT,
+    ParseError.TOO_SHORT_NSN: Refusal.TOO_SHORT,
+    ParseError.TOO_LONG: Refusal.TOO_LONG,
+}
+
+_INVALID = {
+    ValidationResult.IS_POSSIBLE: Refusal.UNASSIGNED,
+    ValidationResult.IS_POSSIBLE_LOCAL_ONLY: Refusal.NO_AREA_CODE,
+    ValidationResult.INVALID_COUNTRY_CODE: Refusal.UNKNOWN_COUNTRY,
+    ValidationResult.TOO_SHORT: Refusal.TOO_SHORT,
+    ValidationResult.INVALID_LENGTH: Refusal.WRONG_LENGTH,
+    ValidationResult.TOO_LONG: Refusal.TOO_LONG,
+}
+
+
+def judge(text: str, default_region: str) -> int | Refusal:
+    """The rule for one text: the number of its E.164, or why it is no MDN.
+
+    A number that may be either a landline or a mobile passes, as every number of country code 1
+    does: the platform's carrier look-up knows what the numbering plan does not tell.
+    """
+    try:
+        number = phonenumbers.parse(text, default_region)
+    except ParseError as error:
+        return _UNPARSED[error.error_type]
+    if number.extension:
+        return Refusal.EXTENSION
+    if not phonenumbers.is_valid_number(number):
+        return _why_invalid(number)
+    if number.country_code != NANP and _is_landline(number):
+        return Refusal.LANDLINE
+    return int(f"{number.country_code}{phonenumbers.national_significant_number(number)}")
 
 
 def to_e164(text: str, default_region: str) -> str | None:
-    """The rule for one text; None when it is not a valid number or carries an extension."""
-    try:
-        number = phonenumbers.parse(text, default_region)
-    except phonenumbers.NumberParseException:
-        return None
-    if number.extension or not phonenumbers.is_valid_number(number):
-        return None
-    return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+    """The E.164 of one text; None when it is no MDN."""
+    judged = judge(text, default_region)
+    return f"+{judged}" if isinstance(judged, int) else None
 
 
-def to_e164_each(texts: Iterable[str], default_region: str) -> Iterator[tuple[str, str | None]]:
-    """The rule for many distinct texts, as (text, E.164 or None)."""
-    for text in texts:
-        yield text, to_e164(text, default_region)
+def _is_landline(number: PhoneNumber) -> bool:
+    return bool(phonenumbers.number_type(number) == PhoneNumberType.FIXED_LINE)
 
 
-def national_digits(text: str, default_region: str) -> str:
-    """SQL for what may be the national digits of a number of country code 1.
-
-    The branches for common spellings only save time: taking their parts costs half of a removal of
-    all punctuation.
-    """
-    is_home = phonenumbers.country_code_for_region(default_region) == _NANP
-    shapes = (_WITH_CODE, *_SPELLINGS) if is_home else (_WITH_CODE,)
-    bare = text
-    for mark in _PUNCTUATION:
-        bare = f"replace({bare}, {literal(mark)}, '')"
-    branches = [f"WHEN {text} LIKE {literal(one)} THEN {_parts(text, one)}" for one in shapes]
-    return f"CASE {' '.join(branches)} ELSE {_undecorated(bare, is_home=is_home)} END"
-
-
-def _undecorated(bare: str, *, is_home: bool) -> str:
-    branches = [f"WHEN starts_with({bare}, '+1') AND strlen({bare}) = 12 THEN substr({bare}, 3)"]
-    if is_home:
-        branches += [
-            f"WHEN strlen({bare}) = 10 THEN {bare}",
-            f"WHEN strlen({bare}) = 11 AND starts_with({bare}, '1') THEN substr({bare}, 2)",
-        ]
-    return f"CASE {' '.join(branches)} END"
-
-
-def _parts(text: str, shape: str) -> str:
-    """SQL for the runs of a shape's underscores, one after the other."""
-    runs = [(run.start() + 1, len(run.group())) for run in re.finditer("_+", shape)]
-    parts = [f"substr({text}, {at}, {long})" for at, long in runs]
-    return f"concat({', '.join(parts)})" if len(parts) > 1 else parts[0]
-
-
-def quick_number(national: str) -> str:
-    """SQL for the number of the E.164 of `national_digits(...)`, which should be a column.
-
-    NULL where only the library can tell.
-    """
-    is_valid = f"regexp_full_match({national}, {literal(_nanp_pattern())})"
-    return f"CASE WHEN {is_valid} THEN {_NANP}0000000000 + CAST({national} AS BIGINT) END"
+def _why_invalid(number: PhoneNumber) -> Refusal:
+    if shortnumberinfo.is_valid_short_number(number):
+        return Refusal.SHORT_CODE
+    return _INVALID[phonenumbers.is_possible_number_with_reason(number)]
 
 
 def is_e164_text(text: str) -> str:
@@ -105,18 +96,3 @@ def e164_number(text: str) -> str:
 def odd_number(text: str) -> str:
     """SQL for a number below zero that stands for a text that is no phone number."""
     return f"-1 - CAST(hash({text}) >> 1 AS BIGINT)"
-
-
-@functools.cache
-def _nanp_pattern() -> str:
-    """Every national number that some region of country code 1 counts as valid."""
-    patterns = set()
-    for region in phonenumbers.region_codes_for_country_code(_NANP):
-        metadata = PhoneMetadata.metadata_for_region(region, None)
-        for kind in _TYPES:
-            described = getattr(metadata, kind, None)
-            if described is None or not described.national_number_pattern:
-                continue
-            if _NATIONAL_DIGITS in (described.possible_length or (_NATIONAL_DIGITS,)):
-                patterns.add(described.national_number_pattern.replace("\\d", "[0-9]"))
-    return "(?:" + "|".join(sorted(patterns)) + ")"

@@ -18,11 +18,12 @@ from pathlib import Path
 import duckdb
 
 from vibes_pipelines.reconcile.agreement import write_agreement
+from vibes_pipelines.reconcile.base import Base, open_base
 from vibes_pipelines.reconcile.changes import build_proposal
 from vibes_pipelines.reconcile.consent import build_subscription_change
 from vibes_pipelines.reconcile.counts import Counts, read_counts
 from vibes_pipelines.reconcile.engine import Limits, engine
-from vibes_pipelines.reconcile.findings import create_finding
+from vibes_pipelines.reconcile.findings import create_finding, tell_why_mdns_are_refused
 from vibes_pipelines.reconcile.guards import Workload, check_guards
 from vibes_pipelines.reconcile.identifiers import (
     HashCollision,
@@ -31,6 +32,7 @@ from vibes_pipelines.reconcile.identifiers import (
 )
 from vibes_pipelines.reconcile.identity import build_match
 from vibes_pipelines.reconcile.landed import are_hashed, join_hashes
+from vibes_pipelines.reconcile.narrow import region_of
 from vibes_pipelines.reconcile.outputs import write_outputs
 from vibes_pipelines.reconcile.payload import build_values
 from vibes_pipelines.reconcile.scan import Sides, scan_sides
@@ -45,9 +47,9 @@ from vibes_pipelines.sync_config import SyncConfig
 class Inputs:
     """What a reconcile reads: each a .parquet or .csv file, or a landed snapshot folder.
 
-    `base` is a folder with persons.parquet. `as_of` defaults to the newest as-of of the landed
-    inputs. `accepted_rows` are the rows of the last accepted `contacts` and `persons`. With
-    `for_next_base` agreement.parquet is written too, which is no part of the diff set.
+    `base` is a folder with persons.parquet, or one of the daily job. `as_of` defaults to the newest
+    as-of of the landed inputs. `accepted_rows` are the rows of the last accepted `contacts` and
+    `persons`. With `for_next_base` agreement.parquet is written too, no part of the diff set.
     """
 
     contacts: Path
@@ -67,7 +69,7 @@ class _Sources:
     contacts: Source
     persons: Source
     subscriptions: tuple[Source, ...]
-    base: Source | None
+    base: Base | None
     pending: Source | None
     blocked: Source | None
 
@@ -110,13 +112,13 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
         with watch.phase("open"):
             sources = _open_all(connection, inputs, Path(workspace))
         as_of = _utc(inputs.as_of) if inputs.as_of else sources.as_of()
-        sides = _sides(config, sources, salt)
+        sides = _sides(connection, config, sources, salt)
         _run_phases(connection, config, sources, sides, as_of, watch)
         with watch.phase("outputs"):
             counts = read_counts(connection)
             content_hashes = write_outputs(connection, out)
             if inputs.for_next_base:
-                write_agreement(connection, config, out)
+                write_agreement(connection, config, sources.persons, out)
     summary = _summarise(config, inputs, counts, as_of, content_hashes)
     (out / "summary.json").write_text(summary.to_json(), encoding="utf-8")
     (out / "run.json").write_text(
@@ -143,6 +145,7 @@ def _run_phases(
         build_match(connection, is_landed=sides.is_landed)
     with watch.phase("values"):
         build_values(connection, config, sides)
+        tell_why_mdns_are_refused(connection, region_of(config))
     with watch.phase("changes"):
         build_proposal(connection, config, sources.base)
         build_unmatched(connection, config, sides, sources.base)
@@ -163,13 +166,15 @@ def _open_all(connection: duckdb.DuckDBPyConnection, inputs: Inputs, workspace: 
             opened(f"subscriptions {number}" if number else "subscriptions", path)
             for number, path in enumerate(inputs.subscriptions)
         ),
-        base=opened("base persons", inputs.base) if inputs.base else None,
+        base=open_base(connection, inputs.base, workspace) if inputs.base else None,
         pending=opened("pending", inputs.pending) if inputs.pending else None,
         blocked=opened("blocked", inputs.blocked) if inputs.blocked else None,
     )
 
 
-def _sides(config: SyncConfig, sources: _Sources, salt: int) -> Sides:
+def _sides(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, sources: _Sources, salt: int
+) -> Sides:
     """Landed hashes know one salt only: after a collision the data is scanned."""
     return Sides(
         sources.contacts,
@@ -177,7 +182,7 @@ def _sides(config: SyncConfig, sources: _Sources, salt: int) -> Sides:
         contact_identifiers(config, sources.contacts),
         person_identifiers(config, sources.persons),
         salt,
-        is_landed=not salt and are_hashed(config, sources.contacts, sources.persons),
+        is_landed=not salt and are_hashed(connection, config, sources.contacts, sources.persons),
     )
 
 

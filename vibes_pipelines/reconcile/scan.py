@@ -107,8 +107,8 @@ def _scan_persons(
 
 def _joined_sql(config: SyncConfig, sides: Sides, stand_ins: list[StandIn]) -> str:
     """The contacts stream past the persons, and those that may differ keep their raw values."""
-    columns = [sides.contacts.column(f.from_, f"fields.from: {f.from_}")[0] for f in config.fields]
-    raw = sorted(set(columns))
+    read = {name: field.to for field in config.fields for name in field.contact_columns}
+    raw = sorted({sides.contacts.column(name, f"fields: {to}")[0] for name, to in read.items()})
     packed = ", ".join(f"{column}: c.raw_{index}" for index, column in enumerate(raw)) or "none: 0"
     kept = [name for index in range(len(config.consents)) for name in consent_columns(index)]
     rows = contact_rows_sql(config, sides.contacts, sides.contact_ids, stand_ins, sides.salt, raw)

@@ -105,7 +105,7 @@ _OUTCOME = f"""
     untried AS (
         SELECT *, {_without("not_pending", "blocked_tags")} AS not_blocked
         FROM unsent)
-    SELECT contact_row, contact_key, person_key, mdn, matched_by, is_add, crm_changes,
+    SELECT contact_row, contact_key, person_key, mdn, matched_by, is_add, is_unmatched, crm_changes,
            CASE WHEN len(changes) = 0 THEN 'unchanged'
                 WHEN len(not_blocked) > 0 THEN CASE WHEN is_add THEN 'added' ELSE 'updated' END
                 WHEN len(not_pending) < len(changes) THEN 'pending'

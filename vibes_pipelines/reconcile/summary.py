@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -25,8 +25,11 @@ CONTACT_STATUSES = (
 class Summary:
     """What a reconcile found. Every contact is in exactly one of `CONTACT_STATUSES`.
 
-    `updated` counts contacts with a row in person_changes on an existing person; `persons_only` are
-    persons that no contact points to. `as_of` is None when no input says when it was taken.
+    `updated` counts contacts that meet the conditions and have a row in person_changes on an
+    existing person; `filtered_updated` are filtered ones that have a row. `persons_only` are
+    persons that no contact points to. `drift` counts, per field, contacts whose person's value was
+    changed at the platform only (`platform_changed`), or on both sides (`both_changed`).
+    `as_of` is None when no input says when it was taken.
     """
 
     contacts: int
@@ -51,6 +54,8 @@ class Summary:
     config_hash: str
     mapping_hash: str
     content_hashes: Mapping[str, str]
+    filtered_updated: int = 0
+    drift: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Law: nothing is lost."""
@@ -91,7 +96,7 @@ class Summary:
     def from_json(cls, text: str) -> "Summary":
         """Reads what `to_json` wrote."""
         document: dict[str, Any] = json.loads(text)
-        values = {name: document[name] for name in cls.__dataclass_fields__}
+        values = {name: document[name] for name in cls.__dataclass_fields__ if name in document}
         as_of = document["as_of"]
         values["as_of"] = None if as_of is None else datetime.fromisoformat(as_of)
         values["breaches"] = tuple(Breach(**breach) for breach in document["breaches"])

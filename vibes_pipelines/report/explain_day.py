@@ -24,6 +24,7 @@ from vibes_pipelines.report.explain_diff_sets import BLOCKED, PENDING, PERSON_CH
 from vibes_pipelines.report.explain_facts import Doubt, End
 from vibes_pipelines.report.explain_landed import CONTACTS, PERSONS, ContactRow, PersonRow, Stay
 from vibes_pipelines.report.explain_texts import instant_text, shown
+from vibes_pipelines.stages.bases import recorded_base
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.vibes.error_classes import lookup
 
@@ -102,6 +103,10 @@ class Ends:
         self._connection = connection
         self._workspace = workspace
         self._lag = timedelta(hours=project.config.policies.visibility_lag_h)
+        # Where the base decides, equal inputs of two days may end differently.
+        self._is_three_way = any(
+            field.authority in {"platform", "newest"} for field in project.config.fields
+        )
         self._known: dict[str, str | ReconcileError] = {}
 
     def end(self, inputs: DayInputs) -> End:
@@ -159,6 +164,7 @@ class Ends:
                 [(found.row.cells, found.row.external_person_id) for found in inputs.persons],
                 sorted(map(str, inputs.waiting(self._lag))),
                 sorted(map(str, inputs.refused())),
+                inputs.day if self._is_three_way else None,
             )
         )
         if key not in self._known:
@@ -177,6 +183,7 @@ class Ends:
             Inputs(
                 contacts=self._only(CONTACTS, inputs.day, contacts),
                 persons=self._only(PERSONS, inputs.day, persons),
+                base=recorded_base(self._project, inputs.day),
                 pending=_if_there(folder / f"{PENDING}.parquet"),
                 blocked=_if_there(folder / f"{BLOCKED}.parquet"),
                 as_of=summary.as_of,
@@ -210,6 +217,9 @@ def _stored_end(inputs: DayInputs) -> End | None:
         return End("quarantined", "recorded", _kinds(doubts))
     for row in inputs.stored.get(PERSON_CHANGES, ()):
         fields = ", ".join(change["field"] for change in row["changes"])
+        if any(change["reason"] == "unmatched" for change in row["changes"]):
+            why = f"stopped meeting the conditions; when_unmatched clears {fields}"
+            return End("filtered", "recorded", why)
         if row["operation"] == "add":
             return End("added", "recorded", f"new at the platform, with {fields or 'no field'}")
         return End("updated", "recorded", f"matched by {row['matched_by']}; changes {fields}")

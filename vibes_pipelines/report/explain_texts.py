@@ -12,6 +12,8 @@ REASONS: Mapping[str, str] = {
     "platform_changed": "only the platform changed since both sides agreed",
     "both_changed": "both sides changed since they agreed, and the authority decides",
     "no_base": "the sides differ, and without a base the authority decides",
+    "no_time": "authority newest, and the time of a change is unknown, so the CRM's value stands",
+    "unmatched": "the contact stopped meeting the conditions, and when_unmatched says so",
     "clear": "the contact's cell is blank, and when_null is clear",
     "fill": "the platform had no value, and authority fill sets it only then",
     "adopt": "the person was found by another identifier and takes the contact's key",

@@ -11,14 +11,14 @@ from vibes_pipelines.delivery.certificate import (
 )
 from vibes_pipelines.stages.landing import CONTACTS
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS, snapshot_of
+from vibes_pipelines.stages.reconciling import snapshot_of, subscriptions_of
 
 
 def certify_day(project: Project, day: str) -> Certificate:
     """Writes the convergence certificate of `day`; the same day again gives the same answer."""
     contacts = snapshot_of(project, CONTACTS, day)
     persons = snapshot_of(project, "share/persons", day)
-    subscriptions = [snapshot_of(project, feed, day) for feed in SUBSCRIPTION_FEEDS]
+    subscriptions = subscriptions_of(project, day)
     landed = Landed(
         persons=persons.folder,
         subscriptions=[snapshot.folder for snapshot in subscriptions],

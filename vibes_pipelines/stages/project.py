@@ -29,6 +29,10 @@ class Project:
         """Where the reconcile of `day` writes its diff set."""
         return self.settings.home / "diff_sets" / day
 
+    def base_folder(self, day: str) -> Path:
+        """Where the base of `day` is recorded."""
+        return self.settings.home / "bases" / day
+
     def certificate_folder(self, day: str) -> Path:
         """Where the convergence certificate of `day` is written."""
         return self.settings.home / "certificates" / day

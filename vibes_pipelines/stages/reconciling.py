@@ -1,4 +1,4 @@
-"""Reconciling: the landed snapshots of a day, and the ledger as of that day, become a diff set."""
+"""Reconciling: the landed snapshots of a day, its base and the ledger as of it: a diff set."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 from vibes_pipelines.delivery import release
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.stages.bases import base_of
+from vibes_pipelines.stages.judging import judge
 from vibes_pipelines.stages.landing import CONTACTS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.snapshots import Snapshot
@@ -37,11 +39,24 @@ def snapshot_of(project: Project, feed: str, day: str) -> Snapshot:
     return snapshot
 
 
+def subscriptions_of(project: Project, day: str) -> list[Snapshot]:
+    """The share's subscriptions of the day, and every landed extract since what the share shows.
+
+    An extract has the events of one day. Without those of the days that a share which is behind
+    does not show yet, an opt-out would be forgotten on the next day, and sent back to where it
+    came from.
+    """
+    share, extract = (snapshot_of(project, feed, day) for feed in SUBSCRIPTION_FEEDS)
+    feed, shown = extract.manifest.feed, share.manifest.as_of.date().isoformat()
+    earlier = [landed for landed in project.snapshots.days(feed) if shown <= landed < day]
+    return [share, *(snapshot_of(project, feed, landed) for landed in earlier), extract]
+
+
 def reconcile_day(project: Project, day: str) -> Summary:
     """Writes the diff set of `day` and registers it in the ledger; replaces an earlier rebuild."""
     contacts = snapshot_of(project, CONTACTS, day)
     persons = snapshot_of(project, "share/persons", day)
-    subscriptions = [snapshot_of(project, feed, day) for feed in SUBSCRIPTION_FEEDS]
+    subscriptions = subscriptions_of(project, day)
     folder = project.diff_set_folder(day)
     draft = folder.with_name(f"{day}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -51,12 +66,14 @@ def reconcile_day(project: Project, day: str) -> Summary:
         contacts=contacts.folder,
         persons=persons.folder,
         subscriptions=tuple(snapshot.folder for snapshot in subscriptions),
+        base=base_of(project, day),
         pending=_pending(project, day, draft),
         blocked=_blocked(project, day, draft),
         accepted_rows=accepted,
         relative_guards=accepted is not None,
+        for_next_base=True,
     )
-    summary = reconcile(project.config, inputs, draft)
+    summary = judge(project, day, reconcile(project.config, inputs, draft), draft)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
     release.register_diff_set(project.ledger, day, summary, [contacts, persons])

@@ -84,9 +84,11 @@ class DiffSetRecords:
         with self._engine.begin() as connection:
             return self._newest(connection)
 
-    def last_delivered(self) -> DiffSet | None:
-        """The newest diff set that was delivered whole."""
+    def last_delivered(self, before: str | None = None) -> DiffSet | None:
+        """The newest diff set that was delivered whole; with `before`, of days before that one."""
         query = sa.select(diff_sets).where(diff_sets.c.status == "delivered")
+        if before is not None:
+            query = query.where(diff_sets.c.day < before)
         with self._engine.begin() as connection:
             row = connection.execute(_newest_first(query).limit(1)).first()
         return diff_set_from(row) if row else None

@@ -66,6 +66,7 @@ RIVAL_SCHEMA = pa.schema(
         ("kind", pa.string()),
         ("external_person_id", pa.string()),
         ("field", pa.string()),
+        ("value", pa.string()),
         ("day", pa.string()),
         ("sequence", pa.int64()),
     ]
@@ -161,6 +162,7 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
             "kind": row.kind,
             "external_person_id": row.external_person_id,
             "field": change["field"],
+            "value": change["after"],
             "day": row.day,
             "sequence": row.sequence,
         }

@@ -85,6 +85,7 @@ def contact_columns(config: SyncConfig) -> list[str]:
     names += [c.column for c in config.contacts.conditions]
     names += [f.from_ for f in config.fields] + [c.from_ for c in config.consents]
     names += [c.changed_at for c in config.consents if c.changed_at]
+    names += [f.changed_at for f in config.fields if f.changed_at]
     return list(dict.fromkeys(names))
 
 

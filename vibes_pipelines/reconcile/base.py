@@ -1,0 +1,205 @@
+"""The base: the last state both sides were seen to agree on, as a reconcile reads it.
+
+A base made by hand is a file, or a folder with `persons.parquet`, in the columns of the persons
+input. The base that the daily job makes is a folder of two files, see `next_base`: `origin.json`
+names landed persons, which as a rule are what both sides agreed on, and `exceptions.parquet` has
+the rows that are otherwise. `person_row` is the landed row that an exception replaces, if any, and
+its `external_person_id` the key of the contact that agreed; `unknown` are the fields on which both
+sides never agreed, `has_matched` says whether the contact met the conditions. An exception without
+identifiers only takes the landed row away. The metadata tells the mapping of each field.
+"""
+
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+
+from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.sources import ROW, Source, open_source
+from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.reconcile.values import as_text, platform_text
+from vibes_pipelines.sync_config import MappedField, SyncConfig
+
+ORIGIN = "origin.json"
+EXCEPTIONS = "exceptions.parquet"
+FIELDS = "fields"
+"""The key of the Parquet metadata that holds the `meaning_hash` of each field, as JSON."""
+
+IDENTIFIERS = ("person_key", "external_person_id")
+
+
+@dataclass(frozen=True)
+class Base:
+    """An opened base: persons as they stand, and the exceptions of a base of the daily job.
+
+    A row of it is told by its number: of `persons` from 0 up, of `exceptions` from -1 down.
+    """
+
+    persons: Source
+    exceptions: Source | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the daily job made it."""
+        return self.exceptions is not None
+
+    def rows_sql(self) -> str:
+        """SQL for base_row, person_key, external_person_id of every row."""
+        names = ", ".join(f"{_identifier(self.persons, name)} AS {name}" for name in IDENTIFIERS)
+        rows = f"SELECT {ROW} AS base_row, {names} FROM {self.persons.relation}"
+        if self.exceptions is None:
+            return rows
+        others = self.exceptions.relation
+        return f"""
+            SELECT * FROM ({rows}) ANTI JOIN {others} e ON e.person_row = base_row
+            UNION ALL
+            SELECT -1 - {ROW}, {", ".join(IDENTIFIERS)} FROM {others}
+            WHERE {" OR ".join(f"{name} IS NOT NULL" for name in IDENTIFIERS)}"""
+
+    def values_sql(self, config: SyncConfig, rows_sql: str) -> str:
+        """SQL for base_row, unknown, has_matched and `value_i` of the rows that `rows_sql` gives.
+
+        Both parts are read by semi-joins: only these rows are decoded.
+        """
+        known = fields_of(config, self)
+        whole = "".join(
+            f", {_text(self.persons, f) if f.to in known else 'NULL::VARCHAR'} AS value_{index}"
+            for index, f in enumerate(config.fields)
+        )
+        never = ", ".join(literal(f.to) for f in config.fields if f.to not in known)
+        matched = "true" if self.is_recorded else "false"
+        rows = f"""
+            SELECT {ROW} AS base_row, [{never}]::VARCHAR[] AS unknown,
+                   {matched} AS has_matched{whole}
+            FROM {self.persons.relation} WHERE {ROW} IN ({rows_sql})"""
+        if self.exceptions is None:
+            return rows
+        cells = "".join(
+            f", {ident(f.to) if f.to in known else 'NULL::VARCHAR'}" for f in config.fields
+        )
+        return f"""{rows}
+            UNION ALL
+            SELECT -1 - {ROW}, list_concat(unknown, [{never}]::VARCHAR[]), has_matched{cells}
+            FROM {self.exceptions.relation} WHERE -1 - {ROW} IN ({rows_sql})"""
+
+
+def open_base(connection: duckdb.DuckDBPyConnection, path: Path, workspace: Path) -> Base:
+    """Opens a base made by hand or by the daily job.
+
+    Raises:
+        ReconcileError: for a path that is missing or unreadable, or a base whose landed persons are
+            not there as they were.
+    """
+    if not (path / ORIGIN).is_file():
+        return Base(open_source(connection, "base persons", path, workspace))
+    persons = landed_persons(path)
+    if persons is None:
+        msg = f"base {path}: the landed persons it was made from are not there as they were"
+        raise ReconcileError(f"{msg}; move this folder away, and the base is made anew")
+    return Base(
+        open_source(connection, "base persons", persons, workspace),
+        open_source(connection, "base exceptions", path / EXCEPTIONS, workspace),
+    )
+
+
+def landed_persons(path: Path) -> Path | None:
+    """The landed persons of a recorded base; None when they are gone or landed anew."""
+    origin = json.loads((path / ORIGIN).read_text(encoding="utf-8"))
+    if origin["persons"] is None:
+        return None
+    folder = path / origin["persons"]
+    return folder if content_hash(folder) == origin["content_hash"] else None
+
+
+def content_hash(snapshot: Path) -> str | None:
+    """The content hash of a landed snapshot; None when there is none."""
+    manifest = snapshot / "manifest.json"
+    if not manifest.is_file():
+        return None
+    return str(json.loads(manifest.read_text(encoding="utf-8"))["content_hash"])
+
+
+def agreed_meanings(file: Path) -> Mapping[str, str]:
+    """Per field the hash of the mapping under which a file of agreement was made."""
+    metadata = pq.read_metadata(file).metadata or {}
+    meanings: dict[str, str] = json.loads(metadata[FIELDS.encode()])
+    return meanings
+
+
+def current_meanings(config: SyncConfig) -> dict[str, str]:
+    """Per field the hash of its mapping now."""
+    return {field.to: field.meaning_hash for field in config.fields}
+
+
+def fields_of(config: SyncConfig, base: Base | None) -> frozenset[str]:
+    """The mapped fields that this base can tell of: agreed under the mapping they have now."""
+    if base is None:
+        return frozenset()
+    now = current_meanings(config)
+    agreed = agreed_meanings(base.exceptions.path) if base.exceptions else now
+    return frozenset(n for n in now if base.persons.has(n) and agreed.get(n) == now[n])
+
+
+def build_base_value(connection: duckdb.DuckDBPyConnection, config: SyncConfig, base: Base) -> None:
+    """Creates `base_value` from `identified`: row_number of the person, unknown, `value_i`."""
+    create_base_row(
+        connection,
+        base,
+        """
+        SELECT person_row AS row_number, person_key, person_external_id AS external_person_id,
+               contact_key
+        FROM identified WHERE person_row IS NOT NULL""",
+    )
+    create_base_value(connection, config, base)
+
+
+def create_base_value(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, base: Base
+) -> None:
+    """Creates `base_value` from `base_row`."""
+    values = base.values_sql(config, "SELECT base_row FROM base_row")
+    connection.execute(f"""
+        CREATE TEMP TABLE base_value AS
+        SELECT base_row.row_number, v.* EXCLUDE (base_row)
+        FROM ({values}) v JOIN base_row USING (base_row)""")
+
+
+def create_base_row(connection: duckdb.DuckDBPyConnection, base: Base, wanted_sql: str) -> None:
+    """Creates `base_row`: row_number of a person and the base's row of it, one or none.
+
+    `wanted_sql` yields row_number, person_key, external_person_id and contact_key. The row is found
+    by person_key, else by external_person_id; what was agreed with another contact is no base.
+    """
+    connection.execute(f"""
+        CREATE OR REPLACE TEMP TABLE base_row AS
+        WITH b AS ({base.rows_sql()}),
+        wanted AS ({wanted_sql}),
+        found AS (
+            SELECT w.row_number, w.contact_key, 1 AS rank, b.*
+            FROM b JOIN wanted w USING (person_key)
+            UNION ALL
+            SELECT w.row_number, w.contact_key, 2 AS rank, b.*
+            FROM b JOIN wanted w USING (external_person_id)
+            WHERE w.person_key IS NULL OR b.person_key IS NULL),
+        nearest AS (
+            SELECT * FROM found
+            QUALIFY count(*) OVER (PARTITION BY row_number, rank) = 1
+                AND rank = min(rank) OVER (PARTITION BY row_number))
+        SELECT row_number, base_row FROM nearest
+        WHERE coalesce(external_person_id = contact_key, true)""")
+
+
+def _identifier(persons: Source, name: str) -> str:
+    if not persons.has(name):
+        return "NULL::VARCHAR"
+    text = as_text(*persons.column(name, "the base"))
+    return f"lower({text})" if name == "person_key" else text
+
+
+def _text(persons: Source, field: MappedField) -> str:
+    return platform_text(field.type, *persons.column(field.to, "the base"))

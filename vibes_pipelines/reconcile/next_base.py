@@ -1,0 +1,216 @@
+"""Making the next base: what one day agreed on, laid over the base of that day.
+
+Per person and field the last agreed value stays. What a day agreed on is read from its landed
+persons, its agreement.parquet and what was under way; nothing is compared again here. Almost every
+landed person stands for itself, so that only the others are written.
+"""
+
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from vibes_pipelines.reconcile.agreement import AGREEMENT
+from vibes_pipelines.reconcile.base import (
+    EXCEPTIONS,
+    FIELDS,
+    Base,
+    agreed_meanings,
+    create_base_row,
+    create_base_value,
+    open_base,
+)
+from vibes_pipelines.reconcile.engine import Limits, engine
+from vibes_pipelines.reconcile.sources import ROW, Source, open_source
+from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.reconcile.values import platform_text
+from vibes_pipelines.sync_config import MappedField, SyncConfig
+
+
+@dataclass(frozen=True)
+class LastDay:
+    """The last day that was reconciled: its landed persons and the folder of its diff set.
+
+    `base` is the base of that day; `pending` what was sent before it and was not yet visible.
+    """
+
+    persons: Path
+    diff_set: Path
+    base: Path | None
+    pending: Path | None
+
+
+def write_exceptions(
+    config: SyncConfig, last: LastDay, out: Path, limits: Limits = Limits()
+) -> None:
+    """Writes `exceptions.parquet` of the base that follows `last` into the folder `out`.
+
+    Raises:
+        ReconcileError: the landed persons, or the base of the last day, cannot be read.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="base-", dir=limits.temp_dir) as workspace,
+        engine(limits, Path(workspace)) as connection,
+    ):
+        persons = open_source(connection, "persons", last.persons, Path(workspace))
+        older = open_base(connection, last.base, Path(workspace)) if last.base else None
+        fields = _compared_fields(config, last, persons)
+        _read_day(connection, last, persons)
+        _read_values(connection, config, persons)
+        _read_older(connection, config, older)
+        parts = (_looked_at_sql(config, fields), _carried_sql(config, fields), _masks_sql(fields))
+        meanings = json.dumps({field.to: field.meaning_hash for field in fields}, sort_keys=True)
+        connection.execute(
+            f"COPY ({' UNION ALL '.join(parts)}) TO {literal(str(out / EXCEPTIONS))}"
+            " (FORMAT parquet, COMPRESSION zstd,"
+            f" KV_METADATA {{{FIELDS}: {literal(meanings)}}})"
+        )
+
+
+def _compared_fields(config: SyncConfig, last: LastDay, persons: Source) -> list[MappedField]:
+    """The fields that the last day compared under the mapping they have now."""
+    meanings = agreed_meanings(last.diff_set / AGREEMENT)
+    return [
+        field
+        for field in config.fields
+        if meanings.get(field.to) == field.meaning_hash and persons.has(field.to)
+    ]
+
+
+def _read_day(connection: duckdb.DuckDBPyConnection, last: LastDay, persons: Source) -> None:
+    """Creates `listed` (the agreement), `last_person` and `looked_at`.
+
+    `looked_at` are persons that agree in some fields only, whose contact is filtered, or to whom
+    something is under way; `fields` is NULL where all values agree.
+    """
+    connection.execute(f"""
+        CREATE TEMP TABLE listed AS
+        SELECT * FROM read_parquet({literal(str(last.diff_set / AGREEMENT))})""")
+    pending = "SELECT ''::VARCHAR AS external_person_id, '' AS field, '' AS value WHERE false"
+    if last.pending is not None:
+        pending = f"SELECT * FROM read_parquet({literal(str(last.pending))})"
+    connection.execute(f"""
+        CREATE TEMP TABLE sent AS
+        SELECT external_person_id AS contact, list({{'field': field, 'value': value}}) AS changes
+        FROM ({pending}) WHERE external_person_id IS NOT NULL GROUP BY external_person_id""")
+    connection.execute(f"""
+        CREATE TEMP VIEW last_person AS
+        SELECT base_row AS person_row, person_key, external_person_id
+        FROM ({Base(persons).rows_sql()})""")
+    connection.execute("""
+        CREATE TEMP TABLE looked_at AS
+        SELECT p.*, coalesce(l.contact_key, p.external_person_id) AS contact, l.fields,
+               coalesce(l.passes, true) AS passes, coalesce(l.is_settled, false) AS is_settled,
+               sent.changes AS sent
+        FROM last_person p
+        LEFT JOIN listed l USING (person_row)
+        LEFT JOIN sent ON sent.contact = coalesce(l.contact_key, p.external_person_id)
+        WHERE coalesce(l.is_judged, sent.contact IS NOT NULL)""")
+
+
+def _read_values(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, persons: Source
+) -> None:
+    values = "".join(
+        f", {platform_text(field.type, *persons.column(field.to, 'persons'))} AS value_{index}"
+        for index, field in enumerate(config.fields)
+        if persons.has(field.to)
+    )
+    connection.execute(f"""
+        CREATE TEMP TABLE last_value AS
+        SELECT {ROW} AS person_row{values} FROM {persons.relation}
+        WHERE {ROW} IN (SELECT person_row FROM looked_at)""")
+
+
+def _read_older(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, older: Base | None
+) -> None:
+    """Creates `base_value` of the persons looked at, and `carried` with `carried_value`.
+
+    `carried` are rows of the older base whose person was in doubt, without a contact, or not there.
+    """
+    if older is None:
+        values = "".join(f", ''::VARCHAR AS value_{i}" for i in range(len(config.fields)))
+        known = f"[]::VARCHAR[] AS unknown, false AS has_matched{values} WHERE false"
+        connection.execute(f"CREATE TEMP TABLE base_value AS SELECT 0 AS row_number, {known}")
+        connection.execute(f"CREATE TEMP TABLE carried_value AS SELECT 0 AS base_row, {known}")
+        connection.execute(
+            "CREATE TEMP TABLE carried"
+            " (base_row BIGINT, person_key VARCHAR, external_person_id VARCHAR)"
+        )
+        return
+    create_base_row(
+        connection,
+        older,
+        """
+        SELECT person_row AS row_number, person_key, external_person_id, contact AS contact_key
+        FROM looked_at""",
+    )
+    create_base_value(connection, config, older)
+    connection.execute(f"""
+        CREATE TEMP TABLE carried AS
+        WITH judged AS (
+            SELECT {_KEY.format(side="p")} AS key FROM last_person p
+            ANTI JOIN (SELECT person_row FROM listed WHERE NOT is_judged) l USING (person_row))
+        SELECT o.* FROM ({older.rows_sql()}) o
+        ANTI JOIN judged ON {_KEY.format(side="o")} = judged.key""")
+    values = older.values_sql(config, "SELECT base_row FROM carried")
+    connection.execute(f"CREATE TEMP TABLE carried_value AS {values}")
+
+
+# A person is known by its person_key; where a side has none, by its external_person_id. Hashes are
+# several times cheaper here, and a collision only loses the base of somebody in doubt.
+_KEY = "hash(coalesce({side}.person_key, '=' || {side}.external_person_id))"
+
+
+def _looked_at_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
+    """In each field the value agreed on, else the base's older one.
+
+    Where both sides agree although another value is under way, that value is what both will have
+    agreed on: the platform shows it later, and must not pass for having changed it by itself.
+    """
+    values, unknown = [], []
+    for index, field in _numbered(config, fields):
+        name = literal(field.to)
+        agrees = f"(fields IS NULL OR list_contains(fields, {name}))"
+        sent = f"list_filter(sent, lambda one: one.field = {name})"
+        values.append(f"""
+            CASE WHEN NOT {agrees} THEN o.value_{index}
+                 WHEN sent IS NULL OR len({sent}) = 0 THEN v.value_{index}
+                 ELSE ({sent})[1].value END AS {ident(field.to)}, """)
+        is_unknown = f"coalesce(list_contains(o.unknown, {name}), true)"
+        unknown.append(f"CASE WHEN NOT {agrees} AND {is_unknown} THEN {name} END")
+    return f"""
+        SELECT p.person_row, p.person_key, p.contact AS external_person_id, {"".join(values)}
+               list_filter([{", ".join(unknown)}]::VARCHAR[], lambda one: one IS NOT NULL)
+                   AS unknown,
+               passes OR (coalesce(o.has_matched, false) AND NOT is_settled) AS has_matched
+        FROM looked_at p
+        JOIN last_value v USING (person_row)
+        LEFT JOIN base_value o ON o.row_number = p.person_row"""
+
+
+def _carried_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
+    values = "".join(f"v.value_{index}, " for index, _ in _numbered(config, fields))
+    return f"""
+        SELECT NULL, person_key, external_person_id, {values} unknown, has_matched
+        FROM carried JOIN carried_value v USING (base_row)"""
+
+
+def _masks_sql(fields: Sequence[MappedField]) -> str:
+    """Landed persons of whom the day tells nothing."""
+    blanks = "NULL, " * len(fields)
+    return f"""
+        SELECT person_row, NULL, NULL, {blanks} [], false FROM listed WHERE NOT is_judged"""
+
+
+def _numbered(
+    config: SyncConfig, fields: Sequence[MappedField]
+) -> Sequence[tuple[int, MappedField]]:
+    """The fields of the next base, with their numbers among all mapped fields."""
+    return [(index, field) for index, field in enumerate(config.fields) if field in fields]

@@ -1,0 +1,104 @@
+"""Bases: for each day the last state both sides were seen to agree on before it, recorded once.
+
+    <home>/bases/<day>/{origin.json, exceptions.parquet}
+
+A day's base is made before its first reconcile, from the last day that was reconciled before it,
+and stands from then on: a rebuild finds the base that the day had. Only when the landed persons it
+rests on are landed anew is it made anew. Without an earlier day there is no base.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from vibes_pipelines.reconcile.agreement import compared_persons
+from vibes_pipelines.reconcile.base import EXCEPTIONS, ORIGIN, landed_persons
+from vibes_pipelines.reconcile.next_base import LastDay, write_exceptions
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.snapshots import Snapshot
+
+PERSONS = "share/persons"
+_UNFINISHED = ".unfinished-"
+
+
+def base_of(project: Project, day: str) -> Path | None:
+    """The folder of the day's base, made now if it is not recorded; None when there is none.
+
+    Missing bases of earlier days, from which it is made, are recorded first.
+    """
+    unrecorded: list[tuple[str, str | None]] = []
+    wanted: str | None = day
+    while wanted is not None and not _is_recorded(project, wanted):
+        earlier = _last_reconciled(project, wanted)
+        unrecorded.append((wanted, earlier))
+        wanted = earlier
+    for one, earlier in reversed(unrecorded):
+        _record(project, one, earlier)
+    return recorded_base(project, day)
+
+
+def recorded_base(project: Project, day: str) -> Path | None:
+    """The folder of the day's base as recorded; None when there is none."""
+    folder = project.base_folder(day)
+    return folder if (folder / EXCEPTIONS).is_file() else None
+
+
+def _is_recorded(project: Project, day: str) -> bool:
+    folder = project.base_folder(day)
+    if not (folder / ORIGIN).is_file():
+        return False
+    return recorded_base(project, day) is None or landed_persons(folder) is not None
+
+
+def _last_reconciled(project: Project, day: str) -> str | None:
+    """The newest day before `day` whose landed persons were reconciled."""
+    earlier = [landed for landed in project.snapshots.days(PERSONS) if landed < day]
+    return next((one for one in reversed(earlier) if _is_reconciled(project, one)), None)
+
+
+def _is_reconciled(project: Project, day: str) -> bool:
+    compared = compared_persons(project.diff_set_folder(day))
+    return compared == _persons_of(project, day).manifest.content_hash
+
+
+def _persons_of(project: Project, day: str) -> Snapshot:
+    persons = project.snapshots.find(PERSONS, day)
+    if persons is None:
+        msg = f"{PERSONS} of {day} was landed and is gone; restore its folder"
+        raise FileNotFoundError(msg)
+    return persons
+
+
+def _record(project: Project, day: str, last: str | None) -> None:
+    """Writes the base beside its place and renames it there: it is there whole or not at all."""
+    place = project.base_folder(day)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))
+    origin: dict[str, str | None] = {"day": day, "last_reconciled": last, "persons": None}
+    try:
+        if last is not None:
+            persons = _persons_of(project, last)
+            write_exceptions(project.config, _last_day(project, last, persons), draft)
+            origin["persons"] = os.path.relpath(persons.folder, place)
+            origin["content_hash"] = persons.manifest.content_hash
+        document = json.dumps(origin, sort_keys=True, indent=2)
+        (draft / ORIGIN).write_text(document + "\n", encoding="utf-8")
+        draft.chmod(0o755)
+        if not _is_recorded(project, day):
+            shutil.rmtree(place, ignore_errors=True)
+            draft.rename(place)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _last_day(project: Project, day: str, persons: Snapshot) -> LastDay:
+    diff_set = project.diff_set_folder(day)
+    pending = diff_set / "pending.parquet"
+    return LastDay(
+        persons=persons.folder,
+        diff_set=diff_set,
+        base=recorded_base(project, day),
+        pending=pending if pending.is_file() else None,
+    )
