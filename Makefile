@@ -6,7 +6,7 @@ DATA ?= .vibes
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test lint format bench clean
+.PHONY: help install demo dev test slow lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ dev: $(STAMP) ## Open the Dagster UI on http://127.0.0.1:3000 with the sandbox b
 
 test: $(STAMP) lint ## Lint, types, import rules and the tests
 	$(BIN)/pytest
+
+slow: $(STAMP) ## Every disaster and sixty days of drift: about 20 minutes, stopped after 60
+	timeout --foreground 3600 $(BIN)/pytest -m slow --capture=no vibes_pipelines_tests/slow
 
 lint: $(STAMP) ## ruff, mypy and import-linter
 	$(BIN)/ruff check .

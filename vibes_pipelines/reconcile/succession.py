@@ -164,6 +164,8 @@ class _Comparison:
             if consent.changed_at:
                 yield _Column(consent.changed_at, _OPT_OUTS)
         yield from self._crm_columns()
+        for field in self.config.fields:
+            yield _Column(field.from_, _PERSONS)
 
     def _person_columns(self) -> Iterator[_Column]:
         for name in ("external_person_id", "mdn"):

@@ -88,7 +88,7 @@ def _identifier_at_rest(
 
 def _mdn_fault(row: ContactRow) -> str | None:
     is_bad = row.mdn_text is not None and row.mdn is None
-    return "is not a valid number, or has an extension" if is_bad else None
+    return "is no valid mobile number" if is_bad else None
 
 
 def _fault(crm: Sequence[Cell]) -> str | None:

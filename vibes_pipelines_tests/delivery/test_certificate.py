@@ -186,6 +186,18 @@ class TestPersons:
         assert loop.certify(persons=[{**ADA, "first_name": "Ida"}]).superseded == 1
         assert loop.evidence() == [("update", "superseded", "share")]
 
+    def test_an_earlier_value_of_ours_that_becomes_visible_supersedes_nothing(
+        self, loop: Loop
+    ) -> None:
+        """With a share that is behind, two sends become visible one after the other."""
+        loop.send(FIRST, persons=[add("C1", change("first_name", "Ada"))])
+        assert loop.certify(SECOND, persons=[]).pending == 1
+        loop.send(SECOND, persons=[add("C1", change("first_name", "Ida"))])
+        loop.certify(THIRD, persons=[{**ADA, "first_name": "Ada"}])
+        assert ("add", "pending", "receipt") in loop.evidence(THIRD)
+        loop.certify(FOURTH, persons=[{**ADA, "first_name": "Ida"}])
+        assert ("add", "confirmed", "share") in loop.evidence(FOURTH)
+
     def test_a_later_send_of_the_field_supersedes_the_earlier(self, loop: Loop) -> None:
         loop.send(FIRST, persons=[update("C1", change("first_name", "Ada", "Eda"))])
         loop.send(SECOND, persons=[update("C1", change("first_name", "Adah", "Eda"))])

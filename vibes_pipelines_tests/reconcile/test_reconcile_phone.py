@@ -118,7 +118,7 @@ def test_the_short_cut_agrees_in_every_region_and_knows_most_of_its_own(connecti
     known, valid = 0, 0
     for region in REGIONS:
         own = SPELT[region]
-        foreign = drawn.sample(everybodys, 80)
+        foreign = drawn.sample(everybodys, 30)
         for text, quick in quickly(connection, {*own, *foreign}, region).items():
             right = rule(text, region)
             assert quick in {None, right}, (text, region)
@@ -134,11 +134,11 @@ def test_regions_that_share_a_code_with_another_prefix_are_left_to_the_library(c
     assert to_e164("07781 123456", "GG") == "+447781123456"
 
 
-@pytest.mark.parametrize("region", ["US", "SE", "DE", "IT", "GB", "BR", "AR", "KZ", "JP", "GG"])
+@pytest.mark.parametrize("region", ["US", "SE", "IT", "GB", "AR", "KZ", "GG"])
 def test_plans_judge_every_example_of_the_world_as_the_library_does(connection, region, every_plan):
     drawn = random.Random(region)
     everybodys = sorted({text for texts in SPELT.values() for text in texts})
-    texts = sorted({*drawn.sample(everybodys, 2000), *SPELT[region]})
+    texts = sorted({*drawn.sample(everybodys, 1500), *SPELT[region]})
     verdicts = judged(connection, texts, region)
     assert set(verdicts) == set(texts)
     for text, verdict in verdicts.items():
@@ -183,7 +183,7 @@ def texts_around(draw):
     return region, sorted(set(texts))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(drawn=texts_around())
 def test_random_texts_around_examples(connection, drawn):
     region, texts = drawn

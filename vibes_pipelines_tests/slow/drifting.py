@@ -79,7 +79,7 @@ class Drift:
         platform.edit = noted  # type: ignore[method-assign]
 
     def days(self, count: int, *, settle: int = 0) -> Iterator[Day]:
-        """Lives so many days with edits, then `settle` quiet ones, in which everything arrives."""
+        """Lives so many days with edits, then `settle` quiet ones with a share in time."""
         for number in range(count + settle):
             if number:
                 self._night(quiet=number >= count)
@@ -100,6 +100,7 @@ class Drift:
             self._enter_landlines()
         if quiet:
             sandbox.set_faults(None)
+            sandbox._days._history.lag = timedelta(0)
         sandbox.next_day(edits=not quiet)
         if self.trouble and not quiet:
             self._break_the_api(self.trouble)

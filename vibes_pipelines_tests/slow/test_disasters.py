@@ -23,8 +23,6 @@ ALWAYS = {
     "keys in lower case",
     "names in a wrong encoding",
     "no subscriptions",
-    "doubled persons",
-    "the extract of the day before",
 }
 CASES = [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in DISASTERS]
 

@@ -10,11 +10,11 @@ from vibes_pipelines.vibes.person_api import PersonApi
 from vibes_pipelines_tests.slow.drifting import Day, running_drift
 from vibes_pipelines_tests.support.loop import EXAMPLE, edited_sync_config
 
-SETTLE_DAYS = 5  # longer than the share is ever behind
+SETTLE_DAYS = 2
 
 # Days and people.
 ORDINARY = [
-    pytest.param(4, 300, id="few"),
+    pytest.param(3, 300, id="few"),
     pytest.param(60, 2_000, id="sixty", marks=[pytest.mark.slow, pytest.mark.timeout(1_800)]),
 ]
 TROUBLED = [
