@@ -27,7 +27,7 @@ dev: $(STAMP) ## Open the Dagster UI on http://127.0.0.1:3000 with the sandbox b
 	$(BIN)/vibes-pipelines demo --days 1 --serve
 
 test: $(STAMP) lint ## Lint, types, import rules and the tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 slow: $(STAMP) ## Every disaster and sixty days of drift: about 20 minutes, stopped after 60
 	timeout --foreground 3600 $(BIN)/pytest -m slow --capture=no vibes_pipelines_tests/slow

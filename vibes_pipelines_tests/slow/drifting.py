@@ -165,11 +165,7 @@ class Drift:
             (row["side"], row["external_person_id"])
             for row in rows_of(folder / "subscription_changes.parquet")
         }
-        doubtful = {
-            row["external_person_id"]
-            for row in rows_of(folder / "quarantine.parquet")
-            if row["kind"] not in OF_VALUES
-        }
+        doubtful = self._doubtful()
         add_events(self.told, landed(self.loop, "extract/subscriptions"))
         newest = dict(self.told)
         add_events(newest, landed(self.loop, "share/subscriptions"))
@@ -186,22 +182,30 @@ class Drift:
     # What the witness asks at the end
 
     def subscribed_against_their_will(self) -> set[str]:
-        """Contacts who are out on one side and in on the other, where no later word says so."""
-        platform = self.loop.sandbox.platform
+        """Contacts who are out on one side and in on the other.
+
+        Without those whose identity is in doubt: nothing is written to the CRM for them.
+        """
+        platform, doubtful = self.loop.sandbox.platform, self._doubtful()
         found = set()
         for row in self.loop.sandbox.crm.rows():
-            person = platform.find(external_person_id=str(row["contact_id"]))
-            stays = (
-                platform.subscriptions_of(person.person_key, active_only=False) if person else []
-            )
-            if not stays:
-                continue
-            active = any(stay.is_active for stay in stays)
-            if (active and row["sms_opt_in"] == "false") or (
-                not active and row["sms_opt_in"] == "true"
+            contact, consent = str(row["contact_id"]), row["sms_opt_in"]
+            person = platform.find(external_person_id=contact)
+            if person is None or not platform.subscriptions_of(
+                person.person_key, active_only=False
             ):
-                found.add(str(row["contact_id"]))
+                continue
+            if platform.subscriptions_of(person.person_key):
+                if consent == "false":
+                    found.add(contact)
+            elif consent == "true" and contact not in doubtful:
+                found.add(contact)
         return found
+
+    def _doubtful(self) -> set[str | None]:
+        """Contacts of whom today's quarantine doubts who they are."""
+        path = self.loop.project.diff_set_folder(self.loop.today) / "quarantine.parquet"
+        return {row["external_person_id"] for row in rows_of(path) if row["kind"] not in OF_VALUES}
 
     def sent_twice(self) -> list[tuple[str, str]]:
         """Values accepted twice for one field of one person, with nobody's edit between them."""
