@@ -10,7 +10,7 @@ comparing belongs here; caps on what a diff set would do are in `guards`.
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,15 @@ import duckdb
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.guards import LANES, SMALL, Breach, Lane
 from vibes_pipelines.reconcile.moments import is_moment_type, moment
-from vibes_pipelines.reconcile.sources import Source, open_source
+from vibes_pipelines.reconcile.sources import ROW, Source, open_source
 from vibes_pipelines.reconcile.sql import clean, literal, text_list
 from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.sync_config import SyncConfig
 
-_SAMPLE_ROWS = 200_000
+_SAMPLE_ROWS = 50_000
 """Of larger sides, about as many keys are compared; the share that differs is the same."""
+
+_WANTED_BY = "the comparison with the last accepted day"
 
 _EVERY_LANE: tuple[Lane, ...] = LANES
 _PERSONS: tuple[Lane, ...] = ("persons",)
@@ -197,8 +199,8 @@ class _Comparison:
         every = self._every(pair)
         names = [column.name for column in columns]
         counts = ", ".join(
-            f"count(*) FILTER (WHERE before.value_{i} IS DISTINCT FROM today.value_{i})"
-            for i in range(len(names))
+            f"count(*) FILTER (WHERE {_differs(pair, name, index)})"
+            for index, name in enumerate(names)
         )
         [(rows, *changed)] = self._asked(f"""
             SELECT count(*), {counts} FROM ({_keyed(pair.before, key, every, names)}) before
@@ -232,7 +234,7 @@ class _Comparison:
 
     def _filled(self, source: Source, columns: list[_Column]) -> tuple[int, ...]:
         """The rows, and of each column those that are not blank."""
-        counts = ", ".join(f"count({_text(source, column.name)})" for column in columns)
+        counts = ", ".join(f"count({_mark(source, column.name)})" for column in columns)
         return self._asked(f"SELECT count(*), {counts} FROM {source.relation}")[0]
 
     def _fewer_subscriptions(self, pair: _Pair) -> Iterator[Breach]:
@@ -252,11 +254,14 @@ class _Comparison:
 
     def _stays(self, source: Source) -> tuple[int, int]:
         """Different stays on the mapped lists, and how many of them have ended."""
-        names = ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
-        person, listed, since, until = (_text(source, name) for name in names)
-        stay = f"count(DISTINCT hash({person}, {listed}, {since}))"
+        names = ("person_key", "subscription_list_id", "opt_in_date")
+        stay = f"count(DISTINCT hash({', '.join(_column(source, name) for name in names)}))"
+        listed, has_ended = (
+            _text(source, "subscription_list_id"),
+            _mark(source, "opt_out_date"),
+        )
         [(stays, ended)] = self._asked(f"""
-            SELECT {stay}, {stay} FILTER (WHERE {until} IS NOT NULL)
+            SELECT {stay}, {stay} FILTER (WHERE {has_ended} IS NOT NULL)
             FROM {source.relation} WHERE {listed} IN {text_list(self._lists)}""")
         return stays, ended
 
@@ -275,15 +280,28 @@ class _Comparison:
 
     def _newest(self, source: Source, columns: tuple[str, ...]) -> datetime | None:
         """The newest instant in these columns that is not in the source's own future."""
-        read = [_moment(source, name) for name in columns if source.has(name)]
-        if not read:
-            return None
-        limit = ""
-        if source.as_of:
-            limit = f" FILTER (WHERE instant <= TIMESTAMP '{source.as_of:%Y-%m-%d %H:%M:%S}')"
-        each = " UNION ALL ".join(f"SELECT {one} AS instant FROM {source.relation}" for one in read)
-        newest: datetime | None = self._asked(f"SELECT max(instant){limit} FROM ({each})")[0][0]
-        return newest
+        found = [self._newest_of(source, name) for name in columns if source.has(name)]
+        return max((instant for instant in found if instant), default=None)
+
+    def _newest_of(self, source: Source, name: str) -> datetime | None:
+        column, column_type = source.column(name, _WANTED_BY)
+        until = source.as_of or datetime.max.replace(tzinfo=UTC)
+        if is_moment_type(column_type):
+            instant, newest_days = moment(column, column_type), "true"
+        else:
+            # Texts of instants start with their day; only those of the newest days are parsed.
+            day = f"left(CAST({column} AS VARCHAR), 10)"
+            [(newest,)] = self._asked(
+                f"SELECT max({day}) FROM {source.relation} WHERE {day} <= '{until:%Y-%m-%d}'"
+            )
+            instant = moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
+            newest_days = f"{day} >= strftime(try_cast({literal(newest or '')} AS DATE)" + (
+                " - INTERVAL 1 DAY, '%Y-%m-%d')"
+            )
+        found: datetime | None = self._asked(f"""
+            SELECT max(instant) FILTER (WHERE instant <= TIMESTAMP '{until:%Y-%m-%d %H:%M:%S}')
+            FROM (SELECT {instant} AS instant FROM {source.relation} WHERE {newest_days})""")[0][0]
+        return found
 
     def _every(self, pair: _Pair) -> int:
         """How many keys stand behind one that is compared."""
@@ -302,26 +320,46 @@ def _keys(source: Source, key: str, every: int) -> str:
 
 def _keyed(source: Source, key: str, every: int, columns: list[str]) -> str:
     """Rows of the compared keys, without those whose key stands twice."""
-    values = ", ".join(f"{_text(source, name)} AS value_{i}" for i, name in enumerate(columns))
+    text = _text(source, key)
+    values = ", ".join(f"{_column(source, name)} AS value_{i}" for i, name in enumerate(columns))
     return f"""
-        SELECT {_text(source, key)} AS key, {values} FROM {source.relation}
-        WHERE {_text(source, key)} IS NOT NULL AND hash({_text(source, key)}) % {every} = 0
-        QUALIFY count(*) OVER (PARTITION BY {_text(source, key)}) = 1"""
+        SELECT key, {values} FROM {source.relation} JOIN (
+            SELECT {text} AS key, min({ROW}) AS {ROW} FROM {source.relation}
+            WHERE {text} IS NOT NULL AND hash({text}) % {every} = 0
+            GROUP BY key HAVING count(*) = 1) USING ({ROW})"""
+
+
+def _differs(pair: _Pair, name: str, index: int) -> str:
+    """SQL for: the values differ, and not in their spelling alone."""
+    before, today = (
+        as_text(f"{side}.value_{index}", source.column(name, _WANTED_BY)[1])
+        for side, source in (("before", pair.before), ("today", pair.today))
+    )
+    same = f"CAST(before.value_{index} AS VARCHAR) IS NOT DISTINCT FROM" + (
+        f" CAST(today.value_{index} AS VARCHAR)"
+    )
+    return f"CASE WHEN {same} THEN false ELSE {before} IS DISTINCT FROM {today} END"
+
+
+def _mark(source: Source, name: str) -> str:
+    """SQL for something where the cell is not blank, else NULL; most cells need no cleaning."""
+    column, column_type = source.column(name, _WANTED_BY)
+    if column_type != "VARCHAR":
+        return column
+    cleaned = as_text(column, column_type)
+    return f"CASE WHEN ascii({column}) BETWEEN 33 AND 126 THEN '' ELSE {cleaned} END"
+
+
+def _column(source: Source, name: str) -> str:
+    return source.column(name, _WANTED_BY)[0]
 
 
 def _text(source: Source, name: str) -> str:
-    return as_text(*source.column(name, "the last accepted snapshot"))
+    return as_text(*source.column(name, _WANTED_BY))
 
 
 def _texts(texts: list[str]) -> str:
     return f"[{', '.join(map(literal, texts))}]::VARCHAR[]"
-
-
-def _moment(source: Source, name: str) -> str:
-    column, column_type = source.column(name, "the last accepted snapshot")
-    if is_moment_type(column_type):
-        return moment(column, column_type)
-    return moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
 
 
 def _breaches(

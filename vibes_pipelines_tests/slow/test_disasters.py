@@ -24,7 +24,16 @@ ALWAYS = {
     "names in a wrong encoding",
     "no subscriptions",
 }
-CASES = [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.slow) for name in DISASTERS]
+
+
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    marks = [] if name in ALWAYS else [pytest.mark.slow]
+    if reason := DISASTERS[name].not_yet:
+        marks.append(pytest.mark.xfail(reason=reason, strict=True))
+    return marks
+
+
+CASES = [pytest.param(name, marks=_marks(name)) for name in DISASTERS]
 
 
 class Healthy:
@@ -104,4 +113,4 @@ def assert_stopped(disaster: Disaster, outcome: Outcome) -> None:
     assert disaster.guards <= outcome.guards, outcome.told
     assert bool(outcome.guards) == bool(disaster.guards), outcome.told
     if disaster.quarantine:
-        assert outcome.summary.quarantine_kinds[disaster.quarantine] > 0
+        assert outcome.summary.quarantine_kinds.get(disaster.quarantine, 0) > 0

@@ -14,7 +14,7 @@ SETTLE_DAYS = 2
 
 # Days and people.
 ORDINARY = [
-    pytest.param(3, 300, id="few"),
+    pytest.param(2, 300, id="few"),
     pytest.param(60, 2_000, id="sixty", marks=[pytest.mark.slow, pytest.mark.timeout(1_800)]),
 ]
 TROUBLED = [
