@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
 
 from vibes_pipelines.reconcile.base import FIELDS, content_hash, current_meanings
 from vibes_pipelines.reconcile.sources import Source
@@ -31,6 +30,9 @@ def compared_persons(folder: Path) -> str | None:
     file = folder / AGREEMENT
     if not file.is_file():
         return None
+    # Slow to import, and a reconcile without a base does without it.
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     stored = (pq.read_metadata(file).metadata or {}).get(_PERSONS.encode())
     return stored.decode() if stored else None
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
 
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
@@ -126,6 +125,9 @@ def content_hash(snapshot: Path) -> str | None:
 
 def agreed_meanings(file: Path) -> Mapping[str, str]:
     """Per field the hash of the mapping under which a file of agreement was made."""
+    # Slow to import, and a reconcile without a base does without it.
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     metadata = pq.read_metadata(file).metadata or {}
     meanings: dict[str, str] = json.loads(metadata[FIELDS.encode()])
     return meanings
