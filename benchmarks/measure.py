@@ -58,22 +58,20 @@ def _run(arguments: Sequence[str]) -> Measured:
 
 
 def _print_table(runs: Mapping[str, list[Measured]], budgets: Mapping[str, float]) -> None:
-    medians = {
-        mode: {name: _median(measured, name) for name in _FIGURES}
-        for mode, measured in runs.items()
-    }
+    medians = {mode: typical(measured) for mode, measured in runs.items()}
     reference = next(iter(medians.values()))
     print(
-        f"{'':12s} {'wall s':>8s} {'CPU s':>8s} {'RSS MB':>8s} {'wall x':>7s} {'CPU x':>7s} budget"
+        f"{'':17s} {'wall s':>8s} {'CPU s':>8s} {'RSS MB':>8s} {'wall x':>7s} {'CPU x':>7s} budget"
     )
     for mode, figures in medians.items():
         wall, cpu, rss = (figures[name] for name in _FIGURES)
         budget = f"{budgets[mode]:.2f}" if mode in budgets else ""
         print(
-            f"{mode:12s} {wall:8.2f} {cpu:8.2f} {rss:8.0f} {wall / reference['wall_s']:7.2f}"
+            f"{mode:17s} {wall:8.2f} {cpu:8.2f} {rss:8.0f} {wall / reference['wall_s']:7.2f}"
             f" {cpu / reference['cpu_s']:7.2f} {budget}"
         )
 
 
-def _median(measured: Sequence[Measured], name: str) -> float:
-    return statistics.median(float(str(run[name])) for run in measured)
+def typical(measured: Sequence[Measured]) -> dict[str, float]:
+    """The median of each figure: wall_s, cpu_s, rss_mb."""
+    return {name: statistics.median(float(str(run[name])) for run in measured) for name in _FIGURES}

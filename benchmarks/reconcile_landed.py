@@ -1,28 +1,29 @@
-"""The reconcile of two landed snapshots against the limit, a naive join, and what others would do.
+"""The reconcile of two landed snapshots against the limit, and against what others would do.
 
     python -m benchmarks.reconcile_landed --rows 5000000 --rounds 3
 
 limit   one engine reads every column of both sides and writes a file of the diff set's size
-naive   DuckDB joins both sides on the key and compares every column
-pandas  merge on the key and comparison column by column (at most 1,000,000 rows)
 landed  ours: from hashes made at landing, with identity, quarantine, guards, all files written
 plain   ours without hashes
+and those of `peers`; only DuckDB's naive join with more than 1,000,000 rows.
 Landing's share (the hashes of one side) is measured against a plain copy of its file.
 """
 
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.measure import compare, report
+from benchmarks.measure import Measured, compare, report
+from benchmarks.peers import PEERS, write_peer_sides
 from benchmarks.reconcile_scan import SCRATCH, run_reconcile, scan
 
 _DAY = "2026-01-01"
-_MOST_FOR_PANDAS = 1_000_000
-_BUDGETS = {"landed": 1.75}
-"""1.25 times the limit, and 0.5 for the resolution of identity."""
+_MOST_FOR_PEERS = 1_000_000
+_BUDGETS = {"landed": 1.75, "hashes": 0.5}
+"""1.25 times the limit, and 0.5 for the resolution of identity; landing may cost 1.5 copies."""
 
 
 def land(folder: Path, rows: int) -> None:
@@ -50,48 +51,6 @@ def write_diff_set(contacts: Path) -> None:
         duckdb.sql(f"FROM '{contacts}' USING SAMPLE 2.5 %").write_parquet(f"{out}/diff.parquet")
 
 
-def join_naively(contacts: Path, persons: Path) -> None:
-    """Compares texts as they are: no identity, no canonical values, no quarantine."""
-    import duckdb  # noqa: PLC0415
-
-    from benchmarks.data import build_config  # noqa: PLC0415
-
-    fields = build_config().fields
-    changes = ", ".join(
-        f"CASE WHEN c.{f.from_}::VARCHAR IS DISTINCT FROM p.{f.to}::VARCHAR THEN"
-        f" {{'field': '{f.to}', 'before': p.{f.to}::VARCHAR, 'after': c.{f.from_}::VARCHAR}} END"
-        for f in fields
-    )
-    with tempfile.TemporaryDirectory() as out:
-        connection = duckdb.connect(config={"preserve_insertion_order": "false"})
-        connection.execute(f"""
-            COPY (SELECT * FROM (
-                SELECT c.contact_id, p.external_person_id,
-                       list_filter([{changes}], lambda x: x IS NOT NULL) AS changes
-                FROM '{contacts}' c FULL JOIN '{persons}' p
-                  ON c.contact_id = p.external_person_id) WHERE len(changes) > 0)
-            TO '{out}/diff.parquet'""")
-
-
-def merge_in_pandas(contacts: Path, persons: Path) -> None:
-    """The same comparison in pandas."""
-    import pandas as pd  # noqa: PLC0415
-
-    from benchmarks.data import build_config  # noqa: PLC0415
-
-    merged = pd.read_parquet(contacts).merge(
-        pd.read_parquet(persons), "outer", left_on="contact_id", right_on="external_person_id"
-    )
-    differs = pd.Series(data=False, index=merged.index)
-    for field in build_config().fields:
-        same = field.from_ == field.to
-        crm, platform = (f"{field.from_}_x", f"{field.to}_y") if same else (field.from_, field.to)
-        left, right = (merged[name].astype("string") for name in (crm, platform))
-        differs |= (left != right).fillna(left.isna() != right.isna())
-    with tempfile.TemporaryDirectory() as out:
-        merged[differs].to_parquet(f"{out}/diff.parquet")
-
-
 def _measure(mode: str, folder: Path, memory_limit: str) -> None:
     contacts, persons = (
         folder / "landing" / feed / _DAY for feed in ("crm/contacts", "share/persons")
@@ -101,10 +60,8 @@ def _measure(mode: str, folder: Path, memory_limit: str) -> None:
     if mode == "limit":
         scan(*data)
         write_diff_set(data[0])
-    elif mode == "naive":
-        join_naively(*data)
-    elif mode == "pandas":
-        merge_in_pandas(*data)
+    elif mode in PEERS:
+        more["rows"] = PEERS[mode](*write_peer_sides(*data, folder / "peers"))
     elif mode == "copy":
         _copy(data[0])
     elif mode == "hashes":
@@ -141,6 +98,28 @@ def _hash_both(folder: Path) -> None:
     write_person_hashes(build_config(), folder / "landing" / "share/persons" / _DAY)
 
 
+def run_modes(
+    rows: int, folder: Path, modes: Sequence[str], rounds: int, memory_limit: str = "1GB"
+) -> dict[str, list[Measured]]:
+    """Measures these modes side by side, prints and returns the figures; the first is the measure.
+
+    Everything that is read is made before, once, below `folder`.
+    """
+    place = folder.resolve() / f"reconcile-{rows}"
+    land(place, rows)
+    _hash_both(place)
+    write_peer_sides(place / "contacts.parquet", place / "persons.parquet", place / "peers")
+
+    def command(mode: str) -> list[str]:
+        told = ["--rows", str(rows), "--folder", str(folder.resolve())]
+        return [
+            *("-m", "benchmarks.reconcile_landed", *told),
+            *("--memory-limit", memory_limit, "--mode", mode),
+        ]
+
+    return compare(modes, command, rounds, _BUDGETS)
+
+
 def main() -> None:
     """Prints the measurements and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -150,27 +129,20 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=SCRATCH)
     parser.add_argument("--mode", default="compare")
     arguments = parser.parse_args()
-    folder = arguments.folder.resolve() / f"reconcile-{arguments.rows}"
     if arguments.mode != "compare":
+        folder = arguments.folder.resolve() / f"reconcile-{arguments.rows}"
         _measure(arguments.mode, folder, arguments.memory_limit)
         return
-    land(folder, arguments.rows)
-    _hash_both(folder)
-
-    def command(mode: str) -> list[str]:
-        told = ["--rows", str(arguments.rows), "--folder", str(arguments.folder.resolve())]
-        told += ["--memory-limit", arguments.memory_limit, "--mode", mode]
-        return ["-m", "benchmarks.reconcile_landed", *told]
-
     rows = f"{arguments.rows:,} rows x 24 columns, memory limit {arguments.memory_limit}"
     print(f"two landed snapshots of {rows}; limit = 1")
-    others = ("pandas",) if arguments.rows <= _MOST_FOR_PANDAS else ()
-    runs = compare(
-        ("limit", "landed", "plain", "naive", *others), command, arguments.rounds, _BUDGETS
+    peers = PEERS if arguments.rows <= _MOST_FOR_PEERS else ("naive",)
+    told = arguments.rows, arguments.folder
+    runs = run_modes(
+        *told, ("limit", "landed", "plain", *peers), arguments.rounds, arguments.memory_limit
     )
     print({name: runs["landed"][-1][name] for name in ("counts", "plan", "seconds")})
     print("hashes of one side; a plain copy of its file = 1")
-    compare(("copy", "hashes"), command, arguments.rounds, {"hashes": 0.5})
+    run_modes(*told, ("copy", "hashes"), arguments.rounds, arguments.memory_limit)
 
 
 if __name__ == "__main__":
