@@ -6,7 +6,10 @@ No tables and no queries belong here.
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import sqlalchemy as sa
 
@@ -20,6 +23,39 @@ _ALEMBIC = threading.Lock()
 """Alembic keeps the running migration in globals of its module: one thread at a time."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+def utc_now() -> datetime:
+    """The wall clock. Records are stamped with it, and nothing is decided by it."""
+    return datetime.now(UTC)
+
+
+class Database:
+    """Opens and closes the ledger's database; what reads and writes its tables derives from this.
+
+    Call `open` first, or use it as a context manager; where one is open already the tables are
+    there, and another need only be closed.
+    """
+
+    def __init__(self, url: str, clock: Callable[[], datetime] = utc_now) -> None:
+        self._engine = open_engine(url)
+        self._writer = writer(self._engine)
+        self._clock = clock
+
+    def open(self) -> Self:
+        """Brings the tables to the newest shape."""
+        migrate(self._engine)
+        return self
+
+    def close(self) -> None:
+        """Gives every connection back."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_exception: object) -> None:
+        self.close()
 
 
 def open_engine(url: str) -> sa.Engine:

@@ -1,47 +1,17 @@
-"""DiffSetRecords: the ledger's part about diff sets, approvals and accepted snapshots.
+"""DiffSetRecords: the ledger's part about diff sets, approvals and accepted snapshots."""
 
-It also opens and closes the database, which the rest of the ledger builds on.
-"""
-
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 import sqlalchemy as sa
 
-from vibes_pipelines.store.database import migrate, open_engine, writer
+from vibes_pipelines.store.database import Database
 from vibes_pipelines.store.ledger_rows import diff_set_from, diff_set_row, insert_if_absent
 from vibes_pipelines.store.models import accepted_snapshots, diff_sets
 from vibes_pipelines.store.records import DiffSet, LedgerError
 
 
-def utc_now() -> datetime:
-    """The wall clock. The ledger stamps records with it and decides nothing by it."""
-    return datetime.now(UTC)
-
-
-class DiffSetRecords:
+class DiffSetRecords(Database):
     """Diff sets, approvals and accepted snapshots of one ledger database."""
-
-    def __init__(self, url: str, clock: Callable[[], datetime] = utc_now) -> None:
-        self._engine = open_engine(url)
-        self._writer = writer(self._engine)
-        self._clock = clock
-
-    def open(self) -> Self:
-        """Brings the tables to the newest shape."""
-        migrate(self._engine)
-        return self
-
-    def close(self) -> None:
-        """Gives every connection back."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self.open()
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
 
     def register(self, record: DiffSet) -> DiffSet:
         """Records a diff set and supersedes every open one of the same or an earlier day.

@@ -5,16 +5,15 @@ It lives in the ledger's database. Only keeping belongs here: reading a body is 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from vibes_pipelines.store.database import migrate, open_engine, writer
-from vibes_pipelines.store.diff_set_records import utc_now
+from vibes_pipelines.store.database import Database
 from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.store.models import callbacks
 
@@ -88,32 +87,8 @@ class Finished:
 _COLUMNS = tuple(callbacks.c[name] for name in StoredCallback.__dataclass_fields__)
 
 
-class Inbox:
-    """The callbacks of one ledger database. Every method is one transaction, but `waiting`.
-
-    Call `open` first, or use it as a context manager; where a `Ledger` is open already the tables
-    are there, and it need only be closed.
-    """
-
-    def __init__(self, url: str, clock: Callable[[], datetime] = utc_now) -> None:
-        self._engine = open_engine(url)
-        self._writer = writer(self._engine)
-        self._clock = clock
-
-    def open(self) -> Self:
-        """Brings the tables to the newest shape."""
-        migrate(self._engine)
-        return self
-
-    def close(self) -> None:
-        """Gives every connection back."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self.open()
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
+class Inbox(Database):
+    """The callbacks of one ledger database: every method one transaction, `waiting` one a page."""
 
     def store(self, arrivals: Sequence[Arrival]) -> list[Reception]:
         """Keeps each body once; all of them are on disk when this returns, or none is.

@@ -40,10 +40,7 @@ from vibes_pipelines.store.records import (
 
 
 class Ledger(DiffSetRecords):
-    """One ledger database, SQLite or PostgreSQL. Every method is one transaction.
-
-    Call `open` first, or use it as a context manager.
-    """
+    """One ledger database, SQLite or PostgreSQL. Every method is one transaction."""
 
     # Plans
 
