@@ -6,7 +6,7 @@ DATA ?= .vibes
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test slow lint format bench clean
+.PHONY: help install demo dev test slow mutants lint format bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: $(STAMP) lint ## Lint, types, import rules and the tests
 
 slow: $(STAMP) ## Every disaster and sixty days of drift: about 20 minutes, stopped after 60
 	timeout --foreground 3600 $(BIN)/pytest -m slow --capture=no vibes_pipelines_tests/slow
+
+mutants: $(STAMP) ## Faults put into the pure rules, one at a time: stopped after two hours
+	timeout --foreground 7200 nice -n 15 $(BIN)/python -m tools.mutants --minutes 110
 
 lint: $(STAMP) ## ruff, mypy and import-linter
 	$(BIN)/ruff check .

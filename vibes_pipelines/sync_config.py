@@ -13,14 +13,13 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
+from vibes_pipelines.sync_conditions import Condition, ConditionText, Section, Text
+from vibes_pipelines.sync_realtime import Callbacks, Changes
 from vibes_pipelines.yaml_places import YamlPlaces
 
 FieldType = Literal["string", "number", "date", "single_select", "multi_select", "postal_code"]
@@ -34,70 +33,19 @@ class SyncConfigError(ValueError):
     """`sync.yaml` cannot be used; the message names file, line, field and what is allowed."""
 
 
-def _as_text(value: object) -> object:
-    """Lets numbers stand unquoted where text is meant, e.g. `list: 1234`."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _as_condition_text(value: object) -> object:
-    """Writes YAML scalars the way a CRM column shows them as text."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else value
-
-
-Text = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
-ConditionText = Annotated[str, BeforeValidator(_as_condition_text)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
-
-
-class MdnSource(_Section):
+class MdnSource(Section):
     """The contact column that holds the mobile number, and the region its national forms mean."""
 
     column: Text
     default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 
 
-class Condition(_Section):
-    """One test on a contact column; exactly one operator."""
-
-    column: Text
-    equals: ConditionText | None = None
-    not_equals: ConditionText | None = None
-    in_: tuple[ConditionText, ...] | None = Field(
-        None, validation_alias=AliasChoices("in", "in_"), serialization_alias="in"
-    )
-    is_null: Literal[True] | None = None
-    not_null: Literal[True] | None = None
-
-    @model_validator(mode="after")
-    def _one_operator(self) -> Self:
-        given = [name for name in _OPERATORS if getattr(self, name) is not None]
-        if len(given) != 1:
-            msg = (
-                "exactly one operator is needed; allowed: equals, not_equals, in, is_null, not_null"
-            )
-            raise ValueError(msg)
-        return self
-
-    @property
-    def operator(self) -> str:
-        """The name of the one operator given."""
-        return next(name for name in _OPERATORS if getattr(self, name) is not None)
-
-
-_OPERATORS = ("equals", "not_equals", "in_", "is_null", "not_null")
-
-
-class Contacts(_Section):
+class Contacts(Section):
     """Where contacts come from and how they are identified.
 
     `source: sql` reads `table`, or `query` when given, through the CRM's SQLAlchemy URL. Opt-outs
     are written back into `table`. `when_unmatched` is about contacts that stop meeting the
-    conditions.
+    conditions. `changes` tells how changes are seen between two daily runs; left out, they are not.
     """
 
     key: Text
@@ -108,9 +56,10 @@ class Contacts(_Section):
     source: Literal["sql"] = "sql"
     table: Text = "contacts"
     query: Text | None = None
+    changes: Changes | None = None
 
 
-class MappedField(_Section):
+class MappedField(Section):
     """One contact column carried to one custom field.
 
     `changed_at` is the contact column that tells when the value last changed; only `authority:
@@ -154,11 +103,12 @@ class MappedField(_Section):
         return _hash(self.model_dump(mode="json", include=meaning))
 
 
-class Consent(_Section):
+class Consent(Section):
     """One contact column = one subscription list and channel.
 
     `opted_in` and `opted_out` are the accepted spellings, compared in lower case; anything blank is
-    unknown and changes nothing.
+    unknown and changes nothing. With `invites` an opt-in is carried to Vibes, as an invitation by
+    the acquisition campaign `campaign`, which the person has to confirm.
     """
 
     from_: Text = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
@@ -166,6 +116,7 @@ class Consent(_Section):
     campaign: Text | None = None
     channel: Literal["sms"] = "sms"
     changed_at: Text | None = None
+    invites: bool = False
     opted_in: tuple[ConditionText, ...] = ("true", "1", "y", "yes")
     opted_out: tuple[ConditionText, ...] = ("false", "0", "n", "no")
 
@@ -177,15 +128,26 @@ class Consent(_Section):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def _invites_with_evidence(self) -> Self:
+        missing = [name for name in ("campaign", "changed_at") if getattr(self, name) is None]
+        if self.invites and missing:
+            msg = (
+                f"invites: true needs {' and '.join(missing)}: the acquisition campaign that asks"
+                " the person, and the contact column that tells when the opt-in was given"
+            )
+            raise ValueError(msg)
+        return self
 
-class Cap(_Section):
+
+class Cap(Section):
     """The most that one operation may change in a day: in rows, and as a share of its side."""
 
     max_rows: Annotated[int, Field(ge=0)] | None = None
     max_share: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
-class Guards(_Section):
+class Guards(Section):
     """Change caps per operation, and what is judged against the last accepted day.
 
     `min_input_share`: of the rows, the keys and the filled cells of each column. Of contacts, the
@@ -197,12 +159,13 @@ class Guards(_Section):
     adds: Cap = Cap(max_rows=50_000, max_share=0.20)
     clears: Cap = Cap(max_rows=1_000, max_share=0.01)
     opt_outs: Cap = Cap(max_rows=5_000, max_share=0.05)
+    invites: Cap = Cap(max_rows=500, max_share=0.01)
     min_input_share: Annotated[float, Field(ge=0, le=1)] = 0.80
     max_rewritten_share: Annotated[float, Field(ge=0, le=1)] | None = 0.05
     max_quarantine_rise: Annotated[float, Field(ge=0, le=1)] | None = 0.05
 
 
-class Feed(_Section):
+class Feed(Section):
     """What one logical feed is called on this account.
 
     Share feeds have an `object` (DATABASE.SCHEMA.TABLE) and `columns` (logical name → column);
@@ -210,14 +173,20 @@ class Feed(_Section):
     """
 
     object: Text | None = None
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default_factory=dict)
     pattern: Text | None = None
 
 
-class Policies(_Section):
-    """What to do where the two sides leave room. Hours are whole hours."""
+class Policies(Section):
+    """What to do where the two sides leave room. Hours and days are whole ones.
 
-    mdn_change: Literal["quarantine"] = "quarantine"
+    `invite_again_after_d`: an invitation that nobody answered is repeated after so many days; left
+    out, never.
+    """
+
+    mdn_change: Literal["quarantine", "replace"] = "quarantine"
+    mdn_recycled: Literal["carrier", "carrier_or_person", "ignore"] = "carrier"
+    invite_again_after_d: Annotated[int, Field(ge=1, le=3650)] | None = None
     visibility_lag_h: Annotated[int, Field(ge=0, le=24 * 14)] = 36
     max_age_h: Annotated[int, Field(ge=1, le=24 * 14)] = 48
 
@@ -226,8 +195,11 @@ SHARE_FEEDS = ("share/persons", "share/subscriptions", "share/refreshes")
 EXTRACT_FEEDS = ("extract/current_subscribers", "extract/subscriptions")
 
 
-class SyncConfig(_Section):
-    """The whole of `sync.yaml`, validated. See `load_sync_config`."""
+class SyncConfig(Section):
+    """The whole of `sync.yaml`, validated. See `load_sync_config`.
+
+    `engine` tells where persons are compared with contacts; it changes no result.
+    """
 
     version: Literal[1]
     company_key: Annotated[Text, Field(pattern=r"^[A-Za-z0-9]+$")]
@@ -235,8 +207,12 @@ class SyncConfig(_Section):
     fields: Annotated[tuple[MappedField, ...], Field(min_length=1)]
     consents: tuple[Consent, ...] = ()
     guards: Guards = Guards()
-    feeds: dict[Literal[SHARE_FEEDS + EXTRACT_FEEDS], Feed] = {}  # type: ignore[valid-type]
+    feeds: dict[Literal[SHARE_FEEDS + EXTRACT_FEEDS], Feed] = Field(  # type: ignore[valid-type]
+        default_factory=dict
+    )
     policies: Policies = Policies()
+    callbacks: Callbacks | None = None
+    engine: Literal["duckdb", "snowflake"] = "duckdb"
 
     @model_validator(mode="after")
     def _targets_are_unique(self) -> Self:
@@ -257,6 +233,20 @@ class SyncConfig(_Section):
         return self
 
     @property
+    def watches_numbers(self) -> bool:
+        """Whether anything depends on since when a number has been a person's."""
+        return (
+            self.policies.mdn_recycled == "carrier_or_person"
+            or self.replaces_numbers
+            or any(consent.invites for consent in self.consents)
+        )
+
+    @property
+    def replaces_numbers(self) -> bool:
+        """Whether a changed number of a contact is given to its person."""
+        return self.policies.mdn_change == "replace"
+
+    @property
     def mapping_hash(self) -> str:
         """Whom and what is compared: a change of it needs a preview and an approval.
 
@@ -270,12 +260,17 @@ class SyncConfig(_Section):
             for name, feed in document["feeds"].items()
         }
         whole = {k: document[k] for k in ("company_key", "fields", "consents")}
+        for consent in whole["consents"]:
+            if not consent["invites"]:
+                del consent["invites"]  # as in mappings that were approved before it existed
         return _hash({"contacts": contacts, "feeds": feeds, **whole})
 
     @property
     def config_hash(self) -> str:
-        """Everything that can change what a reconcile decides."""
-        return _hash(self.model_dump(mode="json", by_alias=True))
+        """Everything that can change what a reconcile decides; engine and callbacks never do."""
+        deciding = self.model_dump(mode="json", by_alias=True, exclude={"engine", "callbacks"})
+        deciding["contacts"].pop("changes")
+        return _hash(deciding)
 
 
 def _refuse_repeats(section: str, what: str, values: list[str]) -> None:

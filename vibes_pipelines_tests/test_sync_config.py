@@ -38,6 +38,8 @@ def test_the_example_is_valid() -> None:
         ("version: 1", "version: 2", ":2: version: 2 is not allowed; allowed: 1"),
         ("contacts:\n", "contacts\n", ":6: could not find expected ':'"),
         ("equals: A", "equals: A, in: [B]", ":9: contacts.conditions[0]: exactly one operator"),
+        ("equals: A", "at_least: A", ":9: contacts.conditions[0]: at_least 'A' is no number or"),
+        ("equals: A", "equals: A, type: date", ":9: contacts.conditions[0]: type belongs to"),
         ("share/persons", "share/person", "feeds.share/person: 'share/person' is not allowed"),
         ("company_key: A1b2C3", "company_key: A1/C3", ":3: company_key: string should match"),
         ("default_region: US", "default_region: usa", ":8: contacts.mdn.default_region"),
@@ -46,6 +48,9 @@ def test_the_example_is_valid() -> None:
         ("type: string}", 'type: string, options: {A: "a"}}', "options belong to single_select"),
         ("type: date", "type: date, authority: newest", ":15: fields[2]: authority newest needs"),
         ("type: date", "type: date, changed_at: x", ":15: fields[2]: changed_at belongs to author"),
+        ("mdn_change: quarantine", "mdn_change: merge", "policies.mdn_change: 'merge' is not all"),
+        ("policies:", "policies:\n  onboarding: true", "policies.onboarding: is not a known"),
+        ('list: "1234"', "list: 12, invites: true", ":22: consents[0]: invites: true needs camp"),
         ("when_unmatched: keep", "when_unmatched: drop", ":10: contacts.when_unmatched: 'drop' is"),
     ],
 )

@@ -3,7 +3,8 @@
 `agreement.parquet` lists the persons that do not simply agree with a contact that meets the
 conditions, by their row in the persons input. `fields` are those on which both sides agree;
 `is_judged` is false for a person without a contact or in doubt, of which nothing new is known. Of
-every person that is not listed, all values agree. The file is no part of the diff set.
+every person that is not listed, and where `fields` is NULL, all values agree. `number_since` tells
+when the person's number was last seen to change. The file is no part of the diff set.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -52,13 +53,27 @@ def write_agreement(
 
 
 def _agreement_sql(config: SyncConfig) -> str:
+    return f"""
+        WITH listed AS ({_listed_sql(config)})
+        SELECT listed.*, period.since AS number_since
+        FROM listed LEFT JOIN number_period period USING (person_row)
+        UNION ALL
+        SELECT person_row, NULL, NULL, true, true, false, since
+        FROM number_period ANTI JOIN listed USING (person_row)"""
+
+
+def _listed_sql(config: SyncConfig) -> str:
     equal = _names(
         config, [f"contact_{i} IS NOT DISTINCT FROM person_{i}" for i in range(len(config.fields))]
     )
     everything = _names(config, ["true"] * len(config.fields))
     return f"""
         WITH judged AS (
-            SELECT person_row, passes, differs FROM match WHERE NOT is_odd)
+            SELECT person_row, passes, differs FROM match
+            ANTI JOIN (SELECT row_number FROM finding
+                       WHERE source = 'contact' AND kind = 'invalid_value') doubt
+              ON contact_row = doubt.row_number
+            WHERE NOT is_odd)
         SELECT row_number AS person_row, NULL::VARCHAR AS contact_key, []::VARCHAR[] AS fields,
                false AS is_judged, false AS passes, false AS is_settled
         FROM person ANTI JOIN judged ON judged.person_row = person.row_number

@@ -5,8 +5,10 @@ input. The base that the daily job makes is a folder of two files, see `next_bas
 names landed persons, which as a rule are what both sides agreed on, and `exceptions.parquet` has
 the rows that are otherwise. `person_row` is the landed row that an exception replaces, if any, and
 its `external_person_id` the key of the contact that agreed; `unknown` are the fields on which both
-sides never agreed, `has_matched` says whether the contact met the conditions. An exception without
-identifiers only takes the landed row away. The metadata tells the mapping of each field.
+sides never agreed, `has_matched` says whether the contact met the conditions. `mdn`, `carrier_code`
+and `number_since` tell whose number it was, by which carrier, and when that last changed. An
+exception without identifiers only takes the landed row away. The metadata tells the mapping of each
+field.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -21,15 +23,19 @@ import duckdb
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
 from vibes_pipelines.reconcile.sql import ident, literal
-from vibes_pipelines.reconcile.values import as_text, platform_text
+from vibes_pipelines.reconcile.values import RULES, as_text, platform_text
 from vibes_pipelines.sync_config import MappedField, SyncConfig
 
 ORIGIN = "origin.json"
 EXCEPTIONS = "exceptions.parquet"
 FIELDS = "fields"
-"""The key of the Parquet metadata that holds the `meaning_hash` of each field, as JSON."""
+"""The key of the Parquet metadata that holds the meaning of each field, as JSON."""
 
 IDENTIFIERS = ("person_key", "external_person_id")
+CARRIER = "carrier_code"
+"""The column of persons with the carrier of their number, where the share has one."""
+NUMBER = ("mdn", CARRIER, "number_since")
+"""The columns of exceptions that tell whose number it is, by which carrier, and since when."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,35 @@ class Base:
             SELECT -1 - {ROW}, {", ".join(IDENTIFIERS)} FROM {others}
             WHERE {" OR ".join(f"{name} IS NOT NULL" for name in IDENTIFIERS)}"""
 
+    def numbers_sql(self) -> str:
+        """SQL for row, key, external_person_id, mdn, carrier and since of every row.
+
+        `key` is what a person is known by over the days; `since` when its number last changed.
+        """
+        key = "coalesce(person_key, '=' || external_person_id) AS key"
+        names = ", ".join(f"{_identifier(self.persons, name)} AS {name}" for name in IDENTIFIERS)
+        mdn, carrier = (clean_or_null(self.persons, name) for name in ("mdn", CARRIER))
+        whole = f"""
+            SELECT row, {key}, external_person_id, mdn, carrier, NULL::TIMESTAMP AS since
+            FROM (SELECT {ROW} AS row, {names}, {mdn} AS mdn, {carrier} AS carrier
+                  FROM {self.persons.relation})"""
+        if self.exceptions is None:
+            return whole
+        others = self.exceptions.relation
+        return f"""
+            SELECT * FROM ({whole}) ANTI JOIN {others} e ON e.person_row = row
+            UNION ALL
+            SELECT -1 - {ROW}, {key}, external_person_id, {self._number_of_exceptions()}
+            FROM {others}"""
+
+    def _number_of_exceptions(self) -> str:
+        """Bases that were made before numbers were watched do not have them."""
+        if self.exceptions is not None and self.exceptions.has(CARRIER):
+            return ", ".join(NUMBER)
+        return "NULL::VARCHAR, NULL::VARCHAR, NULL::TIMESTAMP"
+
     def values_sql(self, config: SyncConfig, rows_sql: str) -> str:
-        """SQL for base_row, unknown, has_matched and `value_i` of the rows that `rows_sql` gives.
+        """SQL for base_row, unknown, has_matched, `NUMBER` and `value_i` of the rows of `rows_sql`.
 
         Both parts are read by semi-joins: only these rows are decoded.
         """
@@ -74,7 +107,9 @@ class Base:
         matched = "true" if self.is_recorded else "false"
         rows = f"""
             SELECT {ROW} AS base_row, [{never}]::VARCHAR[] AS unknown,
-                   {matched} AS has_matched{whole}
+                   {matched} AS has_matched, {clean_or_null(self.persons, "mdn")} AS mdn,
+                   {clean_or_null(self.persons, CARRIER)} AS {CARRIER},
+                   NULL::TIMESTAMP AS number_since{whole}
             FROM {self.persons.relation} WHERE {ROW} IN ({rows_sql})"""
         if self.exceptions is None:
             return rows
@@ -83,7 +118,8 @@ class Base:
         )
         return f"""{rows}
             UNION ALL
-            SELECT -1 - {ROW}, list_concat(unknown, [{never}]::VARCHAR[]), has_matched{cells}
+            SELECT -1 - {ROW}, list_concat(unknown, [{never}]::VARCHAR[]), has_matched,
+                   {self._number_of_exceptions()}{cells}
             FROM {self.exceptions.relation} WHERE -1 - {ROW} IN ({rows_sql})"""
 
 
@@ -124,7 +160,7 @@ def content_hash(snapshot: Path) -> str | None:
 
 
 def agreed_meanings(file: Path) -> Mapping[str, str]:
-    """Per field the hash of the mapping under which a file of agreement was made."""
+    """Per field the rules and the mapping under which a file of agreement was made."""
     # Slow to import, and a reconcile without a base does without it.
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -134,17 +170,34 @@ def agreed_meanings(file: Path) -> Mapping[str, str]:
 
 
 def current_meanings(config: SyncConfig) -> dict[str, str]:
-    """Per field the hash of its mapping now."""
-    return {field.to: field.meaning_hash for field in config.fields}
+    """Per field the rules of canonical texts and the hash of its mapping, as they are now."""
+    return {field.to: f"{RULES} {field.meaning_hash}" for field in config.fields}
 
 
 def fields_of(config: SyncConfig, base: Base | None) -> frozenset[str]:
     """The mapped fields that this base can tell of: agreed under the mapping they have now."""
-    if base is None:
-        return frozenset()
+    without = without_base(config, base)
+    return frozenset(field.to for field in config.fields if field.to not in without)
+
+
+def without_base(config: SyncConfig, base: Base | None) -> dict[str, str]:
+    """Why a base cannot tell of a mapped field, for each of which that is so: as a reason says."""
     now = current_meanings(config)
+    if base is None:
+        return dict.fromkeys(now, "no_base")
     agreed = agreed_meanings(base.exceptions.path) if base.exceptions else now
-    return frozenset(n for n in now if base.persons.has(n) and agreed.get(n) == now[n])
+    return {
+        name: _why_not(agreed.get(name), meaning)
+        for name, meaning in now.items()
+        if agreed.get(name) != meaning or not base.persons.has(name)
+    }
+
+
+def _why_not(agreed: str | None, now: str) -> str:
+    if agreed is None or agreed == now:
+        return "no_base"
+    is_same_mapping = agreed.rpartition(" ")[2] == now.rpartition(" ")[2]
+    return "rules_changed" if is_same_mapping else "mapping_changed"
 
 
 def build_base_value(connection: duckdb.DuckDBPyConnection, config: SyncConfig, base: Base) -> None:
@@ -201,6 +254,11 @@ def _identifier(persons: Source, name: str) -> str:
         return "NULL::VARCHAR"
     text = as_text(*persons.column(name, "the base"))
     return f"lower({text})" if name == "person_key" else text
+
+
+def clean_or_null(persons: Source, name: str) -> str:
+    """SQL for the clean text of a column that persons may lack."""
+    return as_text(*persons.column(name, "the base")) if persons.has(name) else "NULL::VARCHAR"
 
 
 def _text(persons: Source, field: MappedField) -> str:

@@ -9,9 +9,11 @@ an add they stand in the list until `settle` has compared it with what is under 
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
+from collections.abc import Mapping
+
 import duckdb
 
-from vibes_pipelines.reconcile.base import Base, build_base_value, fields_of
+from vibes_pipelines.reconcile.base import Base, build_base_value, without_base
 from vibes_pipelines.reconcile.identifiers import refuse_collision
 from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.moments import latest_possible
@@ -35,24 +37,24 @@ def build_proposal(
     refuse_collision(connection, "SELECT 1 FROM identified WHERE contact_key <> person_external_id")
     if base is not None:
         build_base_value(connection, config, base)
-    base_fields = fields_of(config, base)
+    without = without_base(config, base)
     connection.execute(_compared_sql(config, has_base=base is not None))
     with joins_as_written(connection):
-        connection.execute(_proposal_sql(config, base_fields))
-        connection.execute(_drift_sql(config, base_fields))
+        connection.execute(_proposal_sql(config, without))
+        connection.execute(_drift_sql(config, without))
 
 
-def _proposal_sql(config: SyncConfig, base_fields: frozenset[str]) -> str:
+def _proposal_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
     changes = {
-        field.to: _change(field, index, has_base=field.to in base_fields)
+        field.to: _change(field, index, without.get(field.to))
         for index, field in enumerate(config.fields)
     }
     changes["external_person_id"] = _identifier(
         "external_person_id", "person_external_id", "contact_key", "adopt"
     )
-    changes["mdn"] = _identifier("mdn", "person_mdn", "contact_mdn", "mdn_added")
+    changes["mdn"] = _mdn(replaces_numbers=config.replaces_numbers)
     crm_changes = {
-        field.to: _crm_change(field, index, has_base=field.to in base_fields)
+        field.to: _crm_change(field, index, without.get(field.to))
         for index, field in enumerate(config.fields)
         if field.authority in {"platform", "newest"}
     }
@@ -64,13 +66,13 @@ def _proposal_sql(config: SyncConfig, base_fields: frozenset[str]) -> str:
         FROM compared"""
 
 
-def _drift_sql(config: SyncConfig, base_fields: frozenset[str]) -> str:
+def _drift_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
     """Contacts per field whose person has a value that only, or also, the platform changed."""
     counted = [
         (field.to, kind, f"coalesce(sum(CASE WHEN {condition} THEN 1 END), 0)")
         for index, field in enumerate(config.fields)
-        if field.to in base_fields
-        for kind, condition in _Cells(field, index, has_base=True).drift.items()
+        if field.to not in without
+        for kind, condition in _Cells(field, index, None).drift.items()
     ]
     if not counted:
         return "CREATE TEMP TABLE drift (field VARCHAR, kind VARCHAR, contacts BIGINT)"
@@ -140,13 +142,29 @@ def _identifier(field: str, person: str, contact: str, reason: str) -> str:
     )
 
 
-class _Cells:
-    """The three texts of one field, and what base and times say of them, as SQL."""
+def _mdn(*, replaces_numbers: bool) -> str:
+    """SQL for the number that a person without one is given, or by policy in place of its own.
 
-    def __init__(self, field: MappedField, index: int, *, has_base: bool) -> None:
+    A replacement has a `before`: the platform takes a number only where there is none, so that it
+    is carried in two steps (the Vibes documentation, Person API).
+    """
+    added = _identifier("mdn", "person_mdn", "contact_mdn", "mdn_added")
+    if not replaces_numbers:
+        return added
+    replaced = entry("mdn", "set", "person_mdn", "contact_mdn", "'mdn_replaced'")
+    return f"CASE WHEN person_mdn <> contact_mdn THEN {replaced} ELSE {added} END"
+
+
+class _Cells:
+    """The three texts of one field, and what base and times say of them, as SQL.
+
+    `no_base`: why the base cannot tell of the field, None where it can.
+    """
+
+    def __init__(self, field: MappedField, index: int, no_base: str | None) -> None:
         self.contact, self.person = f"contact_{index}", f"person_{index}"
         known, base = "false", "NULL"
-        if has_base:
+        if no_base is None:
             base = f"base_{index}"
             known = f"(has_base AND NOT list_contains(base_unknown, {literal(field.to)}))"
         self.only_crm_changed = f"({known} AND {base} IS NOT DISTINCT FROM {self.person})"
@@ -165,16 +183,17 @@ class _Cells:
                 f"CASE WHEN {self.only_crm_changed} THEN false WHEN {only_platform_changed}"
                 f" THEN true ELSE coalesce(person_time > {latest_possible(time)}, false) END"
             )
+        unknown = f"CASE WHEN has_base THEN {literal(no_base or 'no_base')} ELSE 'no_base' END"
         self.reason = (
             f"CASE WHEN {self.only_crm_changed} THEN 'crm_changed'"
             f" WHEN {only_platform_changed} THEN 'platform_changed'{no_time}"
-            f" WHEN {known} THEN 'both_changed' ELSE 'no_base' END"
+            f" WHEN {known} THEN 'both_changed' ELSE {unknown} END"
         )
 
 
-def _change(field: MappedField, index: int, *, has_base: bool) -> str:
+def _change(field: MappedField, index: int, no_base: str | None) -> str:
     """SQL for the change of one field at Vibes, or NULL."""
-    cells = _Cells(field, index, has_base=has_base)
+    cells = _Cells(field, index, no_base)
     contact, person = cells.contact, cells.person
     new = entry(field.to, "set", _NULL, contact, "'new_contact'")
     branches = [
@@ -198,12 +217,12 @@ def _change(field: MappedField, index: int, *, has_base: bool) -> str:
     return f"CASE {' '.join(branches)} END"
 
 
-def _crm_change(field: MappedField, index: int, *, has_base: bool) -> str:
+def _crm_change(field: MappedField, index: int, no_base: str | None) -> str:
     """SQL for the platform's value that the CRM has to take over, or NULL.
 
     `when_null` holds in this direction too: with `keep`, a blank says nothing, on neither side.
     """
-    cells = _Cells(field, index, has_base=has_base)
+    cells = _Cells(field, index, no_base)
     contact, person = cells.contact, cells.person
     if field.authority == "newest":
         wins = cells.platform_is_newer

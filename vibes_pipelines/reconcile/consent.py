@@ -202,10 +202,10 @@ _OPT_OUT_UNMATCHED = """
 # names exactly one person still opts that person out: its other data is in doubt, its no is not.
 _CONSENT_MATCH = """
     CREATE TEMP TABLE consent_match AS
-    SELECT contact_row, person_row, true AS is_sure FROM match
+    SELECT contact_row, person_row, true AS is_sure FROM recognised
     UNION ALL
     SELECT contact_row, person_row, false FROM linked
-    ANTI JOIN match USING (contact_row)
+    ANTI JOIN recognised USING (contact_row)
     WHERE person_row IS NOT NULL AND person_row NOT IN (
         SELECT row_number FROM finding
         WHERE source = 'person' AND kind IN ('duplicate_external_id', 'duplicate_person_key'))"""

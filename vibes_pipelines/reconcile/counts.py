@@ -11,7 +11,8 @@ class Counts:
     """`statuses` is the number of contacts per status; most other names are those of the summary.
 
     `crm_updates` and `crm_clears` count contacts with a field written back, or emptied, in the CRM.
-    `drift` counts contacts per field and kind.
+    `drift` counts contacts per field and kind; `unreadable_conditions`, per column, those whose
+    cell cannot be compared.
     """
 
     statuses: Mapping[str, int]
@@ -23,12 +24,14 @@ class Counts:
     clears: int
     opt_outs_to_platform: int
     opt_outs_to_crm: int
+    invites: int
     crm_changes: int
     crm_updates: int
     crm_clears: int
     filtered_updated: int
     candidates: int
     drift: Mapping[str, Mapping[str, int]]
+    unreadable_conditions: Mapping[str, int]
 
     def status(self, name: str) -> int:
         """The contacts of one status."""
@@ -44,10 +47,21 @@ def read_counts(connection: duckdb.DuckDBPyConnection) -> Counts:
     drift: dict[str, dict[str, int]] = {}
     for field, kind, contacts in connection.execute(_DRIFT).fetchall():
         drift.setdefault(field, {})[kind] = contacts
+    unreadable = connection.execute(_UNREADABLE).fetchall()
     [row] = connection.execute(_REST).fetchall()
     numbers = dict(zip(_NAMES, map(int, row), strict=True))
-    return Counts(statuses=statuses, quarantine_kinds=dict(kinds), drift=drift, **numbers)
+    return Counts(
+        statuses=statuses,
+        quarantine_kinds=dict(kinds),
+        drift=drift,
+        unreadable_conditions=dict(unreadable),
+        **numbers,
+    )
 
+
+_UNREADABLE = """
+    SELECT name, max(contacts) FROM unreadable_condition
+    WHERE contacts > 0 GROUP BY name ORDER BY name"""
 
 _DRIFT = "SELECT field, kind, contacts FROM drift WHERE contacts > 0 ORDER BY ALL"
 
@@ -77,6 +91,7 @@ _NAMES = (
     "clears",
     "opt_outs_to_platform",
     "opt_outs_to_crm",
+    "invites",
     "crm_changes",
     "crm_updates",
     "crm_clears",
@@ -93,8 +108,10 @@ _REST = """
            (SELECT count(DISTINCT row_number) FROM finding WHERE source = 'person'),
            (SELECT count(*) FROM outcome WHERE status = 'updated'
             AND len(list_filter(changes, lambda one: one.action = 'clear')) > 0),
-           (SELECT count(*) FROM subscription_change WHERE side = 'platform'),
+           (SELECT count(*) FROM subscription_change
+            WHERE side = 'platform' AND action = 'opt_out'),
            (SELECT count(*) FROM subscription_change WHERE side = 'crm'),
+           (SELECT count(*) FROM subscription_change WHERE action = 'invite'),
            (SELECT coalesce(sum(len(crm_changes)), 0) FROM outcome),
            (SELECT count(*) FROM outcome WHERE len(crm_changes) > 0),
            (SELECT count(*) FROM outcome

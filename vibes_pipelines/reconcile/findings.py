@@ -14,15 +14,22 @@ from vibes_pipelines.reconcile.phone import Refusal
 
 _DETAILS = {
     "missing_contact_key": "the contact has no key",
+    "invalid_contact_key": "the key holds characters that cannot be seen, or no text can hold",
     "duplicate_contact_key": "several contacts have this key",
     "duplicate_person_key": "several persons have this person_key",
     "duplicate_external_id": "several persons have this external_person_id",
     "shared_mdn": "several contacts or several persons have this mdn",
     "identity_split": "the identifiers of one contact point to different persons",
     "shared_person": "several contacts point to one person",
-    "mdn_change": "the person has another mdn; an mdn cannot be changed at Vibes",
+    "mdn_change": "the person has another mdn; policies.mdn_change does not replace it",
     "invalid_mdn": "the mdn is no valid mobile number",
 }
+
+OF_NUMBERS = ("mdn_change", "mdn_recycled")
+"""Kinds that leave no doubt about who the person is, but about whose number it has."""
+OF_VALUES = ("invalid_mdn", "unknown_option", "invalid_value")
+"""Kinds that are about single values of a contact."""
+NOT_OF_IDENTITY = OF_NUMBERS + OF_VALUES
 
 REFUSED_MDNS = {
     Refusal.NOT_A_NUMBER: "the mdn is not a phone number",

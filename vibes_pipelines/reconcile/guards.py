@@ -1,18 +1,20 @@
 """Guards: the caps and floors that hold a diff set until a person has looked at it.
 
-Pure arithmetic on the counts. Shares: adds of all contacts; updates, clears and opt-outs of all
-persons. The caps of updates and clears are judged for each side that is written to, persons and
-CRM; the cap of opt-outs for each direction. One direction never uses up the other's.
+Pure arithmetic on the counts. Shares: adds of all contacts; updates, clears, opt-outs and
+invitations of all persons. The caps of updates and clears are judged for each side that is written
+to, persons and CRM; the cap of opt-outs for each direction. One direction never uses up the
+other's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from vibes_pipelines.sync_config import Cap, Guards
 
-Lane = Literal["persons", "opt_outs"]
+Lane = Literal["persons", "opt_outs", "invites"]
 LANES: tuple[Lane, ...] = ("persons", "opt_outs")
+"""The lanes that a broken source holds by name; the invitations wait with any of them."""
 
 SMALL = 20
 """What happens to no more rows than these is never called a broken source: chance does that."""
@@ -45,6 +47,17 @@ class Workload:
     crm_clears: int
     opt_outs_to_platform: int
     opt_outs_to_crm: int
+    invites: int = 0
+
+
+def held_lanes(breaches: Iterable[Breach]) -> frozenset[Lane]:
+    """The lanes that these breaches hold.
+
+    Any breach holds the invitations too: a message cannot be taken back, and nothing is lost by
+    asking a day later.
+    """
+    lanes: set[Lane] = {breach.lane for breach in breaches}
+    return frozenset(lanes | {"invites"}) if lanes else frozenset()
 
 
 def check_guards(
@@ -59,6 +72,7 @@ def check_guards(
     updates: _Capped = ("updates", guards.updates, "persons", "persons", work.persons)
     clears: _Capped = ("clears", guards.clears, "persons", "persons", work.persons)
     opt_outs: _Capped = ("opt_outs", guards.opt_outs, "opt_outs", "persons", work.persons)
+    invites: _Capped = ("invites", guards.invites, "invites", "persons", work.persons)
     caps: tuple[tuple[_Capped, int], ...] = (
         (adds, work.adds),
         (updates, work.updates),
@@ -67,6 +81,7 @@ def check_guards(
         (clears, work.crm_clears),
         (opt_outs, work.opt_outs_to_platform),
         (opt_outs, work.opt_outs_to_crm),
+        (invites, work.invites),
     )
     breaches = list(_check_inputs(guards, work, accepted_rows or {}, relative=relative))
     for (operation, cap, lane, side, size), rows in caps:

@@ -5,8 +5,9 @@ contact and a person that agree on every identifier both have are paired at once
 persons by each identifier and are judged by their claims. Doubt falls on the whole group.
 
 Creates `pair` (contact_row, person_row, differs), `loose` (contact_row), `claim` (contact_row,
-person_row, identifier), `verdict` (contact_row, person_row, matched_by) and `match` (contact_row,
-person_row, matched_by, passes, differs, is_odd). Rows in doubt go to the table `finding`.
+person_row, identifier), `verdict` (contact_row, person_row, matched_by), `recognised` (contact_row,
+person_row, matched_by, passes, differs, is_odd), and of these `match`, without those whose number
+belongs to somebody else or has changed. Rows in doubt go to the table `finding`.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -15,14 +16,20 @@ from collections.abc import Iterator
 
 import duckdb
 
-from vibes_pipelines.reconcile.findings import add_findings
+from vibes_pipelines.reconcile.characters import find_wrong_keys
+from vibes_pipelines.reconcile.findings import NOT_OF_IDENTITY, OF_NUMBERS, add_findings
 from vibes_pipelines.reconcile.identifiers import refuse_collision, texts_sql
+from vibes_pipelines.reconcile.sql import text_list
 
 _COLUMN_OF = {"person_key": "person_key", "external_person_id": "key", "mdn": "mdn"}
 
 
-def build_match(connection: duckdb.DuckDBPyConnection, *, is_landed: bool) -> None:
+def build_match(
+    connection: duckdb.DuckDBPyConnection, *, is_landed: bool, replaces_numbers: bool
+) -> None:
     """Creates the tables above from `contact` and `person`, and the findings on identity.
+
+    With `replaces_numbers` a changed number of a contact is a change to make, not a doubt.
 
     Raises:
         HashCollision: two different identifiers have one hash.
@@ -30,9 +37,11 @@ def build_match(connection: duckdb.DuckDBPyConnection, *, is_landed: bool) -> No
     _find_unusable(connection)
     connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")
     _collect_claims(connection)
+    find_wrong_keys(connection)
     _find_repeats(connection, is_landed=is_landed)
-    _judge_claims(connection)
+    _judge_claims(connection, replaces_numbers=replaces_numbers)
     _spread_to_groups(connection)
+    connection.execute(_RECOGNISED)
     connection.execute(_MATCH)
 
 
@@ -147,7 +156,7 @@ def _check_claims(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _judge_claims(connection: duckdb.DuckDBPyConnection) -> None:
+def _judge_claims(connection: duckdb.DuckDBPyConnection, *, replaces_numbers: bool) -> None:
     connection.execute(_VERDICT)
     add_findings(
         connection,
@@ -170,12 +179,13 @@ def _judge_claims(connection: duckdb.DuckDBPyConnection) -> None:
         "SELECT contact_row FROM verdict SEMI JOIN claimed_by_two USING (person_row)",
     )
     add_findings(connection, "shared_person", "person", "SELECT person_row FROM claimed_by_two")
-    add_findings(
-        connection,
-        "mdn_change",
-        "contact",
-        "SELECT contact_row FROM verdict WHERE is_mdn_change AND NOT is_split",
-    )
+    if not replaces_numbers:
+        add_findings(
+            connection,
+            "mdn_change",
+            "contact",
+            "SELECT contact_row FROM verdict WHERE is_mdn_change AND NOT is_split",
+        )
 
 
 def _spread_to_groups(connection: duckdb.DuckDBPyConnection) -> None:
@@ -237,10 +247,11 @@ _CLAIMED_BY_TWO = """
     GROUP BY v.person_row
     HAVING count(DISTINCT coalesce('=' || l.key, v.contact_row::VARCHAR)) > 1"""
 
-_MATCH = """
-    CREATE TEMP VIEW match AS
+# Who the person is stays sure when only a value or the number of the contact is in doubt.
+_RECOGNISED = f"""
+    CREATE TEMP VIEW recognised AS
     WITH doubt AS (SELECT row_number FROM finding
-                   WHERE source = 'contact' AND kind <> 'invalid_mdn')
+                   WHERE source = 'contact' AND kind NOT IN {text_list(NOT_OF_IDENTITY)})
     SELECT contact_row, person_row,
            CASE WHEN by_person_key THEN 'person_key' ELSE 'external_person_id' END AS matched_by,
            passes, differs, is_odd
@@ -249,3 +260,10 @@ _MATCH = """
     SELECT contact_row, person_row, matched_by, passes, true, is_odd
     FROM verdict ANTI JOIN doubt ON verdict.contact_row = doubt.row_number
     WHERE person_row IS NOT NULL"""
+
+_MATCH = f"""
+    CREATE TEMP VIEW match AS
+    SELECT * FROM recognised ANTI JOIN (
+        SELECT row_number FROM finding
+        WHERE source = 'contact' AND kind IN {text_list(OF_NUMBERS)}) doubt
+      ON contact_row = doubt.row_number"""

@@ -32,12 +32,10 @@ from vibes_pipelines.reconcile.narrow import (
 )
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
 from vibes_pipelines.reconcile.sql import literal
-from vibes_pipelines.reconcile.values import as_text, quick_contact, quick_person
+from vibes_pipelines.reconcile.values import RULES, as_text, quick_contact, quick_person
 from vibes_pipelines.sync_config import SyncConfig
 
 HASHES = "hashes.parquet"
-_RULES = 2
-"""Raise it when a rule of canonical texts changes: hashes made before are then not used."""
 
 
 def write_contact_hashes(config: SyncConfig, snapshot: Path, limits: Limits = Limits()) -> None:
@@ -190,5 +188,5 @@ def _version(config: SyncConfig, role: str, snapshot: Path) -> str:
     manifest = json.loads((snapshot / "manifest.json").read_text(encoding="utf-8"))
     mapping = config.model_dump(mode="json", include={"contacts", "fields", "consents"})
     engines = [duckdb.__version__, phonenumbers.__version__]
-    depends_on = [*engines, _RULES, role, manifest["content_hash"], mapping]
+    depends_on = [*engines, RULES, role, manifest["content_hash"], mapping]
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()

@@ -5,6 +5,8 @@ Spellings: the Vibes documentation, Person API and Standard Data Extracts (`2017
 silent).
 """
 
+from datetime import UTC, datetime
+
 from vibes_pipelines.reconcile.sql import clean, let, literal
 
 _SPELLING = (
@@ -43,6 +45,11 @@ def latest_possible(instant: str) -> str:
         f"CASE WHEN {instant} = date_trunc('day', {instant})"
         f" THEN {instant} + INTERVAL 1 DAY ELSE {instant} END"
     )
+
+
+def instant_literal(instant: datetime) -> str:
+    """SQL for an instant with a zone, as a TIMESTAMP in UTC."""
+    return f"TIMESTAMP '{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'"
 
 
 def moment_text(instant: str) -> str:

@@ -17,15 +17,20 @@ import duckdb
 
 from vibes_pipelines.reconcile.agreement import AGREEMENT
 from vibes_pipelines.reconcile.base import (
+    CARRIER,
     EXCEPTIONS,
     FIELDS,
+    NUMBER,
     Base,
     agreed_meanings,
+    clean_or_null,
     create_base_row,
     create_base_value,
+    current_meanings,
     open_base,
 )
 from vibes_pipelines.reconcile.engine import Limits, engine
+from vibes_pipelines.reconcile.invites import INVITE
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.reconcile.values import platform_text
@@ -64,7 +69,8 @@ def write_exceptions(
         _read_values(connection, config, persons)
         _read_older(connection, config, older)
         parts = (_looked_at_sql(config, fields), _carried_sql(config, fields), _masks_sql(fields))
-        meanings = json.dumps({field.to: field.meaning_hash for field in fields}, sort_keys=True)
+        # Also of a field that was mapped otherwise: the reasons then say so.
+        meanings = json.dumps(dict(agreed_meanings(last.diff_set / AGREEMENT)), sort_keys=True)
         connection.execute(
             f"COPY ({' UNION ALL '.join(parts)}) TO {literal(str(out / EXCEPTIONS))}"
             " (FORMAT parquet, COMPRESSION zstd,"
@@ -74,11 +80,11 @@ def write_exceptions(
 
 def _compared_fields(config: SyncConfig, last: LastDay, persons: Source) -> list[MappedField]:
     """The fields that the last day compared under the mapping they have now."""
-    meanings = agreed_meanings(last.diff_set / AGREEMENT)
+    agreed, now = agreed_meanings(last.diff_set / AGREEMENT), current_meanings(config)
     return [
         field
         for field in config.fields
-        if meanings.get(field.to) == field.meaning_hash and persons.has(field.to)
+        if agreed.get(field.to) == now[field.to] and persons.has(field.to)
     ]
 
 
@@ -88,16 +94,16 @@ def _read_day(connection: duckdb.DuckDBPyConnection, last: LastDay, persons: Sou
     `looked_at` are persons that agree in some fields only, whose contact is filtered, or to whom
     something is under way; `fields` is NULL where all values agree.
     """
-    connection.execute(f"""
-        CREATE TEMP TABLE listed AS
-        SELECT * FROM read_parquet({literal(str(last.diff_set / AGREEMENT))})""")
+    connection.execute(f"CREATE TEMP TABLE listed AS {_listed_sql(connection, last)}")
     pending = "SELECT ''::VARCHAR AS external_person_id, '' AS field, '' AS value WHERE false"
     if last.pending is not None:
         pending = f"SELECT * FROM read_parquet({literal(str(last.pending))})"
     connection.execute(f"""
         CREATE TEMP TABLE sent AS
         SELECT external_person_id AS contact, list({{'field': field, 'value': value}}) AS changes
-        FROM ({pending}) WHERE external_person_id IS NOT NULL GROUP BY external_person_id""")
+        FROM ({pending})
+        WHERE external_person_id IS NOT NULL AND NOT starts_with(field, {literal(INVITE)})
+        GROUP BY external_person_id""")
     connection.execute(f"""
         CREATE TEMP VIEW last_person AS
         SELECT base_row AS person_row, person_key, external_person_id
@@ -106,11 +112,19 @@ def _read_day(connection: duckdb.DuckDBPyConnection, last: LastDay, persons: Sou
         CREATE TEMP TABLE looked_at AS
         SELECT p.*, coalesce(l.contact_key, p.external_person_id) AS contact, l.fields,
                coalesce(l.passes, true) AS passes, coalesce(l.is_settled, false) AS is_settled,
-               sent.changes AS sent
+               l.number_since, sent.changes AS sent
         FROM last_person p
         LEFT JOIN listed l USING (person_row)
         LEFT JOIN sent ON sent.contact = coalesce(l.contact_key, p.external_person_id)
         WHERE coalesce(l.is_judged, sent.contact IS NOT NULL)""")
+
+
+def _listed_sql(connection: duckdb.DuckDBPyConnection, last: LastDay) -> str:
+    """An agreement that was made before numbers were watched does not tell since when."""
+    file = f"read_parquet({literal(str(last.diff_set / AGREEMENT))})"
+    names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {file}").fetchall()]
+    since = "" if "number_since" in names else ", NULL::TIMESTAMP AS number_since"
+    return f"SELECT *{since} FROM {file}"
 
 
 def _read_values(
@@ -123,7 +137,8 @@ def _read_values(
     )
     connection.execute(f"""
         CREATE TEMP TABLE last_value AS
-        SELECT {ROW} AS person_row{values} FROM {persons.relation}
+        SELECT {ROW} AS person_row, {clean_or_null(persons, "mdn")} AS mdn,
+               {clean_or_null(persons, CARRIER)} AS {CARRIER}{values} FROM {persons.relation}
         WHERE {ROW} IN (SELECT person_row FROM looked_at)""")
 
 
@@ -136,7 +151,8 @@ def _read_older(
     """
     if older is None:
         values = "".join(f", ''::VARCHAR AS value_{i}" for i in range(len(config.fields)))
-        known = f"[]::VARCHAR[] AS unknown, false AS has_matched{values} WHERE false"
+        number = f"''::VARCHAR AS mdn, ''::VARCHAR AS {CARRIER}, NULL::TIMESTAMP AS number_since"
+        known = f"[]::VARCHAR[] AS unknown, false AS has_matched, {number}{values} WHERE false"
         connection.execute(f"CREATE TEMP TABLE base_value AS SELECT 0 AS row_number, {known}")
         connection.execute(f"CREATE TEMP TABLE carried_value AS SELECT 0 AS base_row, {known}")
         connection.execute(
@@ -186,7 +202,8 @@ def _looked_at_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
         is_unknown = f"coalesce(list_contains(o.unknown, {name}), true)"
         unknown.append(f"CASE WHEN NOT {agrees} AND {is_unknown} THEN {name} END")
     return f"""
-        SELECT p.person_row, p.person_key, p.contact AS external_person_id, {"".join(values)}
+        SELECT p.person_row, p.person_key, p.contact AS external_person_id, v.mdn, v.{CARRIER},
+               p.number_since, {"".join(values)}
                list_filter([{", ".join(unknown)}]::VARCHAR[], lambda one: one IS NOT NULL)
                    AS unknown,
                passes OR (coalesce(o.has_matched, false) AND NOT is_settled) AS has_matched
@@ -198,7 +215,8 @@ def _looked_at_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
 def _carried_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
     values = "".join(f"v.value_{index}, " for index, _ in _numbered(config, fields))
     return f"""
-        SELECT NULL, person_key, external_person_id, {values} unknown, has_matched
+        SELECT NULL, person_key, external_person_id, {", ".join(NUMBER)}, {values} unknown,
+               has_matched
         FROM carried JOIN carried_value v USING (base_row)"""
 
 
@@ -206,7 +224,8 @@ def _masks_sql(fields: Sequence[MappedField]) -> str:
     """Landed persons of whom the day tells nothing."""
     blanks = "NULL, " * len(fields)
     return f"""
-        SELECT person_row, NULL, NULL, {blanks} [], false FROM listed WHERE NOT is_judged"""
+        SELECT person_row, NULL, NULL, NULL, NULL, NULL, {blanks} [], false
+        FROM listed WHERE NOT is_judged"""
 
 
 def _numbered(

@@ -3,27 +3,30 @@
 from vibes_pipelines.reconcile.sql import let, literal
 
 _CANONICAL = r"0|-?[1-9][0-9]*"
+_LONGEST = 308
+"""Digits before the point: more do not fit a double, by which JSON readers hold numbers."""
 _PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 _EXPONENT = r"([+-]?)([0-9]+)\.?([0-9]*)[eE]([+-]?[0-9]{1,3})"
 
 
 def is_canonical_whole(text: str) -> str:
     """SQL for: this text already is the canonical text of a whole number."""
-    return f"regexp_full_match({text}, {literal(_CANONICAL)})"
+    return f"(strlen({text}) <= {_LONGEST} AND regexp_full_match({text}, {literal(_CANONICAL)}))"
 
 
 def number_text(text: str, otherwise: str) -> str:
     """SQL for the canonical text of clean text: `1`, `1.0`, `01` and `1e0` are all `1`.
 
-    `otherwise` is the SQL of the result for what is not a number (among them inf and nan), where
-    the clean text is called `t`.
+    `otherwise` is the SQL of the result for what is not a number (among them inf and nan), or too
+    great for one (1e400), where the clean text is called `t`.
     """
-    slow = (
+    exact = (
         f"CASE WHEN regexp_full_match(t, {literal(_PLAIN)}) THEN {_shorten('t')}"
         f" WHEN regexp_full_match(t, {literal(_EXPONENT)})"
-        f" THEN {let('x', _expand('t'), _shorten('x'))}"
-        f" ELSE {otherwise} END"
+        f" THEN {let('x', _expand('t'), _shorten('x'))} END"
     )
+    is_held = f"strlen(ltrim(split_part(n, '.', 1), '-')) <= {_LONGEST}"
+    slow = let("n", exact, f"CASE WHEN {is_held} THEN n ELSE {otherwise} END")
     return (
         f"CASE WHEN {is_canonical_whole(text)} THEN {text}"
         f" WHEN {text} IS NOT NULL THEN {let('t', text, slow)} END"

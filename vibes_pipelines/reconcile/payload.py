@@ -11,6 +11,7 @@ needs; a join would have it decode every value.
 
 import duckdb
 
+from vibes_pipelines.reconcile.characters import find_wrong_texts
 from vibes_pipelines.reconcile.consent import UNREADABLE
 from vibes_pipelines.reconcile.identifiers import NONE, Identifiers
 from vibes_pipelines.reconcile.moments import moment_of
@@ -40,6 +41,7 @@ def build_values(
     if connection.execute("SELECT 1 FROM contact WHERE has_issue LIMIT 1").fetchall():
         _find_bad_values(connection, config)
     connection.execute(_person_value_sql(config, sides))
+    find_wrong_texts(connection, config)
     if sides.is_landed:
         for side in ("contact", "person"):
             connection.execute(_NAMES.format(side=side))

@@ -20,6 +20,7 @@ import duckdb
 from vibes_pipelines.reconcile.agreement import write_agreement
 from vibes_pipelines.reconcile.base import Base, open_base
 from vibes_pipelines.reconcile.changes import build_proposal
+from vibes_pipelines.reconcile.conditions import count_unreadable
 from vibes_pipelines.reconcile.consent import build_subscription_change
 from vibes_pipelines.reconcile.counts import Counts, read_counts
 from vibes_pipelines.reconcile.engine import Limits, engine
@@ -31,13 +32,15 @@ from vibes_pipelines.reconcile.identifiers import (
     person_identifiers,
 )
 from vibes_pipelines.reconcile.identity import build_match
+from vibes_pipelines.reconcile.invites import build_invites
 from vibes_pipelines.reconcile.landed import are_hashed, join_hashes
 from vibes_pipelines.reconcile.narrow import region_of
 from vibes_pipelines.reconcile.outputs import write_outputs
 from vibes_pipelines.reconcile.payload import build_values
+from vibes_pipelines.reconcile.periods import build_periods
 from vibes_pipelines.reconcile.scan import Sides, scan_sides
 from vibes_pipelines.reconcile.settle import build_outcome
-from vibes_pipelines.reconcile.sources import Source, open_source
+from vibes_pipelines.reconcile.sources import Source, open_source, refuse_wrong_encoding
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.reconcile.unmatched import build_unmatched
 from vibes_pipelines.sync_config import SyncConfig
@@ -100,6 +103,9 @@ def reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits = Li
             return _reconcile(config, inputs, out, limits, salt)
         except HashCollision:
             continue
+        except duckdb.InvalidInputException as unreadable:
+            refuse_wrong_encoding(unreadable)
+            raise
     raise AssertionError("unreachable: some salt keeps all identifiers apart")
 
 
@@ -142,7 +148,13 @@ def _run_phases(
         else:
             scan_sides(connection, config, sides)
     with watch.phase("identity"):
-        build_match(connection, is_landed=sides.is_landed)
+        count_unreadable(connection, config, sides.contacts)
+        build_match(
+            connection,
+            is_landed=sides.is_landed,
+            replaces_numbers=config.replaces_numbers,
+        )
+        build_periods(connection, config, sides, sources.base, as_of)
     with watch.phase("values"):
         build_values(connection, config, sides)
         tell_why_mdns_are_refused(connection, region_of(config))
@@ -153,6 +165,7 @@ def _run_phases(
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
     with watch.phase("consent"):
         build_subscription_change(connection, config, sources.subscriptions, sides.salt)
+        build_invites(connection, config, sources.subscriptions, sources.pending, as_of)
 
 
 def _open_all(connection: duckdb.DuckDBPyConnection, inputs: Inputs, workspace: Path) -> _Sources:
@@ -207,6 +220,7 @@ def _summarise(
         crm_clears=counts.crm_clears,
         opt_outs_to_platform=counts.opt_outs_to_platform,
         opt_outs_to_crm=counts.opt_outs_to_crm,
+        invites=counts.invites,
     )
     breaches = check_guards(
         config.guards, work, inputs.accepted_rows, relative=inputs.relative_guards
@@ -224,7 +238,9 @@ def _summarise(
         blocked=counts.status("blocked"),
         persons_only=counts.persons_only,
         clears=counts.clears,
-        subscription_changes=counts.opt_outs_to_platform + counts.opt_outs_to_crm,
+        subscription_changes=(
+            counts.opt_outs_to_platform + counts.opt_outs_to_crm + counts.invites
+        ),
         opt_outs_to_platform=counts.opt_outs_to_platform,
         opt_outs_to_crm=counts.opt_outs_to_crm,
         crm_changes=counts.crm_changes,
@@ -235,7 +251,9 @@ def _summarise(
         mapping_hash=config.mapping_hash,
         content_hashes=content_hashes,
         filtered_updated=counts.filtered_updated,
+        invites=counts.invites,
         drift=counts.drift,
+        unreadable_conditions=counts.unreadable_conditions,
     )
 
 

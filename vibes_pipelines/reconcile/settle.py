@@ -10,7 +10,7 @@ from datetime import datetime
 
 import duckdb
 
-from vibes_pipelines.reconcile.moments import is_moment_type, moment
+from vibes_pipelines.reconcile.moments import instant_literal, is_moment_type, moment
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.values import as_text
 
@@ -56,8 +56,7 @@ def _pending_rows(pending: Source | None, visible_since: datetime | None) -> str
     written = column if is_moment_type(column_type) else as_text(column, column_type)
     still = "true"
     if visible_since is not None:
-        cut = f"TIMESTAMP '{visible_since:%Y-%m-%d %H:%M:%S.%f}'"
-        still = f"(accepted IS NULL OR accepted > {cut})"
+        still = f"(accepted IS NULL OR accepted > {instant_literal(visible_since)})"
     return f"""
         SELECT external_person_id, tag
         FROM ({_tagged(pending, role, moment(written, column_type))})

@@ -7,6 +7,7 @@ Which columns exist, of which type, and as of when; what they mean belongs to th
 
 import csv
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +62,7 @@ def open_source(
     data, as_of = _locate(role, path)
     try:
         if data.suffix == ".csv":
+            _refuse_repeated_names(role, path, data)
             data = _csv_to_parquet(connection, data, workspace / f"{role}.parquet")
         relation = f"read_parquet({literal(str(data))}, file_row_number = true)"
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
@@ -70,6 +72,33 @@ def open_source(
         raise ReconcileError(msg) from None
     columns = {str(n).lower(): (ident(str(n)), str(t)) for n, t, *_ in described if n != ROW}
     return Source(role, path, relation, columns, as_of)
+
+
+def refuse_wrong_encoding(error: duckdb.Error) -> None:
+    """Raises a ReconcileError in place of the engine's, which repeats the text that it refuses.
+
+    Raises:
+        ReconcileError: a Parquet input holds bytes that are no UTF-8.
+    """
+    found = re.search(
+        r'^[^:]*: Invalid string encoding found in Parquet file "([^"]*)"', str(error)
+    )
+    if found:
+        msg = f"{found.group(1)}: holds text that is not UTF-8; write it again in UTF-8"
+        raise ReconcileError(msg) from None
+
+
+def _refuse_repeated_names(role: str, path: Path, data: Path) -> None:
+    """Which of two columns of one name is meant, nobody can tell."""
+    try:
+        with data.open(encoding="utf-8-sig", newline="") as file:
+            names = [name.strip().lower() for name in next(csv.reader(file), [])]
+    except (UnicodeDecodeError, csv.Error):
+        return  # what is unreadable is told with its line when it is read
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        msg = f"{role} {path}: the header names {', '.join(repeated)} twice; leave one column each"
+        raise ReconcileError(msg)
 
 
 def _why_unreadable(data: Path) -> str:

@@ -29,7 +29,9 @@ class Summary:
     existing person; `filtered_updated` are filtered ones that have a row. `persons_only` are
     persons that no contact points to. `drift` counts, per field, contacts whose person's value was
     changed at the platform only (`platform_changed`), or on both sides (`both_changed`).
-    `as_of` is None when no input says when it was taken.
+    `unreadable_conditions` counts, per column of a comparison, contacts that therefore do not meet
+    it; `unknown_options`, per field, values at the platform with an option key that the config does
+    not map (the daily job alone tells). `as_of` is None when no input says when it was taken.
     """
 
     contacts: int
@@ -55,7 +57,10 @@ class Summary:
     mapping_hash: str
     content_hashes: Mapping[str, str]
     filtered_updated: int = 0
+    invites: int = 0
     drift: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    unreadable_conditions: Mapping[str, int] = field(default_factory=dict)
+    unknown_options: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Law: nothing is lost."""

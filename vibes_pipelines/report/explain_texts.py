@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import overload
 
-from vibes_pipelines.sync_config import Condition
+from vibes_pipelines.sync_conditions import Condition
 
 REASONS: Mapping[str, str] = {
     "new_contact": "the platform has no such person yet",
@@ -12,12 +12,16 @@ REASONS: Mapping[str, str] = {
     "platform_changed": "only the platform changed since both sides agreed",
     "both_changed": "both sides changed since they agreed, and the authority decides",
     "no_base": "the sides differ, and without a base the authority decides",
+    "mapping_changed": "the sides differ, and the field was mapped otherwise when they agreed",
+    "rules_changed": "the sides differ, and values were read by other rules when they agreed",
     "no_time": "authority newest, and the time of a change is unknown, so the CRM's value stands",
     "unmatched": "the contact stopped meeting the conditions, and when_unmatched says so",
     "clear": "the contact's cell is blank, and when_null is clear",
     "fill": "the platform had no value, and authority fill sets it only then",
     "adopt": "the person was found by another identifier and takes the contact's key",
     "mdn_added": "the person had no number and takes the contact's",
+    "mdn_replaced": "the contact has another number, and mdn_change is replace",
+    "crm_opted_in": "opted in in the CRM, so that the campaign asks; only the person subscribes",
     "crm_opted_out": "opted out in the CRM, and still subscribed at the platform",
     "platform_opted_out": "opted out at the platform, and not yet so in the CRM",
 }
@@ -28,6 +32,7 @@ STATUSES: Mapping[str, str] = {
     "unknown": "sent, and no answer came; it will be sent again",
     "accepted": "accepted",
     "rejected": "rejected",
+    "superseded": "withdrawn before it left, for the person opted out meanwhile",
 }
 
 _EVIDENCE: Mapping[str, str] = {
@@ -38,6 +43,8 @@ _EVIDENCE: Mapping[str, str] = {
     "no_longer_mapped": "for sync.yaml no longer maps the field",
     "diff_set": "never sent, for a newer diff set took its place",
     "receipt": "by its receipt",
+    "api": "by the platform's answer",
+    "callback": "by a callback that came before it left",
     "none": "without an answer",
 }
 

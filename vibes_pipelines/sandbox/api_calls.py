@@ -1,36 +1,54 @@
 """What a request and an answer of the stand-in API are, and what a route is made of.
 
-The routes themselves are in `api_routes` and `api_callbacks`.
+The routes themselves are in `api_routes` and in the modules that it gathers.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vibes_pipelines.sandbox.account import Account
 from vibes_pipelines.sandbox.api_bodies import parse_body, read_patch
 from vibes_pipelines.sandbox.callbacks_registry import Callbacks
 from vibes_pipelines.sandbox.platform import Platform
 from vibes_pipelines.sandbox.platform_mdn import ApiVersion, parse_mdn
-from vibes_pipelines.sandbox.platform_records import PersonPatch
+from vibes_pipelines.sandbox.platform_records import Person, PersonPatch
 from vibes_pipelines.sandbox.platform_refusals import UnsupportedMediaTypeError
 from vibes_pipelines.sandbox.switches import Switches
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One admitted request: `path` has the decoded variable segments, `query` the first of each."""
+    """One admitted request.
 
-    platform: Platform
+    `owner` is the company key or the app id, `path` has the decoded variable segments, `query` the
+    first of each.
+    """
+
+    account: Account
     callbacks: Callbacks
     switches: Switches
     version: ApiVersion
+    owner: str
     path: tuple[str, ...]
     query: Mapping[str, str]
     content_type: str
     raw_body: bytes
 
+    @property
+    def platform(self) -> Platform:
+        """The mobile database."""
+        return self.account.platform
+
+    def plain_body(self) -> dict[str, Any]:
+        """The JSON object of a write that is kept and shown as it came."""
+        self.body()
+        plain: dict[str, Any] = json.loads(self.raw_body)
+        return plain
+
     def body(self) -> dict[str, Any]:
-        """The JSON object of a write; raises the refusals of reading it."""
+        """The JSON object of a write, numbers exact; raises the refusals of reading it."""
         media_type = self.content_type.partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise UnsupportedMediaTypeError("the Content-Type must be application/json")
@@ -55,6 +73,9 @@ class Answer:
 
 
 Handler = Callable[[Call], Answer]
+
+PersonFinder = Callable[[Call], Person]
+"""The person that a call's path names; raises PersonNotFoundError."""
 
 
 @dataclass(frozen=True)

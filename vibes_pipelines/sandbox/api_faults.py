@@ -5,7 +5,7 @@ import socket
 import struct
 from http import HTTPStatus
 
-from starlette.types import Receive
+from starlette.types import Receive, Send
 
 from vibes_pipelines.sandbox.api_calls import Answer
 from vibes_pipelines.sandbox.faults import Fault
@@ -32,8 +32,8 @@ async def suffer_before(fault: Fault | None, receive: Receive) -> Answer | None:
 
 
 async def suffer_after(fault: Fault | None, answer: Answer, receive: Receive) -> Answer:
-    """Let a fault strike between a processed call and its answer."""
-    if fault is None or fault.when == "before":
+    """Let a fault strike between a processed call and its answer; not those within the answer."""
+    if fault is None or fault.when == "before" or fault.action in {"partial", "stall"}:
         return answer
     if fault.action == "delay":
         await asyncio.sleep(fault.delay_s)
@@ -65,11 +65,34 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def reset(receive: Receive) -> None:
-    """Break the connection at once; ASGI has no word for it, so uvicorn's transport is taken."""
-    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+async def send_body(fault: Fault | None, body: bytes, receive: Receive, send: Send) -> None:
+    """Send an answer's body, which a fault may end or interrupt in its middle."""
+    if fault is None or fault.action not in {"partial", "stall"}:
+        await send({"type": "http.response.body", "body": body})
+        return
+    middle = len(body) // 2
+    await send({"type": "http.response.body", "body": body[:middle], "more_body": True})
+    if fault.action == "partial":
+        _transport(receive).close()
+        await _disconnected(receive)
+        return
+    await asyncio.sleep(fault.delay_s)
+    await send({"type": "http.response.body", "body": body[middle:]})
+
+
+def _transport(receive: Receive) -> asyncio.Transport:
+    """The connection; ASGI has no word for it, so uvicorn's is taken. Raises NoTransportError."""
+    transport: asyncio.Transport | None = getattr(
+        getattr(receive, "__self__", None), "transport", None
+    )
     if transport is None:
         raise NoTransportError(NoTransportError.__doc__)
+    return transport
+
+
+async def reset(receive: Receive) -> None:
+    """Break the connection at once."""
+    transport = _transport(receive)
     if not transport.is_closing():
         tcp = transport.get_extra_info("socket")
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)

@@ -7,9 +7,13 @@ A call that is not in `ROUTES` is refused. Handlers are plain functions from a `
 from collections.abc import Callable
 from typing import Any
 
+from vibes_pipelines.sandbox.api_acquisition import ACQUISITION_ROUTES
 from vibes_pipelines.sandbox.api_bodies import show_list, show_person, show_subscription
 from vibes_pipelines.sandbox.api_callbacks import CALLBACK_ROUTES
-from vibes_pipelines.sandbox.api_calls import Answer, Call, Handler, Route
+from vibes_pipelines.sandbox.api_calls import Answer, Call, Handler, PersonFinder, Route
+from vibes_pipelines.sandbox.api_devices import APP_ROUTES, of_person
+from vibes_pipelines.sandbox.api_events import EVENT_ROUTES
+from vibes_pipelines.sandbox.api_wallet import WALLET_ROUTES
 from vibes_pipelines.sandbox.platform_records import Person, SubscriptionList, Written
 from vibes_pipelines.sandbox.platform_refusals import (
     MalformedRequestError,
@@ -18,10 +22,22 @@ from vibes_pipelines.sandbox.platform_refusals import (
     PersonNotFoundError,
 )
 
+Found = tuple[Route, tuple[str, ...]] | None
+"""A route with the path's variable segments."""
 
-def find_route(segments: tuple[str, ...]) -> tuple[Route, tuple[str, ...]] | None:
+
+def find_route(segments: tuple[str, ...]) -> Found:
     """The route of a path below the company, with the variable segments; literal paths go first."""
-    for pattern, route in _ROUTES_BY_LENGTH.get(len(segments), ()):
+    return _find(_ROUTES_BY_LENGTH, segments)
+
+
+def find_app_route(segments: tuple[str, ...]) -> Found:
+    """The route of a path below an app."""
+    return _find(_APP_ROUTES_BY_LENGTH, segments)
+
+
+def _find(routes: "_Index", segments: tuple[str, ...]) -> Found:
+    for pattern, route in routes.get(len(segments), ()):
         if all(wanted in {"*", got} for wanted, got in zip(pattern, segments, strict=True)):
             variables = (
                 got for wanted, got in zip(pattern, segments, strict=True) if wanted == "*"
@@ -161,7 +177,7 @@ def _subscriber(call: Call) -> Answer:
     return _show(call, person)
 
 
-def _of(find: Callable[[Call], Person], then: Callable[[Call, Person], Answer]) -> Handler:
+def _of(find: PersonFinder, then: Callable[[Call, Person], Answer]) -> Handler:
     """A handler that finds the person first."""
     return lambda call: then(call, find(call))
 
@@ -173,6 +189,8 @@ ROUTES: tuple[Route, ...] = (
     Route(_PERSON, {"POST": _add, "GET": _find_by_mdn}),
     Route(f"{_PERSON}/external/*", {"GET": _get_by_external, "PUT": _upsert_by_external}),
     Route(f"{_PERSON}/*", {"GET": _get_by_key, "PUT": _update_by_key}),
+    Route(f"{_PERSON}/external/*/push_devices", {"GET": of_person(_by_external)}),
+    Route(f"{_PERSON}/*/push_devices", {"GET": of_person(_by_key)}),
     Route(f"{_PERSON}/external/*/subscriptions", {"GET": _of(_by_external, _subscriptions_of)}),
     Route(f"{_PERSON}/*/subscriptions", {"GET": _of(_by_key, _subscriptions_of)}),
     Route(
@@ -186,17 +204,24 @@ ROUTES: tuple[Route, ...] = (
     Route(_LISTS, {"GET": _lists}),
     Route(f"{_LISTS}/*", {"GET": _one_list}),
     Route(f"{_LISTS}/*/subscribers", {"GET": _subscriber}),
+    *ACQUISITION_ROUTES,
+    *EVENT_ROUTES,
+    *WALLET_ROUTES,
     *CALLBACK_ROUTES,
 )
-"""Every call that the stand-in knows, from the operations that Vibes publishes."""
+"""Every call below a company that the stand-in knows, from the operations that Vibes publishes."""
 
 
-def _index() -> dict[int, list[tuple[tuple[str, ...], Route]]]:
-    routes: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
-    for route in ROUTES:
+_Index = dict[int, list[tuple[tuple[str, ...], Route]]]
+
+
+def _index(entries: tuple[Route, ...]) -> _Index:
+    routes: _Index = {}
+    for route in entries:
         pattern = tuple(route.template.strip("/").split("/"))
         routes.setdefault(len(pattern), []).append((pattern, route))
     return routes
 
 
-_ROUTES_BY_LENGTH = _index()
+_ROUTES_BY_LENGTH = _index(ROUTES)
+_APP_ROUTES_BY_LENGTH = _index(APP_ROUTES)

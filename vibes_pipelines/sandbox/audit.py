@@ -1,11 +1,12 @@
 """What was done to the sandbox, counted: proof that nothing was lost and nothing done twice.
 
 An effect is a change of state; an identical write again is a repeat and counted apart. The audit
-knows person keys and counts, never values.
+knows person keys and counts, never values. Whoever sets `log` is told of every request, import row
+and session one by one.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 
 
@@ -13,6 +14,7 @@ class Audit:
     """Counters of requests, effects, repeats, imports, sessions, callbacks; safe for threads."""
 
     def __init__(self) -> None:
+        self.log: Callable[[Iterable[Mapping[str, object]]], None] = lambda _: None
         self._lock = Lock()
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._effects: Counter[tuple[str, str]] = Counter()
@@ -25,6 +27,7 @@ class Audit:
         """Count an answered request; status 0 when the connection was dropped without an answer."""
         with self._lock:
             self._requests[method, route, status] += 1
+        self.log([{"kind": "request", "method": method, "route": route, "status": status}])
 
     def effect(self, kind: str, person_key: str) -> None:
         """Count a change of a person's state.
@@ -44,10 +47,21 @@ class Audit:
         with self._lock:
             self._imports.update({"files": 1, **rows})
 
+    def import_rows(self, name: str, rows: Iterable[tuple[int, str]]) -> None:
+        """Tell of a processed import's rows: each one's number, and its outcome or error class.
+
+        Row 0 is the file as a whole.
+        """
+        self.log(
+            {"kind": "import_row", "file": name, "row": row, "outcome": outcome}
+            for row, outcome in rows
+        )
+
     def session(self, outcome: str) -> None:
         """Count an SFTP session by its outcome, e.g. `accepted` or `refused`."""
         with self._lock:
             self._sessions[outcome] += 1
+        self.log([{"kind": "session", "outcome": outcome}])
 
     def callback(self, outcome: str, callback_type: str, count: int = 1) -> None:
         """Count what became of callbacks.

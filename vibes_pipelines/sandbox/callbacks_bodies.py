@@ -1,8 +1,7 @@
 """The JSON that callbacks carry, and the entity that the Callback API shows.
 
-Bodies are those of the Vibes documentation, in its present samples or in those of 2021. The sandbox
-knows no acquisition campaigns, so that the old subscription body's `acquisition_campaign` is left
-out; of a person it knows no time zone.
+Bodies are those of the Vibes documentation, in its present samples or in those of 2021. The old
+subscription body's `acquisition_campaign` is left out; of a person the sandbox knows no time zone.
 """
 
 from collections.abc import Mapping

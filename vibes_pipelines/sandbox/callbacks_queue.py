@@ -14,6 +14,7 @@ from time import monotonic
 
 from vibes_pipelines.sandbox.callbacks_manner import DOWNED_AFTER, CallbackManner
 from vibes_pipelines.sandbox.callbacks_records import Delivery
+from vibes_pipelines.sandbox.shelf import Shelf
 
 
 class CallbackQueue:
@@ -28,6 +29,8 @@ class CallbackQueue:
         self._ready: deque[Delivery] = deque()
         self._later: list[tuple[float, int, Delivery]] = []
         self._numbers = itertools.count()
+        self.waiting: Shelf[int, Delivery] = Shelf("deliveries")
+        self._last_number = 0
         self._under_way = 0
         self._random = Random("callbacks")  # noqa: S311 — repeatable, not secret
         self._failures: dict[str, int] = {}
@@ -47,6 +50,14 @@ class CallbackQueue:
         """Go on in another manner; what waits already keeps its time."""
         with self._changed:
             self._manner = manner
+            self._changed.notify_all()
+
+    def resume(self) -> None:
+        """Queue what the journal has put back; every wait is over."""
+        with self._changed:
+            for number, delivery in sorted(self.waiting.items()):
+                self._last_number = number
+                self._ready.append(delivery)
             self._changed.notify_all()
 
     def put(self, deliveries: Iterable[Delivery]) -> None:
@@ -81,9 +92,10 @@ class CallbackQueue:
             self._push(self._now_s() + after_s, delivery)
             self._changed.notify()
 
-    def finish(self) -> None:
+    def finish(self, delivery: Delivery) -> None:
         """A taken callback needs no more sending."""
         with self._changed:
+            del self.waiting[delivery.number]
             self._under_way -= 1
             self._changed.notify()
 
@@ -94,7 +106,10 @@ class CallbackQueue:
             self._ready = deque(d for d in self._ready if d.registration != registration)
             self._later = [entry for entry in self._later if entry[2].registration != registration]
             heapq.heapify(self._later)
-            return [delivery for delivery in waiting if delivery.registration == registration]
+            dropped = [d for d in waiting if d.registration == registration]
+            for delivery in dropped:
+                del self.waiting[delivery.number]
+            return dropped
 
     def make_due(self) -> None:
         """Let every wait be over, because the sandbox's time has jumped."""
@@ -129,6 +144,10 @@ class CallbackQueue:
             return True
 
     def _push(self, due: float, delivery: Delivery) -> None:
+        if not delivery.number:
+            self._last_number += 1
+            delivery.number = self._last_number
+        self.waiting[delivery.number] = delivery
         heapq.heappush(self._later, (due, next(self._numbers), delivery))
 
     def _ripen(self) -> None:

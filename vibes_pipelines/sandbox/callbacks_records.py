@@ -110,7 +110,8 @@ class Delivery:
     """One callback on its way to one registration's destination.
 
     `body` is written when the event happens, so that later changes do not show in it. A copy is a
-    scripted duplicate: it is sent once and nothing depends on its answer.
+    scripted duplicate: it is sent once and nothing depends on its answer. The queue gives it its
+    number.
     """
 
     registration: int
@@ -118,3 +119,4 @@ class Delivery:
     body: Mapping[str, Any] = field(repr=False)
     is_copy: bool = False
     attempts: int = 0
+    number: int = 0

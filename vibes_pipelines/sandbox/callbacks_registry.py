@@ -22,14 +22,17 @@ from vibes_pipelines.sandbox.callbacks_records import (
 )
 from vibes_pipelines.sandbox.platform import Platform
 from vibes_pipelines.sandbox.platform_mdn import ApiVersion
-from vibes_pipelines.sandbox.platform_records import Happening
+from vibes_pipelines.sandbox.platform_records import Happening, Notice
 from vibes_pipelines.sandbox.platform_refusals import (
     CallbackNotFoundError,
     CallbackTakenError,
     InvalidBodyError,
     TooManyCallbacksError,
 )
+from vibes_pipelines.sandbox.shelf import Shelf
 from vibes_pipelines.sandbox.switches import Switches
+
+_NEXT = "next"
 
 
 class Callbacks:
@@ -45,9 +48,14 @@ class Callbacks:
         self.audit = platform.audit
         self._platform = platform
         self._switches = switches or Switches()
-        self._registrations: dict[int, Registration] = {}
-        self._next_number = 1
+        self._registrations: Shelf[int, Registration] = Shelf("registrations")
+        self._numbers: Shelf[str, int] = Shelf("registration_numbers")
         platform.on_happening = self._report
+        platform.on_notice = self._report_notice
+
+    def shelves(self) -> tuple[Shelf[Any, Any], ...]:
+        """What the journal saves."""
+        return self._registrations, self._numbers, self.queue.waiting
 
     @property
     def registrations(self) -> list[Registration]:
@@ -73,7 +81,7 @@ class Callbacks:
         """
         self._check(wish, None)
         now = self._platform.clock()
-        number = self._next_number
+        number = self._numbers.get(_NEXT, 1)
         registration = Registration(
             number,
             wish.kind,
@@ -85,7 +93,7 @@ class Callbacks:
             now,
             now,
         )
-        self._next_number += 1
+        self._numbers[_NEXT] = number + 1
         self._registrations[number] = registration
         return registration
 
@@ -186,11 +194,39 @@ class Callbacks:
             for entry in asking
         )
 
+    def _report_notice(self, notice: Notice) -> None:
+        """Queue a callback for every registration that asks for what is told."""
+        asking = [
+            entry
+            for entry in self._registrations.values()
+            if entry.kind == notice.kind and entry.is_active(notice.at)
+            if _is_told(entry.config, notice)
+        ]
+        event_id = str(uuid4())
+        self._queue(
+            (
+                entry,
+                envelope(entry, event_id, notice.at, notice.show(entry.version), self._switches),
+            )
+            for entry in asking
+        )
+
     def _queue(self, bodies: Iterable[tuple[Registration, dict[str, Any]]]) -> None:
         deliveries = [Delivery(entry.number, entry.kind, body) for entry, body in bodies]
         for delivery in deliveries:
             self.count("queued", delivery)
         self.queue.put(deliveries)
+
+
+def _is_told(config: Mapping[str, str], notice: Notice) -> bool:
+    """Whether a registration's configuration covers the notice; event types know no case."""
+    wanted = config.get("callbacks_to_send", "all")
+    is_wanted = wanted in {"all", notice.stage} or (wanted == "only_failures" and notice.is_failure)
+    return is_wanted and all(
+        value.lower() == notice.config.get(key, "").lower()
+        for key, value in config.items()
+        if key != "callbacks_to_send"
+    )
 
 
 def _asks_for(registration: Registration, happening: Happening) -> bool:

@@ -6,11 +6,12 @@ which the published API description has no test request are refused.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from vibes_pipelines.sandbox.api_bodies import list_url, person_url
 from vibes_pipelines.sandbox.callbacks_requests import read_kind
+from vibes_pipelines.sandbox.catalogue import PARTICIPATION
 from vibes_pipelines.sandbox.platform import Platform
 from vibes_pipelines.sandbox.platform_refusals import InvalidBodyError
 from vibes_pipelines.sandbox.platform_values import show_instant
@@ -19,9 +20,6 @@ _Shape = Mapping[str, Any]
 """Keys that an object may hold; the value is `str`, `dict` for any object, or a shape again."""
 
 _Show = Callable[[Platform, datetime, str, Mapping[str, Any]], dict[str, Any]]
-
-PARTICIPATION = timedelta(hours=24)
-"""How long a participation waits for its answer (an assumption: samples show a day)."""
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class CallbackSender:
         delivery.attempts += 1
         if delivery.is_copy:
             self._callbacks.audit.callback("duplicate", delivery.kind)
-            self._queue.finish()
+            self._queue.finish(delivery)
         elif status is not None and 200 <= status < 300:
             self._queue.answered(destination.url)
             self._finish("delivered", delivery)
@@ -98,4 +98,4 @@ class CallbackSender:
 
     def _finish(self, outcome: str, delivery: Delivery) -> None:
         self._callbacks.count(outcome, delivery)
-        self._queue.finish()
+        self._queue.finish(delivery)

@@ -17,6 +17,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from vibes_pipelines.sandbox.acts import ACTS, ActError
+from vibes_pipelines.sandbox.audit_log import Entry
 from vibes_pipelines.sandbox.faults import FaultScriptError
 from vibes_pipelines.sandbox.texts import IDENTIFIERS, TextError, TextWord
 
@@ -39,6 +41,9 @@ class Controlled(Protocol):
     def audit(self) -> dict[str, object]:
         """Tell what was done to the platform."""
 
+    def audit_log(self, kind: str | None, count: int) -> list[Entry]:
+        """Tell the latest entries of the audit one by one."""
+
     def set_faults(self, script: object) -> None:
         """Replace the fault script; raises FaultScriptError."""
 
@@ -47,6 +52,9 @@ class Controlled(Protocol):
 
     def text(self, word: TextWord, identifier: Mapping[str, str], list_id: str) -> bool:
         """Let a person send a text; False when it changes nothing; raises TextError."""
+
+    def act(self, name: str, wish: Mapping[str, object]) -> dict[str, object]:
+        """Let somebody outside the platform do something; raises ActError, TextError."""
 
     def cut_next_extracts(self, kinds: Sequence[str]) -> None:
         """Spoil the next morning's extracts; raises ControlError."""
@@ -73,14 +81,18 @@ def _build_control(sandbox: Controlled) -> Starlette:
             Route("/sandbox/next-day", control.next_day, methods=["POST"]),
             Route("/sandbox/now", control.now),
             Route("/sandbox/audit", control.audit),
+            Route("/sandbox/audit/log", control.audit_log),
             Route("/sandbox/faults", control.faults, methods=["POST"]),
             Route("/sandbox/callbacks", control.callbacks, methods=["POST"]),
             Route("/sandbox/texts/stop", control.stop_text, methods=["POST"]),
             Route("/sandbox/texts/join", control.join_text, methods=["POST"]),
+            *(Route(PREFIX + name, control.act, methods=["POST"]) for name in ACTS),
             Route("/sandbox/extracts/cut-next", control.cut_extracts, methods=["POST"]),
             Route("/sandbox/extracts/complete", control.complete_extracts, methods=["POST"]),
         ],
-        exception_handlers=dict.fromkeys((ControlError, FaultScriptError, TextError), _refuse),
+        exception_handlers=dict.fromkeys(
+            (ControlError, FaultScriptError, TextError, ActError), _refuse
+        ),
     )
 
 
@@ -103,6 +115,13 @@ class _Control:
     async def audit(self, _: Request) -> JSONResponse:
         return JSONResponse(await run_in_threadpool(self.sandbox.audit))
 
+    async def audit_log(self, request: Request) -> JSONResponse:
+        count = request.query_params.get("count", "100")
+        if not (count.isascii() and count.isdecimal()):
+            raise ControlError(f"count is a whole number, not {count!r}")
+        kind = request.query_params.get("kind")
+        return JSONResponse({"entries": self.sandbox.audit_log(kind, int(count))})
+
     async def faults(self, request: Request) -> JSONResponse:
         self.sandbox.set_faults(await _json(request))
         return JSONResponse({"faults": "set"})
@@ -121,6 +140,11 @@ class _Control:
         identifier, list_id = _sender_and_list(await _body(request))
         changed = await run_in_threadpool(self.sandbox.text, word, identifier, list_id)
         return JSONResponse({"changed": changed})
+
+    async def act(self, request: Request) -> JSONResponse:
+        name = request.url.path.removeprefix(PREFIX)
+        done = await run_in_threadpool(self.sandbox.act, name, await _body(request))
+        return JSONResponse(done)
 
     async def cut_extracts(self, request: Request) -> JSONResponse:
         kinds = (await _body(request)).get("kinds")

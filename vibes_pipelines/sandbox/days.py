@@ -67,6 +67,16 @@ class Days:
             self._have_morning()
             return self.today
 
+    def resume(self, today: date) -> None:
+        """Go on with a day that has had its morning: share and extracts are there already.
+
+        States that a lagging share has still to show are not kept: until the lag has passed it
+        shows the present one.
+        """
+        with self._lock:
+            self.today = today
+            self._record(self._clock.now())
+
     def cut_next_extracts(self, kinds: Sequence[str]) -> None:
         """Let the next morning's extracts of these kinds end in the middle."""
         with self._lock:

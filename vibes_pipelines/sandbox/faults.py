@@ -1,24 +1,51 @@
-"""Scripted faults of the HTTP API: what goes wrong, where, and how many times.
+"""Scripted faults of the API, the SFTP and the import reports: what goes wrong, and how often.
 
-A fault happens before the call is processed (the default) or after it, when the effect is done but
-its answer is lost: the case on which exactly-once stands or falls.
+A fault of the API happens before the call is processed (the default) or after it, when the effect
+is done but its answer is lost: the case on which exactly-once stands or falls.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from threading import Lock
 from typing import Any, Literal, Self, get_args
 
 import yaml
 
-Action = Literal["status", "delay", "reset", "hang"]
+Action = Literal[
+    "status",
+    "delay",
+    "reset",
+    "hang",
+    "partial",
+    "stall",
+    "refuse",
+    "slow",
+    "half",
+    "duplicate",
+    "late",
+]
+Place = Literal["api", "sftp", "reports"]
 When = Literal["before", "after"]
 
-_KEYS = {"match", "action", "when", "status", "delay_s", "times"}
+_ACTIONS: Mapping[Place, tuple[Action, ...]] = {
+    "api": ("status", "delay", "reset", "hang", "partial", "stall"),
+    "sftp": ("refuse", "slow", "half", "reset"),
+    "reports": ("duplicate", "late", "half"),
+}
+_AFTER_ONLY: frozenset[Action] = frozenset({"partial", "stall"})
+_KEYS = {"match", "on", "action", "when", "status", "delay_s", "times", "chance"}
 _MATCH_KEYS = {"method", "path_regex"}
-_DEFAULT_DELAYS_S: Mapping[Action, float] = {"status": 0, "delay": 1, "reset": 0, "hang": 600}
+_DEFAULT_DELAYS_S: Mapping[Action, float] = {
+    "delay": 1,
+    "hang": 600,
+    "stall": 2,
+    "slow": 0.05,
+    "duplicate": 1,
+    "late": 1,
+}
 
 
 class FaultScriptError(ValueError):
@@ -29,8 +56,13 @@ class FaultScriptError(ValueError):
 class Fault:
     """One scripted fault.
 
-    `status` answers with that status, `delay` answers late, `reset` breaks the connection, `hang`
-    stays silent until the client leaves or `delay_s` has passed. `times` None means always.
+    API: `status` answers with that status, `delay` answers late, `reset` breaks the connection,
+    `hang` stays silent until the client leaves or `delay_s` has passed, `partial` ends the answer
+    in its middle and `stall` pauses there. SFTP: `refuse` refuses a session, `slow` waits at every
+    read and write of a file, `half` ends a file in its middle, `reset` breaks the connection at a
+    file's first read or write. Reports of imports: `duplicate` delivers them twice, `late` after a
+    while, `half` cuts the report and leaves the summary out. `times` None means always; of the
+    requests, sessions, files or imports that match, the share `chance` is struck.
     """
 
     action: Action
@@ -40,9 +72,14 @@ class Fault:
     status: int = 503
     delay_s: float = 0
     times: int | None = None
+    on: Place = "api"
+    chance: float = 1
 
     def matches(self, method: str, path: str) -> bool:
-        """Whether a request is meant; the pattern is searched for in the encoded path."""
+        """Whether a request is meant; the pattern is searched for in the encoded path.
+
+        At the SFTP that is the path of a file, `/` for a session; at the reports the import's name.
+        """
         return self.method in {None, method} and self.path.search(path) is not None
 
     @classmethod
@@ -55,16 +92,24 @@ class Fault:
         if unknown:
             names = ", ".join(sorted(map(str, unknown)))
             raise FaultScriptError(f"a fault has no key {names}; remove it")
-        action: Action = _one_of(entry.get("action"), "action", get_args(Action))
-        when: When = _one_of(entry.get("when", "before"), "when", get_args(When))
+        on: Place = _one_of(entry.get("on", "api"), "on", get_args(Place))
+        action: Action = _one_of(entry.get("action"), "action", _ACTIONS[on])
+        is_after = action in _AFTER_ONLY
+        moments = ("after",) if is_after else get_args(When)
+        when: When = _one_of(entry.get("when", moments[0]), "when", moments)
+        chance = _number(entry, "chance", 1)
+        if chance > 1:
+            raise FaultScriptError(f"chance of a fault is at most 1, not {chance!r}")
         return cls(
             action=action,
             path=_pattern(match.get("path_regex", "")),
             method=str(match["method"]).upper() if match.get("method") else None,
             when=when,
             status=int(_number(entry, "status", 503)),
-            delay_s=_number(entry, "delay_s", _DEFAULT_DELAYS_S[action]),
+            delay_s=_number(entry, "delay_s", _DEFAULT_DELAYS_S.get(action, 0)),
             times=None if entry.get("times") is None else int(_number(entry, "times", 1)),
+            on=on,
+            chance=chance,
         )
 
 
@@ -73,6 +118,7 @@ class Faults:
 
     def __init__(self, faults: tuple[Fault, ...] = ()) -> None:
         self._lock = Lock()
+        self._random = Random("faults")  # noqa: S311 - repeatable, not secret
         self._faults: list[tuple[Fault, int | None]] = []
         self.replace(faults)
 
@@ -90,13 +136,26 @@ class Faults:
         with self._lock:
             self._faults = [(fault, fault.times) for fault in faults]
 
-    def take(self, method: str, path: str) -> Fault | None:
-        """The fault that happens to this request, which uses up one of its times."""
+    def take(
+        self,
+        method: str,
+        path: str,
+        on: Place = "api",
+        actions: Collection[Action] | None = None,
+    ) -> Fault | None:
+        """The fault that happens to this request, which uses up one of its times.
+
+        Only faults of this place count, and of `actions` if these are given.
+        """
         if not self._faults:
             return None
         with self._lock:
             for place, (fault, left) in enumerate(self._faults):
+                if fault.on != on or (actions is not None and fault.action not in actions):
+                    continue
                 if left != 0 and fault.matches(method, path):
+                    if fault.chance < 1 and self._random.random() >= fault.chance:
+                        continue
                     self._faults[place] = (fault, None if left is None else left - 1)
                     return fault
         return None

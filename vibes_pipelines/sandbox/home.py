@@ -1,6 +1,6 @@
 """The sandbox's folder: what lies where; nothing but a sandbox's own files is ever cleared.
 
-Every start is a new world: whatever an earlier sandbox left in the folder is removed first.
+A start is a new world unless told to resume: whatever an earlier sandbox left is removed first.
 """
 
 import shutil
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MARKER = ".vibes-sandbox"
+_SQLITE = ("", "-wal", "-shm")
 
 IMPORT_DIR = "/files/in"
 REPORT_DIR = "/files/reports"
@@ -47,6 +48,16 @@ class SandboxHome:
         return self.root / "sftp"
 
     @property
+    def journal(self) -> Path:
+        """The state of the platform, for the next start."""
+        return self.root / "state.db"
+
+    @property
+    def audit_log(self) -> Path:
+        """Every request, import row and session, a line of JSON each."""
+        return self.root / "audit.jsonl"
+
+    @property
     def environment_file(self) -> Path:
         """The environment to use, as shell exports; it holds passwords."""
         return self.root / "environment.env"
@@ -55,15 +66,20 @@ class SandboxHome:
         """The local folder behind a remote one."""
         return self.sftp / remote.lstrip("/")
 
-    def prepare(self) -> None:
-        """Make the folder ready for a new world.
+    def prepare(self, *, resume: bool = False) -> None:
+        """Make the folder ready for a new world, or for the one that it holds.
 
-        Raises SandboxHomeError when it cannot be used or holds files that no sandbox has put there.
+        Raises SandboxHomeError when it cannot be used, holds files that no sandbox has put there,
+        or holds no world to resume.
         """
         if "'" in str(self.root):
             raise SandboxHomeError(
                 f"{self.root} has an apostrophe in its path, from which no share is served;"
                 " choose another folder"
+            )
+        if resume and not self.journal.exists():
+            raise SandboxHomeError(
+                f"{self.root} holds no sandbox's state to resume; start a new world there"
             )
         marker = self.root / _MARKER
         if self.root.is_dir() and not marker.exists() and any(self.root.iterdir()):
@@ -72,10 +88,17 @@ class SandboxHome:
             )
         self.root.mkdir(parents=True, exist_ok=True)
         marker.touch()
+        self.environment_file.unlink(missing_ok=True)
+        if resume:
+            return
         for folder in (self.share, self.keys, self.sftp):
             if folder.exists():
                 shutil.rmtree(folder)
-        for file in (self.crm, self.environment_file):
+        for file in (
+            self.crm,
+            self.audit_log,
+            *(self.root / f"{self.journal.name}{end}" for end in _SQLITE),
+        ):
             file.unlink(missing_ok=True)
         for remote in (IMPORT_DIR, REPORT_DIR, EXTRACT_DIR, *PRIVACY_DIRS):
             self.sftp_folder(remote).mkdir(parents=True)

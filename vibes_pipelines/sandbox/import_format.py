@@ -1,18 +1,21 @@
-"""The format of person imports: an optional header section, a blank line, a delimited body.
+"""The format of imports: an optional header section, a blank line, a delimited body.
 
 Reads bytes into column names and rows of text, and refuses files that cannot be read. What rows
-mean is in `import_rows`. Source: Vibes documentation, File-Based Data Imports and Person Import.
+mean is in `import_rows` and `import_kinds`, which also say what headers a kind of import knows.
+Source: Vibes documentation, File-Based Data Imports and Person Import.
 """
 
 import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 _HEADER = re.compile(r"([A-Za-z][A-Za-z-]*):(.*)")
-_KNOWN_HEADERS = frozenset({"fields", "delimiter", "multi-select-delimiter"})
+
+PERSON_HEADERS = frozenset({"fields", "delimiter", "multi-select-delimiter"})
+"""Headers of person imports, in lower case."""
 
 ENCODING_ERROR = "FileEngine::EncodingDetection::Unknown8BitEncodingDetected"
 FORMAT_ERROR = "PersonErrors::InvalidImportFileFormat"
@@ -28,33 +31,38 @@ class ImportFileError(Exception):
 
 @dataclass(frozen=True)
 class ImportText:
-    """A readable import: `columns` name the cells of every row of the body."""
+    """A readable import: `columns` name the cells of every row of the body.
+
+    `headers` is the header section by lower-case name; `None` when there is no section.
+    """
 
     columns: tuple[str, ...]
     multi_select_delimiter: str
     delimiter: str
     body: str
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
 
     def rows(self) -> Iterator[list[str]]:
         """The rows of the body in order, without the row of field names."""
         return csv.reader(io.StringIO(self.body, newline=""), delimiter=self.delimiter, strict=True)
 
 
-def parse_import(data: bytes) -> ImportText:
+def parse_import(data: bytes, known: frozenset[str] = PERSON_HEADERS) -> ImportText:
     """The columns and the body of an import; every row has been seen and fits the columns.
 
-    Raises ImportFileError.
+    `known` are the headers of its kind, in lower case. Raises ImportFileError.
     """
     try:
-        parsed = _parse(_decode(data))
+        parsed = _parse(decode(data), known)
         _check_rows(parsed)
     except csv.Error as error:
         raise ImportFileError(FORMAT_ERROR, f"the rows cannot be parted: {error}") from error
     return parsed
 
 
-def _parse(text: str) -> ImportText:
-    headers, body = _split(text)
+def _parse(text: str, known: frozenset[str]) -> ImportText:
+    section, body = _split(text, known)
+    headers = section or {}
     delimiter = _one_character(headers, "delimiter", ",")
     separator = _one_character(headers, "multi-select-delimiter", "|")
     if delimiter == separator:
@@ -66,11 +74,14 @@ def _parse(text: str) -> ImportText:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ImportFileError(FORMAT_ERROR, f"Field named twice: {', '.join(repeated)}")
-    return ImportText(tuple(names), separator, delimiter, body)
+    return ImportText(tuple(names), separator, delimiter, body, section)
 
 
-def _decode(data: bytes) -> str:
-    """UTF-8 text, of which ASCII is a part; a byte order mark is dropped."""
+def decode(data: bytes) -> str:
+    """UTF-8 text, of which ASCII is a part; a byte order mark is dropped.
+
+    Raises ImportFileError.
+    """
     try:
         text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -80,28 +91,28 @@ def _decode(data: bytes) -> str:
     return text
 
 
-def _split(text: str) -> tuple[dict[str, str], str]:
+def _split(text: str, known: frozenset[str]) -> tuple[dict[str, str] | None, str]:
     """The header section by lower-case name, and the body; without a section everything is body.
 
     A first line in the form `Name: value` with a known name opens a section.
     """
     first = _HEADER.match(text)
-    if first is None or first[1].lower() not in _KNOWN_HEADERS:
-        return {}, text
+    if first is None or first[1].lower() not in known:
+        return None, text
     headers: dict[str, str] = {}
     lines = io.StringIO(text, newline="")
     for line in lines:
         content = line.rstrip("\r\n")
         if not content:
             return headers, lines.read()
-        _add_header(headers, content)
+        _add_header(headers, content, known)
     raise ImportFileError(FORMAT_ERROR, "no blank line ends the header section")
 
 
-def _add_header(headers: dict[str, str], line: str) -> None:
+def _add_header(headers: dict[str, str], line: str, known: frozenset[str]) -> None:
     match = _HEADER.fullmatch(line)
     name = match[1].lower() if match else ""
-    if match is None or name not in _KNOWN_HEADERS:
+    if match is None or name not in known:
         raise ImportFileError(FORMAT_ERROR, "unknown header in the header section")
     if name in headers:
         raise ImportFileError(FORMAT_ERROR, f"header given twice: {name}")

@@ -88,8 +88,13 @@ def apply_row(platform: Platform, row: Mapping[str, str], separator: str) -> Out
         with platform.lock:
             return _apply(platform, row, separator)
     except RefusalError as refusal:
-        error = _ERRORS[type(refusal)]
-        raise RowRefusedError(error.error_class, error.message) from refusal
+        raise row_refusal(refusal) from refusal
+
+
+def row_refusal(refusal: RefusalError) -> RowRefusedError:
+    """What a report says of a row that the platform refuses."""
+    error = _ERRORS[type(refusal)]
+    return RowRefusedError(error.error_class, error.message)
 
 
 def _apply(platform: Platform, row: Mapping[str, str], separator: str) -> Outcome:

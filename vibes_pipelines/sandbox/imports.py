@@ -1,4 +1,4 @@
-"""Processing of one person import: every row in order, then the report and the summary.
+"""Processing of one import of any kind: every row in order, then the report and the summary.
 
 A file that cannot be read is refused whole; a row that is refused does not stop the others. The
 layout of report and summary is an assumption: the documentation does not show one.
@@ -7,15 +7,18 @@ layout of report and summary is an assumption: the documentation does not show o
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from vibes_pipelines.sandbox.account import Account
+from vibes_pipelines.sandbox.audit import Audit
 from vibes_pipelines.sandbox.import_format import (
     FORMAT_ERROR,
     ImportFileError,
     ImportText,
     parse_import,
 )
+from vibes_pipelines.sandbox.import_kinds import KINDS
 from vibes_pipelines.sandbox.import_rows import RowRefusedError, apply_row
 from vibes_pipelines.sandbox.platform import Platform
 from vibes_pipelines.sandbox.switches import Switches
@@ -46,12 +49,41 @@ def process_import(
         parsed = parse_import(data)
         _check_identified(parsed, switches or Switches())
     except ImportFileError as error:
-        platform.audit.imported({"refused_files": 1})
-        report = [(FILE_ROW, error.error_class, str(error))]
-        return ImportOutcome(name, _csv(REPORT_HEADER, report), _summary(Counter()))
-    counts, report = _apply_rows(platform, parsed)
+        return _refused(platform, name, error)
+
+    def apply(row: Mapping[str, str]) -> str:
+        return apply_row(platform, row, parsed.multi_select_delimiter)
+
+    counts, report = _apply_rows(platform.audit, name, parsed, apply)
     platform.audit.imported(counts)
     return ImportOutcome(name, _csv(REPORT_HEADER, report), _summary(counts))
+
+
+def process_kind(account: Account, name: str, data: bytes) -> ImportOutcome:
+    """Apply an import of another kind than persons; its extension is one of `KINDS`."""
+    platform, (stem, _, extension) = account.platform, name.rpartition(".")
+    kind = KINDS[extension]
+    try:
+        parsed = kind.parse(data)
+        kind.check(account, stem, parsed)
+    except ImportFileError as error:
+        return _refused(platform, name, error)
+
+    def apply(row: Mapping[str, str]) -> str:
+        with platform.lock:
+            return kind.apply(account, stem, parsed, row)
+
+    counts, report = _apply_rows(platform.audit, name, parsed, apply)
+    platform.audit.imported({f"{extension}_{what}": count for what, count in counts.items()})
+    return ImportOutcome(name, _csv(REPORT_HEADER, report), _summary(counts))
+
+
+def _refused(platform: Platform, name: str, error: ImportFileError) -> ImportOutcome:
+    """Nothing of the file is applied."""
+    platform.audit.imported({"refused_files": 1})
+    platform.audit.import_rows(name, [(FILE_ROW, error.error_class)])
+    report = [(FILE_ROW, error.error_class, str(error))]
+    return ImportOutcome(name, _csv(REPORT_HEADER, report), _summary(Counter()))
 
 
 def _check_identified(parsed: ImportText, switches: Switches) -> None:
@@ -63,17 +95,24 @@ def _check_identified(parsed: ImportText, switches: Switches) -> None:
         raise ImportFileError(FORMAT_ERROR, message)
 
 
-def _apply_rows(platform: Platform, parsed: ImportText) -> tuple[Counter[str], list[_ReportRow]]:
+def _apply_rows(
+    audit: Audit, name: str, parsed: ImportText, apply: Callable[[Mapping[str, str]], str]
+) -> tuple[Counter[str], list[_ReportRow]]:
     counts: Counter[str] = Counter()
     report: list[_ReportRow] = []
+    outcomes: list[tuple[int, str]] = []
     for number, cells in enumerate(parsed.rows(), 1):
         row = dict(zip(parsed.columns, cells or [""], strict=True))
         counts["rows"] += 1
         try:
-            counts[apply_row(platform, row, parsed.multi_select_delimiter)] += 1
+            outcome = apply(row)
+            counts[outcome] += 1
         except RowRefusedError as refusal:
             counts["rejected"] += 1
-            report.append((number, refusal.error_class, str(refusal)))
+            outcome = refusal.error_class
+            report.append((number, outcome, str(refusal)))
+        outcomes.append((number, outcome))
+    audit.import_rows(name, outcomes)
     return counts, report
 
 

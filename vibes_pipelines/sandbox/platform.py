@@ -10,11 +10,13 @@ from threading import RLock
 from typing import Literal
 
 from vibes_pipelines.sandbox.audit import Audit
+from vibes_pipelines.sandbox.platform_index import PersonIndex
 from vibes_pipelines.sandbox.platform_mdn import CarrierLookup, look_up_carrier
 from vibes_pipelines.sandbox.platform_records import (
     OMITTED,
     CustomField,
     Happening,
+    Notice,
     Omitted,
     Person,
     PersonPatch,
@@ -47,8 +49,8 @@ __all__ = [
     "person_key_of",
 ]
 
-Source = Literal["api", "import"]
-"""By which road a write came; the audit counts them apart."""
+Source = Literal["api", "import", "handset"]
+"""By which road a write came, `handset` a text; the audit counts them apart."""
 
 
 class Platform:
@@ -56,7 +58,8 @@ class Platform:
 
     `clock` gives aware UTC instants for every stamp. Person keys and ids of new persons follow from
     `seed` and a running number, so that the same calls make the same state. Whoever sets
-    `on_happening` is told of every event that the platform reports by callback.
+    `on_happening` is told of every change of a person and a subscription, whoever sets `on_notice`
+    of everything else that the platform reports by callback.
     """
 
     def __init__(
@@ -79,12 +82,10 @@ class Platform:
         self.carrier_lookup = carrier_lookup
         self.lock = RLock()
         self.on_happening: Callable[[Happening], None] = lambda _: None
-        self.persons: dict[str, Person] = {}
+        self.on_notice: Callable[[Notice], None] = lambda _: None
+        self.next_number = 1
         self._seed = seed
-        self._next_number = 1
-        self._key_by_external: dict[str, str] = {}
-        self._key_by_mdn: dict[str, str] = {}
-        self._key_by_id: dict[str, str] = {}
+        self._index = PersonIndex()
         self._subscriptions: dict[str, list[Subscription]] = {}
 
     def load(self, persons: Iterable[Person], subscriptions: Iterable[Subscription]) -> None:
@@ -93,32 +94,24 @@ class Platform:
         Raises ValueError when two persons share an identifier or a subscription belongs to nobody.
         """
         with self.lock:
-            self.persons, self._subscriptions = {}, {}
-            self._key_by_external, self._key_by_mdn, self._key_by_id = {}, {}, {}
+            self._index, self._subscriptions = PersonIndex(), {}
             for person in persons:
-                self._load_person(person)
+                for field, value in person.custom.items():
+                    if isinstance(value, tuple):
+                        person.custom[field] = tuple(sorted(value))
+                self._index.load(person)
             for subscription in subscriptions:
                 if subscription.person_key not in self.persons:
                     raise ValueError(
                         f"subscription of an unknown person {subscription.person_key}; load both"
                     )
                 self._subscriptions.setdefault(subscription.person_key, []).append(subscription)
-            numbers = (int(number) for number in self._key_by_id if number.isdecimal())
-            self._next_number = max(numbers, default=0) + 1
+            self.next_number = self._index.highest_id() + 1
 
-    def _load_person(self, person: Person) -> None:
-        for name, index, identifier in (
-            ("person_key", self.persons, person.person_key),
-            ("person_id", self._key_by_id, person.person_id),
-            ("external_person_id", self._key_by_external, person.external_person_id),
-            ("mdn", self._key_by_mdn, person.mdn),
-        ):
-            if identifier in index:
-                raise ValueError(f"two persons share one {name}; second: {person.person_key}")
-        for field, value in person.custom.items():
-            if isinstance(value, tuple):
-                person.custom[field] = tuple(sorted(value))
-        self._insert(person)
+    @property
+    def persons(self) -> dict[str, Person]:
+        """Every person by person key; to be read only."""
+        return self._index.persons
 
     @property
     def subscriptions(self) -> list[Subscription]:
@@ -136,13 +129,12 @@ class Platform:
     ) -> Person | None:
         """The person with the identifier; of several the one of the highest precedence counts."""
         with self.lock:
-            if person_id is not None:
-                person_key = self._key_by_id.get(person_id)
-            elif person_key is None and external_person_id is not None:
-                person_key = self._key_by_external.get(external_person_id)
-            elif person_key is None and mdn is not None:
-                person_key = self._key_by_mdn.get(mdn)
-            return None if person_key is None else self.persons.get(person_key)
+            return self._index.find(
+                person_key=person_key,
+                person_id=person_id,
+                external_person_id=external_person_id,
+                mdn=mdn,
+            )
 
     def subscriptions_of(self, person_key: str, *, active_only: bool = True) -> list[Subscription]:
         """A person's subscriptions in the order they began."""
@@ -247,10 +239,16 @@ class Platform:
             person.updated_at = at
             self.on_happening(Happening("person_updated", at, person))
 
-    def subscribe(self, person_key: str, list_id: str, at: datetime) -> None:
-        """Begin a subscription as a keyword by text message would; uncounted by the audit."""
+    def subscribe(
+        self, person_key: str, list_id: str, at: datetime, *, activity_id: str | None = None
+    ) -> None:
+        """Begin a subscription as a keyword by text message would; uncounted by the audit.
+
+        `activity_id` is the acquisition campaign that it came by.
+        """
         with self.lock:
-            person, subscription = self.persons[person_key], Subscription(person_key, list_id, at)
+            person = self.persons[person_key]
+            subscription = Subscription(person_key, list_id, at, activity_id=activity_id)
             self._subscriptions.setdefault(person_key, []).append(subscription)
             self.on_happening(Happening("subscription_added", at, person, subscription))
 
@@ -263,37 +261,62 @@ class Platform:
             self._end(active, at, reason)
             return bool(active)
 
+    def appear(self) -> Person:
+        """A person without identifiers, as a first app open makes one; uncounted by the audit."""
+        with self.lock:
+            return self._insert(PersonPatch(), None, self.clock())
+
+    def release_number(self, person_key: str, at: datetime) -> None:
+        """Take a number from a person because it is somebody else's now; uncounted."""
+        with self.lock:
+            person = self.persons[person_key]
+            self._end(self.subscriptions_of(person_key), at, "obsolete_carrier")
+            self._index.set_mdn(person, None, None)
+            self.on_happening(Happening("person_updated", at, person))
+
+    def set_carrier(self, person_key: str, carrier_code: str, at: datetime) -> None:
+        """The person's number is at another carrier now; uncounted."""
+        with self.lock:
+            person = self.persons[person_key]
+            person.carrier_code, person.updated_at = carrier_code, at
+            self.on_happening(Happening("person_updated", at, person))
+
+    def erase(self, person_key: str) -> None:
+        """Delete a person with all subscriptions; no callback tells of it (an assumption)."""
+        with self.lock:
+            person = self.persons[person_key]
+            self._index.remove(person)
+            self._subscriptions.pop(person_key, None)
+            self.audit.effect("privacy_delete", person_key)
+            self.on_happening(Happening("person_erased", self.clock(), person))
+
     def _create(self, patch: PersonPatch, source: Source) -> Written:
         external, mdn = _given(patch.external_person_id), _given(patch.mdn)
-        if external is not None and external in self._key_by_external:
+        if self._index.has_external(external):
             raise ExternalPersonIdTakenError
-        if mdn is not None and mdn in self._key_by_mdn:
+        if self._index.has_mdn(mdn):
             raise MdnTakenError
         carrier = None if mdn is None else self.carrier_lookup(mdn)
-        number, now = self._next_number, self.clock()
-        self._next_number += 1
+        person = self._insert(patch, carrier, self.clock())
+        self.audit.effect(f"{source}_add", person.person_key)
+        return Written(person, created=True, changed=True)
+
+    def _insert(self, patch: PersonPatch, carrier: str | None, now: datetime) -> Person:
+        number = self.next_number
+        self.next_number += 1
         person = Person(
             person_key_of(self._seed, number),
             str(number),
-            external,
-            mdn,
+            _given(patch.external_person_id),
+            _given(patch.mdn),
             carrier,
             dict(patch.custom),
             now,
             now,
         )
-        self._insert(person)
-        self.audit.effect(f"{source}_add", person.person_key)
+        self._index.insert(person)
         self.on_happening(Happening("person_added", now, person))
-        return Written(person, created=True, changed=True)
-
-    def _insert(self, person: Person) -> None:
-        self.persons[person.person_key] = person
-        self._key_by_id[person.person_id] = person.person_key
-        if person.external_person_id is not None:
-            self._key_by_external[person.external_person_id] = person.person_key
-        if person.mdn is not None:
-            self._key_by_mdn[person.mdn] = person.person_key
+        return person
 
     def _change(self, person: Person, patch: PersonPatch, source: Source) -> Written:
         """Check everything first, then change: a refused write leaves no trace."""
@@ -309,11 +332,11 @@ class Platform:
             now = self.clock()
             self.on_happening(Happening("person_updated", now, person, changed=False))
             return Written(person, created=False, changed=False)
-        if external not in {None, person.external_person_id} and external in self._key_by_external:
+        if external != person.external_person_id and self._index.has_external(external):
             raise ExternalPersonIdTakenError
         carrier = self._carrier_for(person, mdn)
         now = self.clock()
-        self._rename(person, external)
+        self._index.set_external(person, external)
         self._renumber(person, mdn, carrier, now)
         person.custom.update(custom)
         person.updated_at = now
@@ -329,28 +352,17 @@ class Platform:
             return None
         if person.mdn is not None:
             raise MdnWriteOnceError
-        if mdn in self._key_by_mdn:
+        if self._index.has_mdn(mdn):
             raise MdnTakenError
         return self.carrier_lookup(mdn)
-
-    def _rename(self, person: Person, external: str | None) -> None:
-        if person.external_person_id is not None:
-            del self._key_by_external[person.external_person_id]
-        if external is not None:
-            self._key_by_external[external] = person.person_key
-        person.external_person_id = external
 
     def _renumber(
         self, person: Person, mdn: str | None, carrier: str | None, now: datetime
     ) -> None:
         """Set or remove the number; without one the person's subscriptions end (an assumption)."""
-        if person.mdn is not None:
-            del self._key_by_mdn[person.mdn]
-        if mdn is not None:
-            self._key_by_mdn[mdn] = person.person_key
         if mdn is None and person.mdn is not None:
             self._end(self.subscriptions_of(person.person_key), now, "api_opt_out")
-        person.mdn, person.carrier_code = mdn, carrier
+        self._index.set_mdn(person, mdn, carrier)
 
     def _end(self, subscriptions: Iterable[Subscription], at: datetime, reason: str) -> None:
         for entry in subscriptions:

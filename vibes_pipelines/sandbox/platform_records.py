@@ -5,12 +5,12 @@ and read in `platform_values`.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 FieldType = Literal["string", "number", "date", "single_select", "multi_select", "postal_code"]
 """Types of custom fields (Vibes documentation, Person Import)."""
@@ -61,13 +61,17 @@ class Person:
 
 @dataclass(slots=True)
 class Subscription:
-    """One stay of a person on a list, ended when `opt_out_date` is set; a return makes another."""
+    """One stay of a person on a list, ended when `opt_out_date` is set; a return makes another.
+
+    `activity_id` is the acquisition campaign that it came by, when it came by one.
+    """
 
     person_key: str
     list_id: str
     opt_in_date: datetime
     opt_out_date: datetime | None = None
     opt_out_reason: str | None = None
+    activity_id: str | None = None
 
     @property
     def is_active(self) -> bool:
@@ -103,7 +107,11 @@ class Written:
 
 
 HappeningKind = Literal[
-    "person_added", "person_updated", "subscription_added", "subscription_removed"
+    "person_added",
+    "person_updated",
+    "person_erased",
+    "subscription_added",
+    "subscription_removed",
 ]
 
 
@@ -119,6 +127,22 @@ class Happening:
     person: Person
     subscription: Subscription | None = None
     changed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that callbacks tell beside changes of persons and subscriptions.
+
+    Registrations of `kind` whose configuration agrees with `config` are told what `show` gives for
+    their API version. `stage` and `is_failure` are those of an event that is being processed.
+    """
+
+    kind: str
+    at: datetime
+    config: Mapping[str, str]
+    show: Callable[[Literal[1, 2]], dict[str, Any]]
+    stage: str = ""
+    is_failure: bool = False
 
 
 def person_key_of(seed: int, number: int) -> str:

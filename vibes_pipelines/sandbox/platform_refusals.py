@@ -168,3 +168,40 @@ class CallbackUrlError(RefusalError):
     """The URL cannot take callbacks, or this sandbox sends none there."""
 
     code = 42
+
+
+class AlreadySubscribedError(RefusalError):
+    """The participant is on the campaign's list already."""
+
+    status = 409
+    code = 50
+
+    def __init__(self) -> None:
+        super().__init__("the participant is already subscribed to the campaign's list")
+
+
+class ConfirmationBlockError(RefusalError):
+    """The number once answered no to this campaign; only its owner's keyword lifts that."""
+
+    code = 51
+
+    def __init__(self) -> None:
+        super().__init__("MDNHASCONFIRMATIONBLOCK: the mdn has answered no to this campaign")
+
+
+class UnprocessableError(RefusalError):
+    """Readable, but not to be done; the message says why."""
+
+    code = 52
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"UNPROCESSABLE ENTITY: {why}")
+
+
+class EventIdTakenError(RefusalError):
+    """An event with this id was accepted before."""
+
+    code = 53
+
+    def __init__(self) -> None:
+        super().__init__("event_id was used before")

@@ -16,8 +16,11 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
+from vibes_pipelines.sandbox.account import Account
+from vibes_pipelines.sandbox.acts import act
 from vibes_pipelines.sandbox.api import build_api
 from vibes_pipelines.sandbox.api_limits import Credentials
+from vibes_pipelines.sandbox.audit_log import AuditLog, Entry
 from vibes_pipelines.sandbox.callbacks_manner import CallbackManner
 from vibes_pipelines.sandbox.callbacks_registry import Callbacks
 from vibes_pipelines.sandbox.callbacks_sender import CallbackSender
@@ -25,22 +28,28 @@ from vibes_pipelines.sandbox.clock import SandboxClock, midnight
 from vibes_pipelines.sandbox.control import ControlError, with_control
 from vibes_pipelines.sandbox.crm import Crm
 from vibes_pipelines.sandbox.days import Days
-from vibes_pipelines.sandbox.extracts import KINDS, ExtractDrop
+from vibes_pipelines.sandbox.extracts import ExtractDrop, kinds_of
 from vibes_pipelines.sandbox.faults import Faults, parse_faults
-from vibes_pipelines.sandbox.home import EXTRACT_DIR, IMPORT_DIR, REPORT_DIR, SandboxHome
+from vibes_pipelines.sandbox.home import (
+    EXTRACT_DIR,
+    IMPORT_DIR,
+    PRIVACY_DIRS,
+    REPORT_DIR,
+    SandboxHome,
+)
 from vibes_pipelines.sandbox.http_server import HttpServer
+from vibes_pipelines.sandbox.journal import Journal
+from vibes_pipelines.sandbox.parts import start_sftp, start_share
 from vibes_pipelines.sandbox.pickup import ImportPickup
 from vibes_pipelines.sandbox.platform import Platform
 from vibes_pipelines.sandbox.population import START, build_world
-from vibes_pipelines.sandbox.sftp_server import SftpServer, generate_key_pair
+from vibes_pipelines.sandbox.privacy import PrivacyDesk
 from vibes_pipelines.sandbox.share_server import ShareServer
 from vibes_pipelines.sandbox.switches import Switches
 from vibes_pipelines.sandbox.texts import TextWord, text
 from vibes_pipelines.sandbox.world import COMPANY_KEY, World
 
 API_USER = "sandbox@localhost"
-SFTP_USER = "sandbox"
-SHARE_USER = "SANDBOX_READER"
 
 _PICKUP_EVERY_S = 0.2
 
@@ -54,7 +63,7 @@ class Sandbox:
         start: The first day; its morning is prepared by `start()`, without edits.
         lag_h: Hours by which the share is behind the platform.
         seed: Of new persons' keys and of the nights' edits.
-        rate_per_s: The API's request limit; None lifts it.
+        rate_per_s: The API's request limit; None lifts it and the one of Google Wallet.
     """
 
     def __init__(
@@ -75,30 +84,50 @@ class Sandbox:
         self.platform = Platform(
             COMPANY_KEY, world.custom_fields, world.lists, self.clock, seed=seed
         )
+        self._switches = switches or Switches()
+        self.account = Account(
+            self.platform,
+            world.catalogue,
+            self._switches,
+            google_rate_per_s=None if rate_per_s is None else 20,
+        )
         self._world = world
         self._start, self._seed, self._lag = start, seed, timedelta(hours=lag_h)
         self._rate_per_s = rate_per_s
         self._faults = faults or Faults()
-        self._switches = switches or Switches()
+        self._drop = ExtractDrop(
+            self.home.sftp_folder(EXTRACT_DIR), account=self.account, switches=self._switches
+        )
         self._running = ExitStack()
         self._environment: dict[str, str] = {}
         self._days: Days
         self._callbacks: Callbacks
 
-    def start(self) -> None:
-        """Prepare the first morning and serve it.
+    def start(self, *, resume: bool = False) -> None:
+        """Prepare the first morning and serve it, or resume the world that the folder holds.
 
-        Raises SandboxHomeError for a folder that holds something else. When a part fails to start,
-        the others are stopped.
+        Raises SandboxHomeError for a folder that holds something else, JournalError for a state
+        that cannot be read. When a part fails to start, the others are stopped.
         """
-        self.home.prepare()
-        self.crm.create(self._world.contacts_schema, self._world.contacts)
-        self.platform.load(self._world.persons, self._world.subscriptions)
+        self.home.prepare(resume=resume)
         with ExitStack() as starting:
-            share = self._start_share(starting)
+            self._log = AuditLog(self.home.audit_log, self.clock.now)
+            starting.callback(self._log.close)
+            self.platform.audit.log = self._log.write
+            share, environment = start_share(self.home, starting)
+            self._environment |= environment
             self._days = self._build_days(share)
-            self._days.begin()
-            self._start_sftp(starting)
+            self._callbacks = Callbacks(self.platform, self._switches)
+            self._privacy = PrivacyDesk(
+                self.account, *(self.home.sftp_folder(folder) for folder in PRIVACY_DIRS)
+            )
+            self._open_journal(starting)
+            if resume:
+                self._resume()
+            else:
+                self._begin()
+            self.account.save = self._journal.commit
+            self._environment |= start_sftp(self.home, starting, self.platform.audit, self._faults)
             self._start_pickup(starting)
             self._start_callbacks(starting)
             self._start_api(starting)
@@ -136,7 +165,8 @@ class Sandbox:
         """
         self._pickup.scan()
         self._callbacks.queue.make_due()
-        return self._days.next_day(edits=edits)
+        with self._journal.held():
+            return self._days.next_day(edits=edits)
 
     @property
     def today(self) -> date:
@@ -152,13 +182,23 @@ class Sandbox:
         waiting = len(self._callbacks.queue)
         return {**self.platform.audit.as_dict(), "callbacks_waiting": waiting}
 
+    def audit_log(self, kind: str | None, count: int) -> list[Entry]:
+        """The latest requests, import rows and sessions one by one."""
+        return self._log.latest(kind, count)
+
     def set_callback_manner(self, script: object) -> None:
         """Send callbacks in this manner from now on; raises FaultScriptError."""
         self._callbacks.queue.set_manner(CallbackManner.from_mapping(script))
 
     def text(self, word: TextWord, identifier: Mapping[str, str], list_id: str) -> bool:
         """A person texts the stop word or the keyword of a list; False when nothing changes."""
-        return text(self.platform, word, identifier, list_id)
+        changed = text(self.account, word, identifier, list_id)
+        self.account.save()
+        return changed
+
+    def act(self, name: str, wish: Mapping[str, object]) -> dict[str, object]:
+        """Let somebody outside the platform do something; raises ActError, TextError."""
+        return act(self.account, name, wish)
 
     def set_faults(self, script: object) -> None:
         """Put a fault script in force instead of the present one; raises FaultScriptError."""
@@ -166,86 +206,77 @@ class Sandbox:
 
     def cut_next_extracts(self, kinds: Sequence[str]) -> None:
         """Let the next morning's extracts of these kinds end in the middle."""
-        unknown = sorted(set(kinds) - set(KINDS))
+        known = kinds_of(self._switches)
+        unknown = sorted(set(kinds) - set(known))
         if unknown:
-            raise ControlError(f"no extract is called {unknown[0]!r}; known: {', '.join(KINDS)}")
+            raise ControlError(f"no extract is called {unknown[0]!r}; known: {', '.join(known)}")
         self._days.cut_next_extracts(kinds)
 
     def complete_extracts(self) -> list[str]:
         """Deliver every cut extract once more, whole; returns the files' names."""
         return self._days.complete_extracts()
 
+    def _begin(self) -> None:
+        """Set a new world up."""
+        self.crm.create(self._world.contacts_schema, self._world.contacts)
+        self.platform.load(self._world.persons, self._world.subscriptions)
+        self._days.begin()
+        self._journal.begin()
+
+    def _resume(self) -> None:
+        """Put the saved world back; share, CRM and files are as they were left."""
+        place = self._journal.restore()
+        self.clock.reach(place["now"])
+        self._drop.since = place["extracts_since"]
+        self._days.resume(place["today"])
+        self._callbacks.queue.resume()
+
+    def _open_journal(self, starting: ExitStack) -> None:
+        shelves = (
+            *self.account.shelves(),
+            *self._callbacks.shelves(),
+            *self._privacy.shelves(),
+        )
+        self._journal = Journal(self.home.journal, self.platform, shelves, self._place)
+        starting.callback(self._journal.close)
+
+    def _place(self) -> dict[str, date | datetime]:
+        """Where the sandbox stands in time."""
+        return {
+            "now": self.clock.now(),
+            "today": self._days.today,
+            "extracts_since": self._drop.since,
+        }
+
     def _build_days(self, share: ShareServer) -> Days:
         return Days(
             self.platform,
             self.crm,
             self.clock,
-            ExtractDrop(self.home.sftp_folder(EXTRACT_DIR)),
+            self._drop,
             start=self._start,
             lag=self._lag,
             publish=share.load,
             seed=self._seed,
         )
 
-    def _start_share(self, starting: ExitStack) -> ShareServer:
-        password = secrets.token_urlsafe(24)
-        share = ShareServer(self.home.share, SHARE_USER, password)
-        starting.callback(share.stop)
-        self._environment |= {
-            "SNOWFLAKE_ACCOUNT": "sandbox",
-            "SNOWFLAKE_USER": SHARE_USER,
-            "SNOWFLAKE_PASSWORD": password,
-            "SNOWFLAKE_WAREHOUSE": "SANDBOX",
-            "SNOWFLAKE_ROLE": "SANDBOX_READER",
-            "SNOWFLAKE_DATABASE": "VIBES_SHARE",
-            "SNOWFLAKE_SCHEMA": "PUBLIC",
-            "SNOWFLAKE_HOST": "127.0.0.1",
-            "SNOWFLAKE_PORT": str(share.start()),
-            "SNOWFLAKE_PROTOCOL": "http",
-            "SNOWFLAKE_DISABLE_PLATFORM_DETECTION": "true",
-        }
-        return share
-
-    def _start_sftp(self, starting: ExitStack) -> None:
-        keys = self.home.keys
-        client_key, client_public_key = generate_key_pair(keys, "client_ed25519")
-        host_key, _ = generate_key_pair(keys, "host_ed25519")
-        server = SftpServer(
-            self.home.sftp,
-            SFTP_USER,
-            client_public_key,
-            host_key,
-            on_session=self.platform.audit.session,
-        )
-        starting.callback(server.stop)
-        port = server.start()
-        known_hosts = keys / "known_hosts"
-        known_hosts.write_text(server.known_hosts_line(), encoding="utf-8")
-        self._environment |= {
-            "VIBES_SFTP_HOST": "127.0.0.1",
-            "VIBES_SFTP_PORT": str(port),
-            "VIBES_SFTP_USER": SFTP_USER,
-            "VIBES_SFTP_KEY_FILE": str(client_key),
-            "VIBES_SFTP_KNOWN_HOSTS": str(known_hosts),
-            "VIBES_SFTP_GAP_S": "0",
-            "VIBES_IMPORT_DIR": IMPORT_DIR,
-            "VIBES_REPORT_DIR": REPORT_DIR,
-            "VIBES_EXTRACT_DIR": EXTRACT_DIR,
-        }
-
     def _start_pickup(self, starting: ExitStack) -> None:
-        """Look for imports all the time, as long as the sandbox runs."""
+        """Look for imports and privacy requests all the time, as long as the sandbox runs."""
         self._pickup = ImportPickup(
             self.platform,
             self.home.sftp_folder(IMPORT_DIR),
             self.home.sftp_folder(REPORT_DIR),
             self._switches,
+            self.account,
+            self._faults,
         )
         is_over = threading.Event()
 
         def look() -> None:
             while not is_over.wait(_PICKUP_EVERY_S):
                 self._pickup.scan()
+                self._privacy.scan()
+                self.account.save()
 
         thread = threading.Thread(target=look, name="import-pickup")
         thread.start()
@@ -253,8 +284,7 @@ class Sandbox:
         starting.callback(is_over.set)
 
     def _start_callbacks(self, starting: ExitStack) -> None:
-        """A new world has no registrations and nothing to send."""
-        self._callbacks = Callbacks(self.platform, self._switches)
+        """Send what waits, and what will."""
         sender = CallbackSender(self._callbacks)
         sender.start()
         starting.callback(sender.stop)
@@ -267,6 +297,7 @@ class Sandbox:
             self._switches,
             self._faults,
             callbacks=self._callbacks,
+            account=self.account,
             rate_per_s=self._rate_per_s,
         )
         server = HttpServer(with_control(self, api), "sandbox-api")
@@ -286,11 +317,16 @@ def serve(
     seed: int = 1,
     start: date = START,
     lag_h: float = 0,
+    *,
+    resume: bool = False,
+    switches: Switches | None = None,
 ) -> None:
     """Serve a sandbox until SIGTERM or SIGINT; for the command line's main thread.
 
     Standard output gets the environment as `export NAME='value'` lines and a line `# ready`,
     standard error the progress. The environment is also written to `environment.env` in the folder.
+    `resume` goes on with the world that the folder holds; people, seed and start must be those with
+    which it was begun. Ports and passwords are new, SFTP keys are not.
     """
     is_over = threading.Event()
 
@@ -303,7 +339,10 @@ def serve(
         _progress(f"building a world of {persons:,} people")
         world = build_world(persons, seed, start)
         _progress("starting the platform, its SFTP, its share and the CRM")
-        with Sandbox(home, world, start, lag_h, faults, seed=seed) as sandbox:
+        sandbox = Sandbox(home, world, start, lag_h, faults, switches, seed=seed)
+        with ExitStack() as running:
+            sandbox.start(resume=resume)
+            running.callback(sandbox.stop)
             exports = _exports(sandbox.environment())
             _write_private(sandbox.home.environment_file, exports)
             sys.stdout.write(f"{exports}# ready\n")

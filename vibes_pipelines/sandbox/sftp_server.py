@@ -12,12 +12,14 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Literal, cast
+from typing import BinaryIO, Literal, cast
 
 import asyncssh
 from asyncssh.channel import SSHChannel, SSHServerChannel
 from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS, OPEN_ADMINISTRATIVELY_PROHIBITED
 from asyncssh.stream import SSHServerStreamSession
+
+from vibes_pipelines.sandbox.faults import Fault, Faults
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,12 @@ def generate_key_pair(folder: Path, name: str = "id_ed25519") -> tuple[Path, Pat
     return private, public
 
 
+def keep_key_pair(folder: Path, name: str) -> tuple[Path, Path]:
+    """The key pair of this name in the folder, which is made when it is not there."""
+    private, public = folder / name, folder / f"{name}.pub"
+    return (private, public) if public.exists() else generate_key_pair(folder, name)
+
+
 class SftpServer:
     """Serves `root` to one user, on 127.0.0.1.
 
@@ -61,6 +69,7 @@ class SftpServer:
         on_session: Told of each session in the server's thread: `opened`, `closed`, or `refused`
             when another session was open.
         max_failed_logins: Failed logins in a row that lock the user; `unlock` ends the lock.
+        faults: Scripted faults; those of the SFTP strike here.
     """
 
     def __init__(
@@ -72,7 +81,9 @@ class SftpServer:
         *,
         on_session: Callable[[SessionEvent], None] | None = None,
         max_failed_logins: int = 10,
+        faults: Faults | None = None,
     ) -> None:
+        self._faults = faults or Faults()
         self._root = root.resolve()
         self._host_key = (
             asyncssh.read_private_key(host_key)
@@ -121,7 +132,7 @@ class SftpServer:
         return await asyncssh.listen(
             "127.0.0.1",
             0,
-            server_factory=lambda: _Login(self._account, self._root),
+            server_factory=lambda: _Login(self._account, self._root, self._faults),
             server_host_keys=[self._host_key],
             encryption_algs=list(CIPHERS),
             mac_algs=list(MACS),
@@ -218,8 +229,9 @@ class _Account:
 class _Login(asyncssh.SSHServer):
     """One connection: public key authentication, then at most one session an account."""
 
-    def __init__(self, account: _Account, root: Path) -> None:
+    def __init__(self, account: _Account, root: Path, faults: Faults) -> None:
         self._account = account
+        self._faults = faults
         self._root = root
         self._connection: asyncssh.SSHServerConnection
         self._has_failed = False
@@ -253,10 +265,12 @@ class _Login(asyncssh.SSHServer):
     def session_requested(self) -> SSHServerStreamSession[bytes]:
         if not self._is_open:
             raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, REFUSAL)
+        if self._faults.take("SESSION", "/", "sftp", {"refuse"}):
+            raise asyncssh.ChannelOpenError(OPEN_ADMINISTRATIVELY_PROHIBITED, "try again later")
         return SSHServerStreamSession(None, self._serve_files, SFTP_VERSION)
 
     def _serve_files(self, channel: SSHChannel[bytes]) -> "_Files":
-        return _Files(channel, self._root)
+        return _Files(channel, self._root, self._faults)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
         self._account.disconnected(self._connection)
@@ -265,9 +279,47 @@ class _Login(asyncssh.SSHServer):
 class _Files(asyncssh.SFTPServer):
     """The files below a root that no path and no link leads out of."""
 
-    def __init__(self, channel: SSHChannel[bytes], root: Path) -> None:
+    def __init__(self, channel: SSHChannel[bytes], root: Path, faults: Faults) -> None:
         super().__init__(cast("SSHServerChannel[bytes]", channel), chroot=os.fsencode(root))
         self._root = root
+        self._faults = faults
+        self._struck: dict[object, Fault] = {}
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        """Open a file, which a fault may strike from now on."""
+        file = super().open(path, pflags, attrs)
+        fault = self._faults.take("OPEN", os.fsdecode(path), "sftp", {"slow", "half", "reset"})
+        if fault is not None:
+            self._struck[file] = fault
+        return file
+
+    async def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        """Read a part of a file; of one that a fault has cut only what is in its first half."""
+        fault = await self._suffer(file_obj)
+        data = cast("bytes", super().read(file_obj, offset, size))
+        if fault is not None and fault.action == "half":
+            whole = os.fstat(cast("BinaryIO", file_obj).fileno()).st_size
+            data = data[: max(0, whole // 2 - offset)]
+        return data
+
+    async def write(self, file_obj: object, offset: int, data: bytes) -> int:
+        """Write a part of a file."""
+        await self._suffer(file_obj)
+        return cast("int", super().write(file_obj, offset, data))
+
+    def close(self, file_obj: object) -> None:
+        """Close a file."""
+        self._struck.pop(file_obj, None)
+        super().close(file_obj)
+
+    async def _suffer(self, file: object) -> Fault | None:
+        """Let the file's fault strike a read or a write; returns it."""
+        fault = self._struck.get(file)
+        if fault is not None and fault.action == "slow":
+            await asyncio.sleep(fault.delay_s)
+        elif fault is not None and fault.action == "reset":
+            self.channel.get_connection().abort()
+        return fault
 
     def map_path(self, path: bytes) -> bytes:
         """Map to a local path; one that leads out of the root through a link is refused."""

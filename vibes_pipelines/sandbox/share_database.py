@@ -21,6 +21,8 @@ from fakesnow.instance import FakeSnow
 from fakesnow.statement_type import statement_type_id
 from sqlglot import exp
 
+from vibes_pipelines.sandbox.share_staging import WORK, SessionStages, StagingRefusedError
+
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 
 # Accepted without effect: a share has no settings of its own and nothing to commit.
@@ -80,9 +82,13 @@ class ShareSession:
     """One logged-in client; its statements run one after the other."""
 
     def __init__(
-        self, connection: FakeSnowflakeConnection, duck: duckdb.DuckDBPyConnection
+        self,
+        connection: FakeSnowflakeConnection,
+        duck: duckdb.DuckDBPyConnection,
+        warehouse: str | None,
     ) -> None:
         self._connection = connection
+        self._stages = SessionStages(duck, warehouse)
         self._rows = _ArrowRows(duck)
         self._cursor = FakeSnowflakeCursor(
             connection, cast("duckdb.DuckDBPyConnection", self._rows)
@@ -106,12 +112,32 @@ class ShareSession:
             QueryError: for wrong SQL, missing objects and anything but reading.
         """
         with self._lock:
+            if self._stages.is_about(sql):
+                return self._stage(sql), 0
             try:
                 type_id = _readable_type(sql)
                 self._cursor.execute(sql, binding_params=tuple(bindings) or None, server=True)
             except snowflake.connector.errors.Error as error:
                 raise _as_query_error(error) from error
             return self._rows.to_arrow_table(), type_id
+
+    def upload(self, sql: str) -> dict[str, Any] | None:
+        """Return what a PUT is answered with, None for any other statement.
+
+        Raises:
+            QueryError: for a stage that does not exist.
+        """
+        with self._lock:
+            try:
+                return self._stages.upload(sql)
+            except StagingRefusedError as refused:
+                raise QueryError(refused.code, refused.sql_state, str(refused)) from refused
+
+    def _stage(self, sql: str) -> pa.Table:
+        try:
+            return self._stages.run(sql, self.database, self.schema)
+        except StagingRefusedError as refused:
+            raise QueryError(refused.code, refused.sql_state, str(refused)) from refused
 
     def describe(self, sql: str) -> tuple[pa.Schema, int]:
         """Return the columns a statement would return, without its rows."""
@@ -132,6 +158,7 @@ class ShareSession:
         """End the session's connection to the database."""
         with self._lock:
             self._connection.close()
+            self._stages.close()
 
 
 def _readable_type(sql: str) -> int:
@@ -168,12 +195,15 @@ class ShareDatabase:
         self._fakesnow.results_cache = _KeepNothing()
         for file in sorted(folder.glob("*.db")):
             self._connect(self._cursor(), file.stem, None, create=True).close()
+        self._connect(self._cursor(), *WORK, create=True).close()
 
-    def connect(self, database: str | None, schema: str | None) -> ShareSession:
+    def connect(
+        self, database: str | None, schema: str | None, warehouse: str | None
+    ) -> ShareSession:
         """Open a session; names that do not exist leave it without database or schema."""
         duck = self._cursor()
         connection = self._connect(duck, _known(database), _known(schema), create=False)
-        return ShareSession(connection, duck)
+        return ShareSession(connection, duck, warehouse)
 
     def load(self, tables: Mapping[str, pa.Table], database: str, schema: str) -> None:
         """Replace whole tables, all of them in one transaction: readers see old or new.

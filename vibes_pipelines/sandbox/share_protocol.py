@@ -43,6 +43,8 @@ class ShareProtocol:
     chunks: ChunkStore
     chunk_rows: int
     sessions: dict[str, ShareSession] = field(default_factory=dict)
+    faults: dict[str, QueryError] = field(default_factory=dict)
+    """Scripted refusals: of statements that begin with a text, each as often as it comes."""
 
     def app(self) -> Starlette:
         """Build the HTTP application."""
@@ -66,7 +68,10 @@ class ShareProtocol:
             return _failure(refused.code, refused.message)
         wanted = request.query_params
         session = await run_in_threadpool(
-            self.database.connect, wanted.get("databaseName"), wanted.get("schemaName")
+            self.database.connect,
+            wanted.get("databaseName"),
+            wanted.get("schemaName"),
+            wanted.get("warehouse"),
         )
         token = secrets.token_urlsafe(32)
         self.sessions[token] = session
@@ -147,6 +152,11 @@ class ShareProtocol:
         self, token: str, session: ShareSession, statement: dict[str, Any], base_url: str
     ) -> dict[str, Any]:
         sql = statement["sqlText"]
+        for beginning, refusal in self.faults.items():
+            if sql.startswith(beginning):
+                raise refusal
+        if upload := session.upload(sql):
+            return upload
         if statement.get("describeOnly"):
             schema, type_id = session.describe(sql)
             rows = schema.empty_table()

@@ -36,6 +36,18 @@ class Switches:
     person_key_only_import: Literal["refused", "accepted"] = "refused"
     """Imports without external_person_id and mdn: a file error, or taken by key or numeric id."""
 
+    opt_out_of_nobody: Literal["unchanged", "rejected"] = "unchanged"
+    """An `.opt_outs` row of somebody who is not on the list: nothing to do, or an error."""
+
+    extract_kinds: Literal["subscribers", "all"] = "subscribers"
+    """Each morning current_subscribers and subscriptions alone, or all seven extracts."""
+
+    extract_names: Literal["current", "former"] = "current"
+    """Extracts are called `<kind>_<company>_<date>.txt`, or as in older pages."""
+
+    extract_case: Literal["upper", "lower"] = "upper"
+    """`OPT_IN` and `USER_OPT_OUT` in extracts, or in lower case as in older pages."""
+
     callback_body: Literal["current", "former"] = "current"
     """Callback bodies as documented now, or those of 2021 with callback_id and delivery_attempt."""
 
@@ -59,6 +71,15 @@ class Switches:
 
     person_updated_on: Literal["write", "change"] = "write"
     """person_updated tells of every accepted update, or only of one that changed something."""
+
+    push_device_body: Literal["flat", "wrapped"] = "flat"
+    """A device as in the published API description (`OS`), or in older pages (`device.os`)."""
+
+    event_id_reused: Literal["ignored", "refused"] = "ignored"
+    """An event with a used event_id: 202 and nothing happens, or 422."""
+
+    recycled_number: Literal["new_person", "same_person"] = "new_person"
+    """A number that comes back with another carrier: somebody else, or the person who had it."""
 
     @classmethod
     def from_mapping(cls, readings: Mapping[str, object]) -> Self:

@@ -6,6 +6,7 @@ A world is plain data. `population` builds one; `service` loads it into the plat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vibes_pipelines.sandbox.catalogue import DEFAULT_CATALOGUE, Catalogue
 from vibes_pipelines.sandbox.platform import CustomField, Person, Subscription, SubscriptionList
 
 COMPANY_KEY = "A1b2C3"
@@ -49,6 +50,7 @@ class World:
 
     `kinds` says why special records exist: external ids (person keys where there is none) by kind,
     e.g. `{"duplicate_contact": ("C100017", ...)}`; whoever is not named agrees on both sides.
+    `catalogue` has the campaigns, apps, codes and pools that the company has set up.
     """
 
     custom_fields: tuple[CustomField, ...]
@@ -58,3 +60,4 @@ class World:
     contacts: list[ContactRow]
     contacts_schema: tuple[tuple[str, str], ...]
     kinds: Mapping[str, tuple[str, ...]]
+    catalogue: Catalogue = DEFAULT_CATALOGUE

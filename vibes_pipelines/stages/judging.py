@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from vibes_pipelines.reconcile.findings import OF_VALUES
 from vibes_pipelines.reconcile.guards import LANES, Breach, Lane, check_quarantine
+from vibes_pipelines.reconcile.options import count_unknown_options
 from vibes_pipelines.reconcile.succession import Sources, check_succession
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.project import Project
@@ -23,12 +25,9 @@ _LANES_OF: dict[str, tuple[Lane, ...]] = {
 _EXTRACT = "extract/subscriptions"
 _LOOK_BACK_DAYS = 60
 
-# Kinds that say something of values only; all others are doubts about who is who.
-_OF_VALUES = frozenset({"invalid_mdn", "unknown_option", "invalid_value"})
-
 
 def judge(project: Project, day: str, summary: Summary, folder: Path) -> Summary:
-    """The summary with the breaches of the day's sources; also written into `folder`.
+    """The summary with what is told of the day's sources; also written into `folder`.
 
     A first day has nothing before it, and an accepted day whose landed snapshots are gone cannot
     be compared with.
@@ -40,9 +39,16 @@ def judge(project: Project, day: str, summary: Summary, folder: Path) -> Summary
         sources, before = _sources(project, day), _sources(project, accepted.day)
         if sources and before:
             breaches += check_succession(project.config, sources, before)
-    judged = replace(summary, breaches=tuple(breaches))
+    judged = replace(
+        summary, breaches=tuple(breaches), unknown_options=_unknown_options(project, day)
+    )
     (folder / "summary.json").write_text(judged.to_json(), encoding="utf-8")
     return judged
+
+
+def _unknown_options(project: Project, day: str) -> dict[str, int]:
+    persons = project.snapshots.find("share/persons", day)
+    return count_unknown_options(project.config, persons.folder) if persons else {}
 
 
 def _sources(project: Project, day: str) -> Sources | None:
@@ -65,7 +71,7 @@ def _doubts(kinds: object) -> int:
     """Findings about who is who."""
     if not isinstance(kinds, dict):
         return 0
-    return sum(int(rows) for kind, rows in kinds.items() if kind not in _OF_VALUES)
+    return sum(int(rows) for kind, rows in kinds.items() if kind not in OF_VALUES)
 
 
 def _copies(project: Project, day: str) -> Iterator[Breach]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vibes_pipelines.crm.contacts import land_contacts as read_contacts
 from vibes_pipelines.reconcile.landed import write_contact_hashes, write_person_hashes
+from vibes_pipelines.reconcile.warehouse import ContactsAtHand
 from vibes_pipelines.stages.project import Project, end_of_day
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
@@ -48,11 +49,26 @@ def sftp_account(project: Project, sleep: Callable[[float], None] = time.sleep) 
 
 
 def land_share(project: Project, day: str, feed: str, connect: Connect) -> Landed:
-    """Lands one feed of the share for `day`."""
-    landed = land_share_feed(project.snapshots, day, feed, connect, project.config)
+    """Lands one feed of the share for `day`.
+
+    With `engine: snowflake` the persons are compared with the day's contacts where the share is, so
+    the contacts are landed first.
+    """
+    at_hand = None
+    if feed == PERSONS and project.config.engine == "snowflake":
+        at_hand = _contacts_at_hand(project, day)
+    landed = land_share_feed(project.snapshots, day, feed, connect, project.config, at_hand)
     if feed == PERSONS:
         write_person_hashes(project.config, landed[0].folder)
     return landed
+
+
+def _contacts_at_hand(project: Project, day: str) -> ContactsAtHand | None:
+    """The day's contacts, landed now if they are not; None where persons are landed already."""
+    if project.snapshots.find(PERSONS, day):
+        return None
+    contacts, _ = land_contacts(project, day)
+    return ContactsAtHand(project.config, contacts.folder)
 
 
 def land_extracts(project: Project, day: str) -> dict[str, Landed]:

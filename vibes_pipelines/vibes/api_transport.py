@@ -1,7 +1,8 @@
-"""HTTP to the Vibes API: version header, login, rate limit, retries. Knows no route.
+"""HTTP to the Vibes API: version header, login, rate limits, retries. Knows no route.
 
 Rules: the Vibes documentation, Technical Details and Versions and Compatibility. Refusals come
-back as replies; only what says nothing about the request itself is tried again.
+back as replies; only what says nothing about the request itself is tried again, and a request
+whose repetition would do harm only when the first certainly did nothing.
 """
 
 import asyncio
@@ -9,16 +10,22 @@ import base64
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 from yarl import URL
 
+from vibes_pipelines.vibes.api_version import ApiVersion
 from vibes_pipelines.vibes.rate_limit import RateLimiter
 
 LONGEST_BACKOFF_S = 30.0
+
+CALLS = "calls"
+EVENTS = "events"
+GOOGLE_WALLET = "google_wallet"
+"""Rate lanes. Calls of one app have their own: `app_lane`."""
 
 
 class VibesApiError(Exception):
@@ -30,21 +37,37 @@ class VibesAuthError(VibesApiError):
 
 
 class VibesUnavailable(VibesApiError):  # noqa: N818 - the name says what is wrong
-    """Transient, and every attempt failed. For a write, whether it was applied is unknown."""
+    """Transient, and every attempt failed. For a write, whether it was applied is unknown.
 
-    def __init__(self, error_class: str, status: int | None, retry_after_s: float | None = None):
+    `did_nothing`: the last attempt certainly was not applied, because it was turned away (429) or
+    never left.
+    """
+
+    def __init__(
+        self,
+        error_class: str,
+        status: int | None,
+        retry_after_s: float | None = None,
+        *,
+        did_nothing: bool = False,
+    ):
         super().__init__(f"Vibes API: {error_class}, at every attempt; try again later")
         self.error_class = error_class
         self.status = status
         self.retry_after_s = retry_after_s
+        self.did_nothing = did_nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer of the API: 2xx, or a refusal of this one request."""
+    """A complete answer of the API: 2xx, or a refusal of this one request.
+
+    `is_repeat`: an earlier attempt of the request may have been applied already.
+    """
 
     status: int
     content: bytes
+    is_repeat: bool = False
 
     @property
     def is_success(self) -> bool:
@@ -70,33 +93,74 @@ class Reply:
 
 @dataclass(frozen=True)
 class Limits:
-    """How hard the API is driven. `backoff_s`: before the second attempt; doubles from there."""
+    """How hard the API is driven. `backoff_s`: before the second attempt; doubles from there.
+
+    `rate_per_s` is for calls of one company key and for those of each app; events and updates of
+    Google Wallet passes have rates of their own. `concurrency` holds in each lane.
+    """
 
     rate_per_s: float = 100
     concurrency: int = 32
     timeout_s: float = 30
     max_attempts: int = 5
     backoff_s: float = 0.5
+    events_per_s: float = 300
+    google_wallet_per_s: float = 20
+
+    def rate(self, lane: str) -> float:
+        """Requests per second allowed in a lane."""
+        own = {EVENTS: self.events_per_s, GOOGLE_WALLET: self.google_wallet_per_s}
+        return own.get(lane, self.rate_per_s)
+
+
+def app_lane(app_id: str) -> str:
+    """The lane of the calls about one app."""
+    return f"app {app_id}"
+
+
+@dataclass
+class _Lane:
+    """One kind of requests: those in flight, and their rate. A slow lane never blocks another."""
+
+    slots: asyncio.Semaphore
+    rates: list[RateLimiter] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Send:
+    """One request as it is sent, and whether it may be sent twice."""
+
+    method: str
+    url: URL
+    data: bytes | None
+    repeatable: bool
 
 
 class ApiTransport:
     """An open connection pool to one API; use it as an async context manager."""
 
-    def __init__(self, base_url: str, user: str, password: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        user: str,
+        password: str,
+        limits: Limits,
+        version: ApiVersion = 2,
+    ) -> None:
         self._base_url = base_url.rstrip("/")
         self._limits = limits
+        self.version: ApiVersion = version
         self._headers = {
             "Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode(),
             "Content-Type": "application/json",
-            "X-API-Version": "2",
+            "X-API-Version": str(version),
         }
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._rate = RateLimiter(self._limits.rate_per_s)
-        self._slots = asyncio.Semaphore(self._limits.concurrency)
+        self._lanes: dict[str, _Lane] = {}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._limits.concurrency),
+            connector=aiohttp.TCPConnector(limit=0),  # the lanes limit it
             timeout=aiohttp.ClientTimeout(total=self._limits.timeout_s),
             headers=self._headers,
         )
@@ -112,51 +176,95 @@ class ApiTransport:
             await self._session.close()
             self._session = None
 
-    async def request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Reply:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        lane: str = CALLS,
+        repeatable: bool = True,
+    ) -> Reply:
         """Sends one request, again after 429, 5xx, timeouts and broken connections.
 
         Args:
             method: e.g. `PUT`.
             path: path and query below the host, already percent-encoded.
             body: the JSON body, if any.
+            lane: whose rate it counts against.
+            repeatable: whether a second request does no more than the first. When not, it is
+                only sent again after one that certainly did nothing.
 
         Raises:
             VibesAuthError: 401 or 403, at once.
-            VibesUnavailable: every attempt failed.
+            VibesUnavailable: every attempt failed, or one whose effect is unknown did.
         """
         url = URL(self._base_url + path, encoded=True)
         data = json.dumps(body).encode() if body is not None else None
-        async with self._slots:
-            return await self._persistently(method, url, data)
+        taken = self._lane(lane)
+        async with taken.slots:
+            return await self._persistently(_Send(method, url, data, repeatable), taken.rates)
 
-    async def _persistently(self, method: str, url: URL, data: bytes | None) -> Reply:
-        # A plain loop: a retrying library would cost a third of the CPU of every request.
-        attempt = 1
-        while True:
-            try:
-                return await self._once(method, url, data)
-            except VibesUnavailable as unavailable:
-                if attempt >= self._limits.max_attempts:
-                    raise
-                wait_s = self._wait_s(attempt, unavailable.retry_after_s or 0.0)
-            await asyncio.sleep(wait_s)
-            attempt += 1
+    async def pause(self, attempt: int) -> None:
+        """Waits as long as before the attempt after this one, counted from 1."""
+        await asyncio.sleep(self._wait_s(attempt, 0.0))
 
-    async def _once(self, method: str, url: URL, data: bytes | None) -> Reply:
+    @property
+    def max_attempts(self) -> int:
+        """How often a request may be sent."""
+        return self._limits.max_attempts
+
+    def _lane(self, name: str) -> _Lane:
         if self._session is None:
             msg = "the API client is not open; use it in `async with`"
             raise VibesApiError(msg)
-        await self._rate.acquire()
+        if name not in self._lanes:
+            lane = _Lane(asyncio.Semaphore(self._limits.concurrency))
+            lane.rates.append(RateLimiter(self._limits.rate(name)))
+            if name == GOOGLE_WALLET:
+                # These are calls of the company too.
+                lane.rates += self._lane(CALLS).rates
+            self._lanes[name] = lane
+        return self._lanes[name]
+
+    async def _persistently(self, send: "_Send", rates: list[RateLimiter]) -> Reply:
+        # A plain loop: a retrying library would cost a third of the CPU of every request.
+        attempt, in_doubt = 1, False
+        while True:
+            try:
+                reply = await self._once(send, rates)
+            except VibesUnavailable as unavailable:
+                in_doubt = in_doubt or not unavailable.did_nothing
+                if attempt >= self._limits.max_attempts or (in_doubt and not send.repeatable):
+                    raise
+                wait_s = self._wait_s(attempt, unavailable.retry_after_s or 0.0)
+            else:
+                return replace(reply, is_repeat=True) if in_doubt else reply
+            await asyncio.sleep(wait_s)
+            attempt += 1
+
+    async def _once(self, send: "_Send", rates: list[RateLimiter]) -> Reply:
+        if self._session is None:
+            msg = "the API client was closed while a request waited; keep it open until the end"
+            raise VibesApiError(msg)
+        for rate in rates:
+            await rate.acquire()
         try:
             async with self._session.request(
-                method, url, data=data, allow_redirects=False
+                send.method,
+                send.url,
+                data=send.data,
+                allow_redirects=False,
+                middlewares=() if send.repeatable else (_sent_once,),
             ) as response:
                 content = await response.read()
         except TimeoutError as late:
             raise VibesUnavailable("Timeout", None) from late
         except aiohttp.ClientSSLError as insecure:
-            msg = f"Vibes API: no trusted TLS connection to {url.host}; check VIBES_API_URL"
+            msg = f"Vibes API: no trusted TLS connection to {send.url.host}; check VIBES_API_URL"
             raise VibesApiError(msg) from insecure
+        except aiohttp.ClientConnectorError as unreachable:
+            raise VibesUnavailable("ConnectionLost", None, did_nothing=True) from unreachable
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as broken:
             raise VibesUnavailable("ConnectionLost", None) from broken
         return _judge(response, content)
@@ -165,6 +273,18 @@ class ApiTransport:
         """Exponential backoff with full jitter, but no less than the platform asked for."""
         longest = self._limits.backoff_s * 2 ** (attempt - 1)
         return min(max(asked_s, random.uniform(0, longest)), LONGEST_BACKOFF_S)  # noqa: S311 - jitter
+
+
+async def _sent_once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keeps the HTTP library from sending a PUT or DELETE again on its own when a line breaks."""
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as broken:
+        raise aiohttp.ClientConnectionError("the line broke after the request left") from broken
 
 
 def _judge(response: aiohttp.ClientResponse, content: bytes) -> Reply:
@@ -178,9 +298,8 @@ def _judge(response: aiohttp.ClientResponse, content: bytes) -> Reply:
         raise VibesAuthError(msg)
     if status == 429 or status >= 500:
         retry_after = response.headers.get("Retry-After", "")
-        raise VibesUnavailable(
-            f"HTTP {status}", status, float(retry_after) if retry_after.isdigit() else None
-        )
+        asked_s = float(retry_after) if retry_after.isdigit() else None
+        raise VibesUnavailable(f"HTTP {status}", status, asked_s, did_nothing=status == 429)
     return Reply(status, content)
 
 

@@ -1,4 +1,4 @@
-"""JSON bodies of Person API writes, version 2, from changes in canonical text.
+"""JSON bodies of Person API writes from changes in canonical text, and their comparison.
 
 Rules: the Vibes documentation, Person API. Omitted = keep, present = replace, null = clear.
 """
@@ -58,6 +58,38 @@ def json_value(value: str | None, field_type: FieldType) -> str | list[str] | No
 def api_date(value: str) -> str:
     """A canonical date (`YYYY-MM-DD`, or an instant ending in Z) as `YYYY-MM-DDTHH:MM:SSZ`."""
     return value if "T" in value else f"{value}T00:00:00Z"
+
+
+def mdn_of(record: Mapping[str, Any]) -> str | None:
+    """The number in a person or in a body; None when it has none."""
+    phone = record.get("mobile_phone")
+    mdn = phone.get("mdn") if isinstance(phone, Mapping) else None
+    return mdn or None
+
+
+def shows(record: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    """True when a person, as it was read, has everything that a body writes.
+
+    Selects are read as objects and written as their option key. Doubt counts as no.
+    """
+    custom = record.get("custom_fields")
+    has = custom if isinstance(custom, Mapping) else {}
+    wanted = body.get("custom_fields") or {}
+    external = "external_person_id"
+    if external in body and record.get(external) != body[external]:
+        return False
+    if "mobile_phone" in body and mdn_of(record) != mdn_of(body):
+        return False
+    return all(_read_form(has.get(name)) == _read_form(value) for name, value in wanted.items())
+
+
+def _read_form(value: Any) -> Any:
+    """A custom value as read or as written, in one form: text, a set of keys, or None."""
+    if isinstance(value, Mapping):
+        return _read_form(value.get("option_key"))
+    if isinstance(value, list):
+        return frozenset(_read_form(item) for item in value) or None
+    return None if value is None or value == "" else str(value)
 
 
 def _type_of(field: str, types: Mapping[str, FieldType]) -> FieldType:

@@ -106,7 +106,7 @@ def read_callback(body: bytes) -> Callback:
         CallbackError: not JSON, no type, a malformed identifier, or a subscription without its
             list or its person.
     """
-    document = _document(body)
+    document = body_document(body)
     raw_type = _text(document, "callback_type") or _text(document, "event_type")
     if raw_type is None:
         msg = "the body has neither callback_type nor event_type"
@@ -174,7 +174,12 @@ _TRAILING_COMMA = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
 _KEY_WITHOUT_COLON = re.compile(r'\A(\s*\{\s*"callback[:_]id"\s*),')
 
 
-def _document(body: bytes) -> _Document:
+def body_document(body: bytes) -> _Document:
+    """The JSON object of a body, the slips of the documented samples forgiven.
+
+    Raises:
+        CallbackError: it is not one.
+    """
     try:
         document = _parse(body)
     except RecursionError:

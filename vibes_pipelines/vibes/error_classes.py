@@ -1,8 +1,9 @@
 """What the platform's refusals mean: one registry for imports, the API and write-backs.
 
-Names and causes of the import classes are from the Vibes documentation, Person Import and
-File-Based Data Imports; of the API tokens from Participant API and Technical Details. The
-documentation gives no table of codes for the API, so that HTTP statuses stand in as classes.
+Names and causes of the import classes are from the Vibes documentation, Person Import, Incentive
+File Import and File-Based Data Imports; of the API tokens from Participant API, Technical Details
+and Versions and Compatibility. The documentation gives no table of codes for the API, so that HTTP
+statuses stand in as classes; names without `::` that are no status or token are our own.
 """
 
 import re
@@ -68,6 +69,9 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     "FileEngine::EncodingDetection::Unknown8BitEncodingDetected": ErrorClass(
         "give_up", "The file is not UTF-8; nothing of it was applied."
     ),
+    "IncentiveCodesImportErrors::CodeAlreadyExists": ErrorClass(
+        "fix_data", "The code is in the pool already; take it out of the file."
+    ),
     "EXTERNALPERSONIDMISMATCH": ErrorClass(
         "identity", "Another person has this external_person_id; decide which record owns it."
     ),
@@ -80,9 +84,22 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     "countrynotsupported": ErrorClass(
         "fix_data", "The number is not E.164, or its country is not enabled for the account."
     ),
+    "CarrierNotProvisioned": ErrorClass(
+        "give_up", "No carrier serves the number (a landline?); correct it in the CRM."
+    ),
+    "et127_no_incentive_codes": ErrorClass(
+        "retry_later", "The incentive pool is empty; import codes, then send the event anew."
+    ),
     "HTTP 400": ErrorClass(
         "retry_later",
         "The request is malformed: check company_key and the API URL, and read the message.",
+    ),
+    "HTTP 401": ErrorClass(
+        "retry_later", "The login was refused; check VIBES_API_USER and VIBES_API_PASSWORD."
+    ),
+    "HTTP 403": ErrorClass(
+        "retry_later",
+        "The login may not do this, or the record's state does not allow it; ask Vibes for rights.",
     ),
     "HTTP 404": ErrorClass(
         "retry_later",
@@ -92,11 +109,24 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     "HTTP 409": ErrorClass(
         "identity", "The number belongs to another person, or the person has another number."
     ),
+    "HTTP 413": ErrorClass("give_up", "The request is too large; send less data in it."),
+    "HTTP 415": ErrorClass(
+        "give_up", "The platform does not take this content type; update this software."
+    ),
     "HTTP 422": ErrorClass("fix_data", "The platform cannot process the values; read the message."),
     "HTTP 429": ErrorClass("retry_later", "The rate limit was exceeded; it will be sent again."),
     "Timeout": ErrorClass("retry_later", "No answer in time; whether it was applied is unknown."),
     "ConnectionLost": ErrorClass(
         "retry_later", "The connection broke; whether it was applied is unknown."
+    ),
+    "NotYetVisible": ErrorClass(
+        "retry_later", "The write was answered but cannot be read back yet; run it again."
+    ),
+    "Unreadable": ErrorClass(
+        "retry_later", "The record could not be read back to check the write; run it again."
+    ),
+    "NoActiveCallback": ErrorClass(
+        "fix_data", "No callback of this type is registered; register it before testing it."
     ),
     "ReportMissing": ErrorClass(
         "retry_later", "The import file was never reported on; what it did not do is sent again."
@@ -105,7 +135,7 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
         "identity", "The CRM has no contact with this key any more; the next reconcile decides."
     ),
     "ChangedMeanwhile": ErrorClass(
-        "retry_later", "The contact changed after it was landed; the next reconcile decides."
+        "retry_later", "The record changed after it was landed; the next reconcile decides."
     ),
     "ValueDoesNotFit": ErrorClass(
         "fix_data", "The CRM's column cannot hold the value; correct it, or options in sync.yaml."
@@ -117,12 +147,17 @@ DEFAULT = ErrorClass(
 )
 
 _SERVER_FAULT = ErrorClass("retry_later", "The platform failed; it will be sent again.")
+_REDIRECT = ErrorClass(
+    "retry_later", "The address leads elsewhere, where no login is sent; check VIBES_API_URL."
+)
+_GENERIC = "UNPROCESSABLE ENTITY"
 _API_TOKENS = (
     "MDNHASCONFIRMATIONBLOCK",
     "EXTERNALPERSONIDMISMATCH",
-    "UNPROCESSABLE ENTITY",
     "countrynotsupported",
+    _GENERIC,
 )
+_NO_CARRIER = re.compile(r"\b(?:carrier|landline)\b", re.IGNORECASE)
 _NUMBER_OR_ADDRESS = re.compile(r"\+?\d[\d ().-]{5,}\d|\S+@\S+")
 
 
@@ -133,14 +168,23 @@ def lookup(name: str) -> ErrorClass:
     """
     if re.fullmatch(r"HTTP 5\d\d", name):
         return _SERVER_FAULT
+    if re.fullmatch(r"HTTP 3\d\d", name):
+        return _REDIRECT
     return ERROR_CLASSES.get(name, DEFAULT)
 
 
 def api_error_class(status: int, message: str | None) -> str:
-    """The token named in the message of a refusal when it is a known one, else the status."""
+    """The token named in the message of a refusal when it is a known one, else the status.
+
+    A number without a carrier has no token in the documentation, only words.
+    """
     lowered = (message or "").lower()
-    named = (token for token in _API_TOKENS if token.lower() in lowered)
-    return next(named, f"HTTP {status}")
+    named = next((token for token in _API_TOKENS if token.lower() in lowered), None)
+    if named != _GENERIC and named is not None:
+        return named
+    if status == 422 and _NO_CARRIER.search(lowered):
+        return "CarrierNotProvisioned"
+    return named or f"HTTP {status}"
 
 
 def without_personal_data(message: str) -> str:

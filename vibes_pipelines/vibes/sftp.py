@@ -2,7 +2,7 @@
 
 Rules: the Vibes documentation, File Transfers via SFTP: public key only, no simultaneous
 connections, at least five minutes between two connections, excessive failed logins block the user.
-What the files hold belongs to `extracts` and `person_import`.
+What the files hold belongs to `extracts` and the `import_*` files.
 """
 
 import fcntl

@@ -5,8 +5,8 @@ follows an assumption: VIBES_SHARE.PUBLIC.PERSONS, .SUBSCRIPTIONS, columns in up
 """
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +21,11 @@ from vibes_pipelines.vibes.share_errors import (
     ShareError,
     ShareRefreshed,
     ShareUnavailable,
+    is_explained,
+    refusal,
     share_errors,
 )
+from vibes_pipelines.vibes.share_staging import AtHand, sql_types, stage_file
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -97,13 +100,19 @@ class _Table:
 
 
 def land_share_feed(
-    store: SnapshotStore, day: str, feed: str, connect: Connect, config: SyncConfig
+    store: SnapshotStore,
+    day: str,
+    feed: str,
+    connect: Connect,
+    config: SyncConfig,
+    at_hand: AtHand | None = None,
 ) -> tuple[Snapshot, bool]:
     """Lands `share/persons` or `share/subscriptions`; connects only when it is not landed yet.
 
     Values land typed as Snowflake holds them, under logical column names, batch by batch. `as_of`
     is the newest instant of `share/refreshes` when sync.yaml maps it, else the newest
-    `updated_at` of the persons.
+    `updated_at` of the persons. What is `at_hand` is staged and compared in Snowflake, and only
+    the other values are read; the rows that land are the same.
 
     Raises:
         EmptySource: the share has no person at all.
@@ -114,7 +123,7 @@ def land_share_feed(
 
     def write(folder: Path) -> Source:
         with share_errors("logging in or reading"), connect() as connection:
-            return _Reading(connection, config).land(table, folder)
+            return _Reading(connection, config, at_hand).land(table, folder)
 
     return store.land(feed, day, write)
 
@@ -125,6 +134,7 @@ class _Reading:
 
     connection: "SnowflakeConnection"
     config: SyncConfig
+    at_hand: AtHand | None = None
 
     def land(self, table: _Table, folder: Path) -> Source:
         self._prepare()
@@ -152,17 +162,45 @@ class _Reading:
         self.connection.arrow_number_to_decimal_setter = True
 
     def _copy(self, table: _Table, path: Path) -> int:
-        """Writes the feed batch by batch and returns its rows."""
+        """Writes the feed and returns its rows."""
         columns = ", ".join(_quoted(column) for column in table.columns.values())
-        rows = 0
+        select = f"SELECT {columns} FROM {table.sql_name}"  # noqa: S608 - identifiers are quoted
         with self.connection.cursor() as cursor:
-            self._execute(cursor, table, f"SELECT {columns} FROM {table.sql_name}")  # noqa: S608 - identifiers are quoted
-            schema = _schema(table, cursor)
-            with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-                for batch in cursor.fetch_arrow_batches(force_microsecond_precision=True):
-                    writer.write_table(batch.rename_columns(schema.names).cast(schema))
-                    rows += batch.num_rows
+            if self.at_hand is not None:
+                with self._refused_for(table):
+                    described = dict(zip(table.columns, cursor.describe(select), strict=True))
+                compared = self.at_hand.comparable(self._plain_types(table, described))
+                if compared:
+                    return self._compare(self.at_hand, table, described, compared, path)
+            self._execute(cursor, table, select)
+            return _write_batches(cursor, _schema(table, cursor.description), path)
+
+    def _compare(
+        self,
+        at_hand: AtHand,
+        table: _Table,
+        described: Mapping[str, Any],
+        compared: Mapping[str, str],
+        path: Path,
+    ) -> int:
+        """Writes the feed, of which only what is not at hand is read, and returns its rows."""
+        staged, came_back = path.with_name("staged.parquet"), path.with_name("came_back.parquet")
+        at_hand.stage(compared, staged)
+        staged_table = stage_file(self.connection, staged)
+        columns = {name: _quoted(column) for name, column in table.columns.items()}
+        row = pa.field(at_hand.row, pa.int64())
+        schema = _schema(table, list(described.values())).insert(0, row)
+        with self.connection.cursor() as cursor:
+            select = at_hand.select(table.sql_name, staged_table, columns, compared)
+            self._execute(cursor, table, select)
+            rows = _write_batches(cursor, schema, came_back)
+        at_hand.complete(came_back, staged, compared, path)
         return rows
+
+    def _plain_types(self, table: _Table, described: Mapping[str, Any]) -> dict[str, str]:
+        """The types of the columns whose values are equal only when they are the same."""
+        collated = self._collated_columns(table)
+        return sql_types({n: d for n, d in described.items() if table.columns[n] not in collated})
 
     def _as_of(self) -> datetime:
         """The instant the share shows, in UTC."""
@@ -179,12 +217,22 @@ class _Reading:
         return newest.replace(tzinfo=UTC) if newest.tzinfo is None else newest.astimezone(UTC)
 
     def _execute(self, cursor: "SnowflakeCursor", table: _Table, statement: str) -> None:
+        with self._refused_for(table):
+            cursor.execute(statement)
+
+    @contextmanager
+    def _refused_for(self, table: _Table) -> Iterator[None]:
+        """Explains why a statement on this table is refused."""
         from snowflake.connector.errors import ProgrammingError  # noqa: PLC0415 - seconds to import
 
         try:
-            cursor.execute(statement)
-        except ProgrammingError:
-            explained = self._explain(table)
+            yield
+        except ProgrammingError as refused:
+            explained = (
+                refusal(refused, f"reading {table.object}")
+                if is_explained(refused)
+                else self._explain(table)
+            )
             raise explained from None  # the cause may hold data
 
     def _explain(self, table: _Table) -> ShareError:
@@ -211,17 +259,27 @@ class _Reading:
     def _existing_columns(self, table: _Table) -> list[str]:
         from snowflake.connector.errors import ProgrammingError  # noqa: PLC0415 - seconds to import
 
+        try:
+            return [name for name, _ in self._described_columns(table)]
+        except ProgrammingError:
+            return []
+
+    def _collated_columns(self, table: _Table) -> set[str]:
+        """The columns, as mapped, whose texts Snowflake compares by the rules of a language."""
+        with share_errors(f"describing {table.object}"):
+            collated = {name for name, collation in self._described_columns(table) if collation}
+        return {column for column in table.columns.values() if _unquoted(column) in collated}
+
+    def _described_columns(self, table: _Table) -> list[tuple[str, str | None]]:
+        """Name and collation of every column that the role may see."""
         database, schema, name = table.parts
         statement = (
-            f"SELECT COLUMN_NAME FROM {database}.INFORMATION_SCHEMA.COLUMNS "  # noqa: S608 - quoted
+            f"SELECT COLUMN_NAME, COLLATION_NAME FROM {database}.INFORMATION_SCHEMA.COLUMNS "  # noqa: S608 - quoted
             "WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
         )
         with self.connection.cursor() as cursor:
-            try:
-                cursor.execute(statement, (_unquoted(schema), _unquoted(name)))
-            except ProgrammingError:
-                return []
-            return [row[0] for row in cursor.fetchall()]
+            cursor.execute(statement, (_unquoted(schema), _unquoted(name)))
+            return [(row[0], row[1]) for row in cursor.fetchall()]
 
 
 def _table(feed: str, config: SyncConfig) -> _Table:
@@ -251,9 +309,18 @@ def _no_instant(table: _Table, column: str) -> str:
     )
 
 
-def _schema(table: _Table, cursor: "SnowflakeCursor") -> pa.Schema:
+def _write_batches(cursor: "SnowflakeCursor", schema: pa.Schema, path: Path) -> int:
+    """Writes a result batch by batch and returns its rows."""
+    rows = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in cursor.fetch_arrow_batches(force_microsecond_precision=True):
+            writer.write_table(batch.rename_columns(schema.names).cast(schema))
+            rows += batch.num_rows
+    return rows
+
+
+def _schema(table: _Table, described: Sequence[Any]) -> pa.Schema:
     """One schema for all batches: each arrives with the narrowest types of its own values."""
-    described: list[Any] = cursor.description
     return pa.schema(
         [(name, _arrow_type(column)) for name, column in zip(table.columns, described, strict=True)]
     )

@@ -1,6 +1,6 @@
 """What can go wrong with the Snowflake share, each with the sync config key and the cure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -25,8 +25,7 @@ def share_errors(what: str) -> Iterator[None]:
     try:
         yield
     except errors.ProgrammingError as refused:
-        msg = f"share: {what} failed with {_code(refused)}; check the object and its rights"
-        raise ShareError(msg) from None
+        raise refusal(refused, what) from None
     except errors.OperationalError as unreachable:
         msg = (
             f"share: {what} failed with {_code(unreachable)}, Snowflake did not answer; check "
@@ -42,6 +41,42 @@ def share_errors(what: str) -> Iterator[None]:
     except errors.Error as broken:
         msg = f"share: {what} broke off with {_code(broken)}; try again later"
         raise ShareUnavailable(msg) from None
+
+
+# By Snowflake's public error numbers; their texts may hold data and are not repeated.
+_SCHEMA = (
+    "set SNOWFLAKE_DATABASE and SNOWFLAKE_SCHEMA to a schema in which SNOWFLAKE_ROLE may create"
+    " temporary tables and stages; a share is read-only"
+)
+_CURES: Mapping[int, str] = {
+    606: "no warehouse runs: set SNOWFLAKE_WAREHOUSE, grant its USAGE to SNOWFLAKE_ROLE, resume it",
+    2003: f"what it needs does not exist or is not granted: {_SCHEMA}",
+    2043: f"what it needs does not exist or is not granted: {_SCHEMA}",
+    3001: f"SNOWFLAKE_ROLE lacks a right: {_SCHEMA}",
+    90073: "the warehouse is suspended by its resource monitor; raise its quota, or set another",
+    90105: f"the session has no database: {_SCHEMA}",
+    90106: f"the session has no schema: {_SCHEMA}",
+}
+_CANCELLED = (604, 630)
+"""Cancelled by somebody, or by a timeout of the statement or its warehouse."""
+
+
+def is_explained(error: Exception) -> bool:
+    """Whether the number of the error alone tells what is wrong."""
+    errno = getattr(error, "errno", None)
+    return errno in _CANCELLED or errno in {606, 90073}
+
+
+def refusal(error: Exception, what: str) -> ShareError:
+    """The error for a statement that Snowflake refused while doing `what`, with its cure."""
+    errno = getattr(error, "errno", None)
+    if errno in _CANCELLED:
+        return ShareUnavailable(
+            f"share: {what} was cancelled with {_code(error)}; try again, or raise the warehouse's"
+            " size or its STATEMENT_TIMEOUT_IN_SECONDS"
+        )
+    cure = _CURES.get(errno or 0, "check the object and its rights")
+    return ShareError(f"share: {what} failed with {_code(error)}; {cure}")
 
 
 def _code(error: Exception) -> str:

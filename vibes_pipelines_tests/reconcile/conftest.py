@@ -138,5 +138,11 @@ def run(tmp_path: Path) -> Callable[..., DiffSet]:
 
 
 @pytest.fixture
+def rows_in() -> Callable[[Path, str], list[dict[str, Any]]]:
+    """The rows of one file of a diff set."""
+    return lambda folder, name: pq.read_table(folder / f"{name}.parquet").to_pylist()
+
+
+@pytest.fixture
 def make_config() -> Callable[..., SyncConfig]:
     return build_config

@@ -178,7 +178,7 @@ class Oracle:
             self.compare(c, person, values)
 
     def settle_consent(self, number, c, before, person):
-        if not before - {"invalid_mdn"} and person is not None:
+        if not before - {"invalid_mdn", "mdn_change"} and person is not None:
             self.compare_consent(c, person)
         elif (named := self.named_by_key(number)) is not None:
             self.compare_consent(c, named, directions={"platform"})

@@ -81,9 +81,23 @@ def test_a_contact_in_doubt_still_opts_out_the_person_its_key_names(run, make_co
     assert told(run, config, {"sms": "no"} | IN_DOUBT, [rows_of(OLD)]) == TO_PLATFORM
 
 
-def test_a_contact_in_doubt_learns_of_no_opt_out(run, make_config):
+def test_a_contact_whose_number_or_value_is_in_doubt_still_learns_of_an_opt_out(run, make_config):
+    fields = [{"from": "score", "to": "score", "type": "number"}]
+    config = make_config(fields=fields, consents=CONSENT)
+    for contact in (IN_DOUBT, {"score": "x"}, {"phone": "12"}):
+        assert told(run, config, {"sms": "yes"} | contact, [rows_of(OLD, NEW)]) == TO_CRM
+
+
+def test_a_contact_of_whom_it_is_unsure_who_it_is_learns_of_no_opt_out(run, make_config):
     config = make_config(consents=CONSENT)
-    assert told(run, config, {"sms": "yes"} | IN_DOUBT, [rows_of(OLD, NEW)]) == []
+    persons = [
+        {"person_key": key, "external_person_id": name, "mdn": mdn}
+        for key, name, mdn in (("k1", "C1", "+13125550100"), ("k2", "C2", "+13125550199"))
+    ]
+    done = run(
+        config, [{"id": "C1", "sms": "yes"} | IN_DOUBT], persons, subscriptions=[rows_of(OLD, NEW)]
+    )
+    assert done.rows("subscription_changes") == []
 
 
 def test_an_opt_out_of_which_only_the_day_is_known_beats_an_opt_in_of_that_day(run, make_config):

@@ -80,6 +80,41 @@ def test_a_diff_set_from_hashes_equals_the_one_from_a_scan(
     assert landed == scanned
 
 
+RULES = build_config(
+    **{
+        **SECTIONS,
+        "contacts": {
+            **SECTIONS["contacts"],
+            "conditions": [{"column": "score", "at_least": 1}],
+        },
+        "consents": [{**SECTIONS["consents"][0], "campaign": "9", "invites": True}],
+        "policies": {"mdn_change": "replace"},
+    }
+)
+
+
+@given(contact_rows, person_rows, subscription_rows)
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_it_does_so_with_wrong_texts_comparisons_replacements_and_invitations(
+    tmp_path, contacts, persons, subscriptions
+):
+    wrong = {"\u00e9": "A\0B", "Bob": "A\0B", "Ann": "A\ufffd", "C5": "C5\u200b"}
+    for row in (*contacts, *persons):
+        row.update({name: wrong.get(text, text) for name, text in row.items()})
+    folder = tmp_path / "world"
+    shutil.rmtree(folder, ignore_errors=True)
+    world = World(folder, contacts, persons, subscriptions)
+    scanned, _ = world.reconcile("scanned", RULES)
+    world.hash(RULES)
+    landed, plan = world.reconcile("landed", RULES)
+    assert plan == "landed hashes"
+    assert landed == scanned
+
+
 CONTACT = {"id": "C1", "phone": "(312) 555-0100", "type": "A", "name": "Ann", "tier": "Gold"}
 SAME = {"person_key": "k1", "external_person_id": "C1", "mdn": "+13125550100", "name": "Ann"}
 

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vibes_pipelines.reconcile import base
 from vibes_pipelines.reconcile.base import EXCEPTIONS, ORIGIN, open_base
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.next_base import LastDay, write_exceptions
@@ -46,6 +47,7 @@ class Days:
     base: Path | None = None
     number: int = 0
     summary: Summary = field(init=False)
+    person_columns: ClassVar[Sequence[str]] = ()
 
     def day(
         self,
@@ -59,7 +61,12 @@ class Days:
         self.number += 1
         folder = self.folder / str(self.number)
         folder.mkdir()
-        columns = [*PERSON, "updated_at", *(one.to for one in self.config.fields)]
+        columns = [
+            *PERSON,
+            *self.person_columns,
+            "updated_at",
+            *(one.to for one in self.config.fields),
+        ]
         inputs = Inputs(
             contacts=write_parquet(
                 folder / "contacts.parquet", contacts, contact_columns(self.config)
@@ -242,6 +249,15 @@ def test_without_person_keys_the_external_id_names_a_person(tmp_path: Path) -> N
     assert days.known() == {None: {"name": "a"}}
 
 
+def test_what_was_agreed_under_other_rules_is_no_base(
+    days: Days, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days.day([contact("a", "q")], [person("a", "q")])
+    monkeypatch.setattr(base, "RULES", base.RULES + 1)
+    out = days.day([contact("b", "q")], [person("a", "q")])
+    assert reasons(out) == {"name": ("rules_changed", "b")}
+
+
 @pytest.mark.parametrize(
     "mapping",
     [NAME | {"from": "city"}, NAME | {"type": "single_select"}],
@@ -250,7 +266,7 @@ def test_a_field_mapped_anew_starts_without_a_base(days: Days, mapping: dict[str
     days.day([contact("a", "q")], [person("a", "q")])
     days.changed(build_config(fields=[mapping, CITY | {"authority": "platform"}]))
     out = days.day([contact("b", "q")], [person("c", "q")])
-    assert {reason for reason, _ in reasons(out).values()} == {"no_base"}
+    assert {reason for reason, _ in reasons(out).values()} == {"mapping_changed"}
     assert days.known() == {"kc1": {"city": "q"}}
 
 

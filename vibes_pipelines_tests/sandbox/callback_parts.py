@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from vibes_pipelines.sandbox.account import Account
 from vibes_pipelines.sandbox.api import build_api
 from vibes_pipelines.sandbox.callbacks_manner import CallbackManner
 from vibes_pipelines.sandbox.callbacks_registry import Callbacks
@@ -27,9 +28,13 @@ CONFIG = "/config/callbacks/"
 class CallingStandIn:
     """A served platform whose callbacks are sent."""
 
-    platform: Platform
+    account: Account
     callbacks: Callbacks
     client: ApiClient
+
+    @property
+    def platform(self) -> Platform:
+        return self.account.platform
 
     def call(self, method: str, path: str, body: object = None, **headers: str | None) -> Reply:
         """One call as `ApiClient.call`."""
@@ -71,9 +76,12 @@ def calling_platform(**switches: object) -> Iterator[CallingStandIn]:
     """The stand-in API and a sender of its callbacks, both stopped at the end."""
     platform, readings = build_platform(), Switches.from_mapping(switches)
     callbacks = Callbacks(platform, readings)
-    app = build_api(platform, CREDENTIALS, readings, callbacks=callbacks, rate_per_s=None)
+    account = Account(platform, switches=readings)
+    app = build_api(
+        platform, CREDENTIALS, readings, callbacks=callbacks, account=account, rate_per_s=None
+    )
     with served(app) as port, sending(callbacks):
-        yield CallingStandIn(platform, callbacks, ApiClient(port))
+        yield CallingStandIn(account, callbacks, ApiClient(port))
 
 
 @contextmanager

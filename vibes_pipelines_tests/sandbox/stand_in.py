@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
+from vibes_pipelines.sandbox.account import Account
 from vibes_pipelines.sandbox.api import build_api
 from vibes_pipelines.sandbox.api_limits import Credentials
 from vibes_pipelines.sandbox.faults import Faults, parse_faults
@@ -116,6 +117,7 @@ class ApiClient:
             "X-API-Version": "2",
         }
     )
+    prefix: str = "/companies"
 
     def call(self, method: str, path: str, body: object = None, **headers: str | None) -> Reply:
         """One call below the company; header names with `_` for `-`, `None` leaves one out."""
@@ -124,7 +126,7 @@ class ApiClient:
         sent = {name: value for name, value in {**self.headers, **changed}.items() if value}
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request(method, f"/companies/{self.company_key}{path}", raw, sent)
+            connection.request(method, f"{self.prefix}/{self.company_key}{path}", raw, sent)
             response = connection.getresponse()
             return Reply(response.status, dict(response.headers), response.read())
         finally:
@@ -135,9 +137,13 @@ class ApiClient:
 class StandIn:
     """A served platform and its client."""
 
-    platform: Platform
+    account: Account
     faults: Faults
     client: ApiClient
+
+    @property
+    def platform(self) -> Platform:
+        return self.account.platform
 
     def call(self, method: str, path: str, body: object = None, **headers: str | None) -> Reply:
         """One call as `ApiClient.call`."""
@@ -150,6 +156,8 @@ class StandIn:
     def reset(self) -> None:
         """Begin anew: the first persons, nothing counted, no faults."""
         populate(self.platform)
+        for shelf in self.account.shelves():
+            shelf.clear()
         self.platform.audit.clear()
         self.faults.replace(())
 
@@ -161,9 +169,11 @@ def served_platform(
     """The stand-in API on a port of its own, stopped at the end."""
     platform, faults = platform or build_platform(), Faults()
     readings = Switches.from_mapping(switches)
-    app = build_api(platform, CREDENTIALS, readings, faults, rate_per_s=rate_per_s)
+    google = None if rate_per_s is None else 20
+    account = Account(platform, switches=readings, google_rate_per_s=google)
+    app = build_api(platform, CREDENTIALS, readings, faults, account=account, rate_per_s=rate_per_s)
     with served(app) as port:
-        yield StandIn(platform, faults, ApiClient(port))
+        yield StandIn(account, faults, ApiClient(port))
 
 
 @contextmanager

@@ -119,7 +119,7 @@ class Bench:
         sandbox = self.loop.sandbox
         platform, days = sandbox.platform, sandbox._days
         platform.load(*copy.deepcopy((list(self.persons.values()), self.subscriptions)))
-        platform._next_number = self.next_number
+        platform.next_number = self.next_number
         platform.audit.clear()
         sandbox.clock._now = self.now
         days.today = self.now.date()
@@ -158,7 +158,7 @@ def _saved(loop: Loop, saved: Path, tables: Tables, rows: list[Row]) -> Bench:
         saved=saved,
         persons=copy.deepcopy(platform.persons),
         subscriptions=copy.deepcopy(platform.subscriptions),
-        next_number=platform._next_number,
+        next_number=platform.next_number,
         now=sandbox.now(),
         tables=share_tables(platform, sandbox.now()),
         earlier_tables=tables,

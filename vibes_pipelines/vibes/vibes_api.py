@@ -1,0 +1,55 @@
+"""Every resource of one company over one connection pool, and so under the platform's one rate."""
+
+from types import TracebackType
+from typing import Self
+
+from vibes_pipelines.vibes.api_calls import Calls
+from vibes_pipelines.vibes.api_transport import ApiTransport, Limits
+from vibes_pipelines.vibes.api_version import ApiVersion
+from vibes_pipelines.vibes.callback_api import CallbackApi
+from vibes_pipelines.vibes.campaign_api import CampaignApi
+from vibes_pipelines.vibes.event_api import EventApi
+from vibes_pipelines.vibes.person_api import Persons
+from vibes_pipelines.vibes.privacy_api import PrivacyApi
+from vibes_pipelines.vibes.push_api import PushApi
+from vibes_pipelines.vibes.subscription_api import SubscriptionApi
+from vibes_pipelines.vibes.wallet_api import WalletApi
+
+
+class VibesApi:
+    """The Vibes API of one company; use it as an async context manager.
+
+    Two of these in one process would each drive the platform at the full rate: share one.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        company_key: str,
+        user: str,
+        password: str,
+        limits: Limits | None = None,
+        version: ApiVersion = 2,
+    ) -> None:
+        self._http = ApiTransport(base_url, user, password, limits or Limits(), version)
+        calls = Calls(self._http, company_key)
+        self.persons = Persons(calls)
+        self.subscriptions = SubscriptionApi(calls)
+        self.campaigns = CampaignApi(calls)
+        self.events = EventApi(calls)
+        self.callbacks = CallbackApi(calls)
+        self.push = PushApi(calls)
+        self.wallet = WalletApi(calls)
+        self.privacy = PrivacyApi(calls)
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)

@@ -1,0 +1,129 @@
+"""Texts that cannot be right are never carried to the other side, and harm only their contact."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.run import Inputs, reconcile
+
+WRONG = ["A\0B", "A\ufffdB", "\x1bA", "A\x7f", "caf\xc3\x83\x85", "A\uffff"]
+ANN = {"id": "C1", "name": "Ann"}
+BO = {"id": "C2", "name": "Bo"}
+KNOWN = {"person_key": "k1", "external_person_id": "C1", "name": "Anna"}
+
+
+@pytest.mark.parametrize("text", WRONG)
+@pytest.mark.parametrize("persons", [[], [KNOWN]])
+def test_a_text_that_cannot_be_right_holds_only_its_contact(run, make_config, text, persons):
+    done = run(make_config(), [ANN | {"name": text}, BO], persons)
+    assert done.quarantine == {("invalid_value", "contact", "C1")}
+    [row] = done.rows("quarantine")
+    assert row["detail"].endswith("in name")
+    assert [row["external_person_id"] for row in done.person_changes] == ["C2"]
+
+
+@pytest.mark.parametrize(
+    "text", ["two\nlines", "a\tb", "\u0905\u200d\u0915", "\U0001f469\u200d\U0001f52c"]
+)
+def test_line_breaks_tabs_and_joiners_are_text(run, make_config, text):
+    done = run(make_config(), [ANN | {"name": text}], [KNOWN])
+    assert done.changes_of("C1")["name"][2] == text
+
+
+def test_what_both_sides_hold_already_is_no_change_and_no_doubt(run, make_config):
+    done = run(make_config(), [ANN | {"name": "A\0B"}], [KNOWN | {"name": " A\0B"}])
+    assert done.quarantine == set()
+    assert done.summary.unchanged == 1
+
+
+def test_a_good_text_replaces_a_wrong_one_at_the_platform(run, make_config):
+    done = run(make_config(), [ANN], [KNOWN | {"name": "A\0B"}])
+    assert done.changes_of("C1") == {"name": ("set", "A\0B", "Ann", "no_base")}
+
+
+def test_a_wrong_text_of_the_platform_is_not_written_back(run, make_config):
+    fields = [{"from": "name", "to": "name", "type": "string", "authority": "platform"}]
+    done = run(make_config(fields=fields), [ANN], [KNOWN | {"name": "A\0B"}])
+    assert done.quarantine == {("invalid_value", "contact", "C1")}
+    assert done.rows("crm_changes") == []
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"type": "postal_code"},
+        {"type": "single_select"},
+        {"type": "multi_select"},
+    ],
+)
+def test_every_type_that_takes_a_text_as_it_is_is_judged(run, make_config, extra):
+    fields = [{"from": "name", "to": "name"} | extra]
+    done = run(make_config(fields=fields), [ANN | {"name": "a;A\ufffd"}], [])
+    assert done.quarantine == {("invalid_value", "contact", "C1")}
+
+
+@pytest.mark.parametrize("key", ["C\0001", "C1\u200b", "C\u20601", "C\n1", "\u202eC1", "C\ufffd"])
+def test_a_key_with_what_cannot_be_seen_is_never_given_to_a_person(run, make_config, key):
+    done = run(make_config(), [ANN | {"id": key}, BO], [])
+    assert done.quarantine == {("invalid_contact_key", "contact", key)}
+    assert [row["external_person_id"] for row in done.person_changes] == ["C2"]
+
+
+def test_a_person_is_not_adopted_by_such_a_key(run, make_config):
+    contact = ANN | {"id": "C1\u200b", "phone": "312-555-0100"}
+    done = run(make_config(), [contact], [{"person_key": "k1", "mdn": "+13125550100"}])
+    assert done.quarantine == {("invalid_contact_key", "contact", "C1\u200b")}
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999", "9" * 309])
+def test_a_number_that_no_reader_can_hold_is_invalid(run, make_config, number):
+    fields = [{"from": "score", "to": "score", "type": "number"}]
+    done = run(make_config(fields=fields), [{"id": "C1", "score": number}], [])
+    assert done.quarantine == {("invalid_value", "contact", "C1")}
+
+
+def test_a_header_with_a_column_twice_is_refused(tmp_path, make_config):
+    contacts = tmp_path / "contacts.csv"
+    contacts.write_text("id,name,phone,Name\nC1,Ann,,Anna\n")
+    with pytest.raises(ReconcileError, match=r"contacts\.csv: the header names name twice"):
+        reconcile(make_config(), Inputs(contacts, contacts), tmp_path / "out")
+
+
+def test_bytes_that_are_no_utf8_are_refused_without_repeating_them(tmp_path, make_config):
+    broken = pa.array([b"Secret\xff"], pa.binary()).buffers()
+    table = pa.table(
+        {
+            "id": ["C1"],
+            "external_person_id": ["C1"],
+            "person_key": ["k1"],
+            "phone": ["312-555-0100"],
+            "mdn": ["+13125550100"],
+            "name": pa.Array.from_buffers(pa.string(), 1, broken),
+        }
+    )
+    pq.write_table(table, tmp_path / "both.parquet")
+    inputs = Inputs(tmp_path / "both.parquet", tmp_path / "both.parquet")
+    with pytest.raises(ReconcileError, match=r"both\.parquet: .* not UTF-8") as refused:
+        reconcile(make_config(), inputs, tmp_path / "out")
+    assert "Secret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+@given(st.lists(st.text(max_size=4), min_size=1, max_size=6))
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_diff_set_carries_a_control_character(run, make_config, names):
+    contacts = [{"id": f"C{number}", "name": name} for number, name in enumerate(names)]
+    done = run(make_config(), contacts, [])
+    carried = [change["after"] for row in done.person_changes for change in row["changes"]]
+    allowed = {"\t", "\n", "\r"}
+    assert not any(
+        (ord(sign) < 32 or 127 <= ord(sign) < 160 or sign == "\ufffd") and sign not in allowed
+        for text in carried
+        for sign in text
+    )
+    assert done.summary.added + done.summary.quarantined == len(names)
