@@ -119,7 +119,8 @@ def _texts_sql(side: str, config: SyncConfig, source: Source) -> str:
     ids = identifiers(config, source)
     phone = as_text(*ids.phone) if ids.phone else "NULL::VARCHAR"
     return f"""
-        SELECT text.row_number, text.key, text.person_key, text.mdn, {side}.bad_mdn
+        SELECT text.row_number, text.key, text.person_key, {side}.bad_mdn,
+               CASE WHEN {side}.mdn > 0 THEN '+' || {side}.mdn ELSE text.mdn END AS mdn
         FROM (SELECT {ROW} AS row_number, {ids.key} AS key, {ids.person_key} AS person_key,
                      {phone} AS mdn FROM {source.relation}) text
         JOIN {side} USING (row_number)"""

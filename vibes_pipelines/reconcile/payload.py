@@ -15,7 +15,7 @@ from vibes_pipelines.reconcile.characters import find_wrong_texts
 from vibes_pipelines.reconcile.consent import UNREADABLE
 from vibes_pipelines.reconcile.identifiers import NONE, Identifiers
 from vibes_pipelines.reconcile.moments import moment_of
-from vibes_pipelines.reconcile.scan import Sides
+from vibes_pipelines.reconcile.scan import Sides, raw_columns
 from vibes_pipelines.reconcile.sources import ROW, Source
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.values import (
@@ -36,7 +36,7 @@ def build_values(
 ) -> None:
     """Creates the tables above and adds the findings on values."""
     connection.execute(_CANDIDATE)
-    connection.execute(_DOUBTFUL if sides.is_landed else _RAW_VALUE)
+    connection.execute(_DOUBTFUL if sides.is_landed else _raw_value_sql(config, sides.contacts))
     connection.execute(_contact_value_sql(config, sides))
     if connection.execute("SELECT 1 FROM contact WHERE has_issue LIMIT 1").fetchall():
         _find_bad_values(connection, config)
@@ -85,6 +85,25 @@ def _person_value_sql(config: SyncConfig, sides: Sides) -> str:
         CREATE TEMP TABLE person_value AS
         SELECT {names}{texts} FROM {sides.persons.relation}
         WHERE {ROW} IN (SELECT person_row FROM candidate {doubtful})"""
+
+
+def _raw_value_sql(config: SyncConfig, contacts: Source) -> str:
+    """A table of its own, because texts made while it is unpacked take several times as long."""
+    columns = "".join(
+        f", {_typed(f'raw[{index}]', kind)} AS {column}"
+        for index, (column, kind) in enumerate(raw_columns(config, contacts), start=1)
+    )
+    return f"""
+        CREATE TEMP TABLE raw_value AS
+        SELECT {ROW}{columns} FROM raw_contact
+        WHERE {ROW} IN (SELECT contact_row FROM candidate
+                        UNION ALL SELECT row_number FROM contact WHERE has_issue)"""
+
+
+def _typed(text: str, kind: str) -> str:
+    """SQL for a value in its own type again; what is made of other values is only read as text."""
+    is_nested = kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "VARIANT"))
+    return text if is_nested or kind == "VARCHAR" else f"CAST({text} AS {kind})"
 
 
 def contact_times(config: SyncConfig) -> dict[str, str]:
@@ -151,15 +170,6 @@ _CANDIDATE = """
     ANTI JOIN claim ON claim.contact_row = l.contact_row
     ANTI JOIN finding ON finding.source = 'contact' AND finding.row_number = l.contact_row
     WHERE l.passes AND NOT l.has_issue"""
-
-# A table of its own, because texts made while it is unpacked take several times as long.
-_RAW_VALUE = f"""
-    CREATE TEMP TABLE raw_value AS
-    SELECT {ROW}, one.*
-    FROM (SELECT {ROW}, unnest(raw) AS one FROM raw_contact
-          WHERE {ROW} IN (
-              SELECT contact_row FROM candidate
-              UNION ALL SELECT row_number FROM contact WHERE has_issue))"""
 
 # Contacts in doubt, also those whose values are yet to be judged, with the one person they claim.
 _DOUBTFUL = """

@@ -47,6 +47,8 @@ class Sides:
 def scan_sides(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
     """Creates the tables above, and `raw_contact`: the mapped columns of contacts that may differ.
 
+    `raw` of it is the list of their values as texts, in the order of `raw_columns`.
+
     Raises:
         ReconcileError: for a column that the sync config maps and a side does not have.
     """
@@ -56,9 +58,11 @@ def scan_sides(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides:
     with joins_as_written(connection):
         connection.execute(_joined_sql(config, sides, contact_ins))
     ask_the_library(connection, "joined_cell", region_of(config))
-    connection.execute(
-        "CREATE TEMP VIEW joined AS SELECT *, phone IS NOT NULL AS bad_mdn FROM joined_cell"
-    )
+    # What no column is mapped to is not written a million times, but shown by the view.
+    unmapped = "" if config.contacts.person_key is not None else f", {_NO_PERSON_KEY}"
+    connection.execute(f"""
+        CREATE TEMP VIEW joined AS
+        SELECT *, phone IS NOT NULL AS bad_mdn{unmapped} FROM joined_cell""")
     connection.execute(_CONTACT_CELL.format(once=_once(connection, sides.contacts)))
     connection.execute("""
         CREATE TEMP VIEW contact AS
@@ -105,22 +109,38 @@ def _scan_persons(
     connection.execute(_TEXTS.format(side="person"))
 
 
+def raw_columns(config: SyncConfig, contacts: Source) -> list[tuple[str, str]]:
+    """The columns, with their types, that the values of a contact are read from.
+
+    Raises:
+        ReconcileError: for a column that the sync config maps and the contacts do not have.
+    """
+    read = {name: field.to for field in config.fields for name in field.contact_columns}
+    return sorted({contacts.column(name, f"fields: {to}") for name, to in read.items()})
+
+
 def _joined_sql(config: SyncConfig, sides: Sides, stand_ins: list[StandIn]) -> str:
     """The contacts stream past the persons, and those that may differ keep their raw values."""
-    read = {name: field.to for field in config.fields for name in field.contact_columns}
-    raw = sorted({sides.contacts.column(name, f"fields: {to}")[0] for name, to in read.items()})
-    packed = ", ".join(f"{column}: c.raw_{index}" for index, column in enumerate(raw)) or "none: 0"
+    raw = [column for column, _ in raw_columns(config, sides.contacts)]
+    # As texts, because a list of structs costs a write per column even where there is no list.
+    texts = ", ".join(f"c.raw_{index}::VARCHAR" for index in range(len(raw)))
+    person_key = "" if config.contacts.person_key is None else _PERSON_KEY
     kept = [name for index in range(len(config.consents)) for name in consent_columns(index)]
     rows = contact_rows_sql(config, sides.contacts, sides.contact_ids, stand_ins, sides.salt, raw)
     return f"""
         CREATE TEMP TABLE joined_cell AS
-        SELECT c.row_number AS contact_row, c.key_text, c.person_key_text, c.key, c.person_key,
+        SELECT c.row_number AS contact_row, c.key_text, c.key{person_key},
                c.mdn, c.phone, c.passes, c.has_issue{"".join(f", c.{name}" for name in kept)},
-               p.row_number AS person_row, p.key AS linked_key, p.person_key AS linked_person_key,
-               p.mdn AS linked_mdn, c.fingerprint <> p.fingerprint AS differs,
-               CASE WHEN c.row_number IS NOT NULL AND ({_IS_WANTED}) THEN [{{{packed}}}] END AS raw
+               p.row_number AS person_row, p.key AS linked_key, p.mdn AS linked_mdn,
+               c.fingerprint <> p.fingerprint AS differs,
+               CASE WHEN c.row_number IS NOT NULL AND ({_IS_WANTED})
+                    THEN [{texts}]::VARCHAR[] END AS raw
         FROM ({rows}) c FULL JOIN person p ON c.key = p.key"""
 
+
+_PERSON_KEY = ", c.person_key_text, c.person_key, p.person_key AS linked_person_key"
+_NO_PERSON_KEY = """NULL::VARCHAR AS person_key_text, NULL::UBIGINT AS person_key,
+                    NULL::UBIGINT AS linked_person_key"""
 
 # Whose values may be asked for: what differs, and what is not sure to be paired by its key.
 _IS_WANTED = """

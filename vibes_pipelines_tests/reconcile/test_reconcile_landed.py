@@ -5,6 +5,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -171,3 +172,17 @@ def test_a_collision_of_landed_hashes_falls_back_to_a_scan(tmp_path, monkeypatch
     summary, plan = world.reconcile("collided")
     assert plan == "scan"
     assert (summary.added, summary.persons_only) == (1, 1)
+
+
+def test_a_number_given_in_another_spelling_is_shown_as_the_number_it_is(tmp_path):
+    blank = dict.fromkeys(field.to for field in CONFIG.fields)
+    contact = {"id": "C1", "phone": "(312) 555-0100", **blank}
+    person = {"person_key": "k1", "external_person_id": "C1", "mdn": None, **blank}
+    stop = {"person_key": "k1", "subscription_list_id": "77", "opt_out_date": "2026-01-01"}
+    world = World(tmp_path / "world", [contact], [person], [stop])
+    scanned, _ = world.reconcile("scanned")
+    world.hash()
+    landed, _ = world.reconcile("landed")
+    assert landed == scanned
+    [told] = pq.read_table(world.folder / "landed" / "subscription_changes.parquet").to_pylist()
+    assert told["mdn"] == "+13125550100"
