@@ -29,8 +29,8 @@ dev: $(STAMP) ## Open the Dagster UI on http://127.0.0.1:3000 with the sandbox b
 test: $(STAMP) lint ## Lint, types, import rules and the tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
-slow: $(STAMP) ## Every disaster and sixty days of drift: about 20 minutes, stopped after 60
-	timeout --foreground 3600 $(BIN)/pytest -m slow --capture=no vibes_pipelines_tests/slow
+slow: $(STAMP) ## Disasters, days of drift, crashes, storms, load: about 35 minutes, stopped after 75
+	timeout --foreground 4500 $(BIN)/pytest -m slow --capture=no
 
 mutants: $(STAMP) ## Faults put into the pure rules, one at a time: stopped after two hours
 	timeout --foreground 7200 nice -n 15 $(BIN)/python -m tools.mutants --minutes 110
@@ -50,6 +50,7 @@ bench: $(STAMP) ## Benchmarks: ratios against a reference in the same run
 	$(BIN)/python -m benchmarks.reconcile_scan
 	$(BIN)/python -m benchmarks.reconcile_landed
 	$(BIN)/python -m benchmarks.phones
+	$(BIN)/python -m benchmarks.callbacks
 
 clean: ## Remove the demo's data (.vibes)
 	rm -rf $(DATA)

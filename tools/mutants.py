@@ -42,9 +42,7 @@ _LOADED_ONCE = (
     "vibes_pipelines.store.ledger",
     "vibes_pipelines_tests.conftest",
 )
-_NEVER_CHANGED = tuple(
-    f"vibes_pipelines.{room}" for room in ("sandbox", "store", "sync_config", "yaml_places")
-)
+_NEVER_CHANGED = tuple(f"vibes_pipelines.{room}" for room in ("sandbox", "store", "sync_config"))
 _PYTEST = ("-x", "-q", "--tb=no", "--assert=plain", "-p", "no:cacheprovider")
 """Plain asserts, for libraries that are loaded already cannot be rewritten."""
 

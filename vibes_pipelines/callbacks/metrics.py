@@ -1,11 +1,11 @@
 """What the receiver counts, and how Prometheus reads it (text format 0.0.4). Counts only."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, MutableSequence
+from dataclasses import astuple, dataclass, fields
 
 from vibes_pipelines.store.inbox import Reception, Status
 
-STATUSES: tuple[Status, ...] = ("stored", "applied", "ignored", "parked")
+STATUSES: tuple[Status, ...] = ("stored", "applied", "ignored", "parked", "dropped")
 
 _HELP = {
     "received": "Callbacks that came from an allowed source.",
@@ -19,7 +19,7 @@ _HELP = {
 
 @dataclass
 class Tally:
-    """Counts since the start of this process."""
+    """Counts since the start of the receiver."""
 
     received: int = 0
     stored: int = 0
@@ -35,6 +35,39 @@ class Tally:
             return
         self.stored += 1
         self.conflicts += reception == "conflict"
+
+
+_WIDTH = len(fields(Tally))
+
+
+@dataclass(frozen=True)
+class Board:
+    """The counts of several processes in memory they share; each writes its own row only."""
+
+    cells: MutableSequence[int]
+    row: int
+
+    @staticmethod
+    def size(processes: int) -> int:
+        """How many cells so many processes need."""
+        return processes * _WIDTH
+
+    def own(self) -> Tally:
+        """What this row holds: the counts of the process whose place this one takes."""
+        return self._tally(self.row)
+
+    def publish(self, tally: Tally) -> None:
+        """Writes the counts of this process."""
+        begin = self.row * _WIDTH
+        self.cells[begin : begin + _WIDTH] = astuple(tally)
+
+    def total(self) -> Tally:
+        """The counts of all processes together."""
+        rows = (astuple(self._tally(row)) for row in range(len(self.cells) // _WIDTH))
+        return Tally(*map(sum, zip(*rows, strict=True)))
+
+    def _tally(self, row: int) -> Tally:
+        return Tally(*self.cells[row * _WIDTH : (row + 1) * _WIDTH])
 
 
 def exposition(tally: Tally, backlog: Mapping[Status, int] | None) -> str:

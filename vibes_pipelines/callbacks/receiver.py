@@ -3,14 +3,14 @@
 The platform sends again after a 3XX, a 5XX or no answer, and never after a 4XX: such an event is
 lost (the Vibes documentation, Callbacks). So whatever could be stored is answered with 200, garbage
 too, and whatever could not with 503. The one deliberate 4XX is 403, for a source that is not
-allowed.
+allowed: its address is not, or it shows no certificate in an allowed name.
 """
 
 import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import (
     IPv4Address,
@@ -27,7 +27,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from vibes_pipelines.callbacks.intake import Intake, Posted
-from vibes_pipelines.callbacks.metrics import Tally, exposition
+from vibes_pipelines.callbacks.metrics import Board, Tally, exposition
+from vibes_pipelines.callbacks.signup import OpenSignup, SignupDesk
+from vibes_pipelines.callbacks.tls import STATE_KEY
 from vibes_pipelines.store.inbox import Inbox
 
 Network = IPv4Network | IPv6Network
@@ -44,9 +46,13 @@ log = logging.getLogger("vibes_pipelines.callbacks")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What is taken in. Without `allowed` networks every source is; times are in seconds."""
+    """What is taken in. Without `allowed` networks every source is; times are in seconds.
+
+    With `client_names` a callback needs a client certificate in one of these names.
+    """
 
     allowed: Sequence[Network] = ()
+    client_names: Sequence[str] = ()
     max_body_bytes: int = MAX_BODY_BYTES
     read_timeout_s: float = 30
     store_timeout_s: float = 10
@@ -54,27 +60,39 @@ class Rules:
 
 @dataclass
 class Receiver:
-    """The endpoints over one open inbox."""
+    """The endpoints over one open inbox; sign-ups are taken when there is somebody to take them."""
 
     inbox: Inbox
     rules: Rules = field(default_factory=Rules)
     tally: Tally = field(default_factory=Tally)
+    board: Board | None = None
+    signup: OpenSignup | None = None
 
     def __post_init__(self) -> None:
         self._intake = Intake(self.inbox.store)
+        self._desk = SignupDesk()
+        self._names = frozenset(name.lower() for name in self.rules.client_names)
 
     def app(self) -> Starlette:
         """The application; its inbox stays open until it has stopped."""
         taken_in = [Route(path, self.receive, methods=["POST", "PUT"]) for path in PATHS]
+        signed_up = [Route("/signup", self._desk.receive, methods=["POST"])] if self.signup else []
+        told = [Route("/health", self.health), Route("/metrics", self.metrics)]
         return Starlette(
-            routes=[*taken_in, Route("/health", self.health), Route("/metrics", self.metrics)],
+            routes=[*taken_in, *signed_up, *told],
             lifespan=self._lifespan,
         )
 
     async def receive(self, request: Request) -> Response:
         """Stores the body, then answers."""
+        answer = await self._receive(request)
+        if self.board:
+            self.board.publish(self.tally)
+        return answer
+
+    async def _receive(self, request: Request) -> Response:
         source = request.client.host if request.client else "unknown"
-        if not self._is_allowed(source):
+        if not self._is_allowed(source) or not self._is_named(request):
             self.tally.refused += 1
             return PlainTextResponse("this source is not allowed\n", 403)
         self.tally.received += 1
@@ -96,19 +114,23 @@ class Receiver:
         return PlainTextResponse("the database does not answer\n", 503)
 
     async def metrics(self, _request: Request) -> Response:
-        """Counts of this process since its start, and of the inbox by status."""
+        """Counts of all processes since the start, and of the inbox by status."""
         try:
             async with asyncio.timeout(self.rules.store_timeout_s):
                 backlog = await run_in_threadpool(self.inbox.backlog)
         except Exception as failed:  # noqa: BLE001 - the counts of the process are there all the same
             log.warning("the inbox cannot be counted: %s", type(failed).__name__)
             backlog = None
-        return Response(exposition(self.tally, backlog), media_type=_METRICS_TYPE)
+        tally = self.board.total() if self.board else self.tally
+        return Response(exposition(tally, backlog), media_type=_METRICS_TYPE)
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        yield
-        await self._intake.close()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._intake.close)
+            if self.signup:
+                self._desk.registrar = await stack.enter_async_context(self.signup())
+            yield
 
     async def _database_answers(self) -> bool:
         try:
@@ -126,7 +148,7 @@ class Receiver:
             digest.update(chunk)
             kept += chunk[: self.rules.max_body_bytes - len(kept)]
             size += len(chunk)
-        path = request.url.path.replace("\0", "")[:_MAX_PATH]
+        path = str(request.scope["path"]).replace("\0", "")[:_MAX_PATH]
         return Posted(source[:_MAX_ADDRESS], path, bytes(kept), size, digest.hexdigest())
 
     def _is_allowed(self, source: str) -> bool:
@@ -134,6 +156,12 @@ class Receiver:
             return True
         address = _address(source)
         return address is not None and any(address in network for network in self.rules.allowed)
+
+    def _is_named(self, request: Request) -> bool:
+        if not self._names:
+            return True
+        shown: frozenset[str] = getattr(request.state, STATE_KEY, frozenset())
+        return not self._names.isdisjoint(shown)
 
 
 def _address(source: str) -> IPv4Address | IPv6Address | None:

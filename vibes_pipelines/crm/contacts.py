@@ -4,7 +4,8 @@ Values are landed as the CRM holds them, duplicates kept, columns under the CRM'
 they mean belongs to the reconcile.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from vibes_pipelines.crm.arrow_columns import arrow_column, arrow_type
+from vibes_pipelines.crm.cells import ValueDoesNotFit, column_value
 from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column, reflect_table
 from vibes_pipelines.crm.mapped_columns import mapped_columns
 from vibes_pipelines.store.snapshots import DATA, EmptySource, Snapshot, SnapshotStore, Source
 from vibes_pipelines.sync_config import SyncConfig
 
-__all__ = ["CrmError", "land_contacts"]
+__all__ = ["CrmError", "copy_contacts", "land_contacts"]
 
 FEED = "crm/contacts"
 PARTITION_ROWS = 50_000
@@ -52,6 +54,17 @@ def land_contacts(
     return store.land(FEED, day, write)
 
 
+def copy_contacts(
+    connection: sa.Connection, config: SyncConfig, path: Path, keys: Collection[str]
+) -> int:
+    """Writes the contacts with these keys as a landed day would have them; returns their count.
+
+    Raises:
+        CrmError: no such table, or a mapped column is missing.
+    """
+    return _copy(connection, config, path, keys)
+
+
 def _consistent(engine: sa.Engine) -> sa.Connection:
     """A connection that reads one state of the database."""
     connection = engine.connect().execution_options(stream_results=True)
@@ -62,9 +75,16 @@ def _consistent(engine: sa.Engine) -> sa.Connection:
     return connection
 
 
-def _copy(connection: sa.Connection, config: SyncConfig, path: Path) -> int:
+def _copy(
+    connection: sa.Connection,
+    config: SyncConfig,
+    path: Path,
+    keys: Collection[str] | None = None,
+) -> int:
     """Writes the mapped columns partition by partition; returns the count of rows."""
     statement, schema = _statement(connection, config)
+    if keys is not None:
+        statement = statement.where(_is_among(connection, config, keys))
     rows = 0
     with (
         connection.execute(statement) as result,
@@ -103,6 +123,31 @@ def _statement(connection: sa.Connection, config: SyncConfig) -> tuple[sa.Select
     ]
     schema = pa.schema([(column, existing[column]) for column in wanted])
     return sa.select(*selected).select_from(_relation(config)), schema
+
+
+def _is_among(
+    connection: sa.Connection, config: SyncConfig, keys: Collection[str]
+) -> sa.ColumnElement[bool]:
+    """The contact's key is one of these; compared as the column's own type, to use its index."""
+    dialect = connection.dialect
+    key: sa.ColumnElement[Any] = sa.literal_column(
+        dialect.identifier_preparer.quote(config.contacts.key)
+    )
+    if config.contacts.query is not None:
+        return sa.cast(key, sa.Text).in_(keys)
+    declared = reflect_table(connection, config.contacts.table).columns[config.contacts.key]
+    if dialect.name == "sqlite":
+        return key.in_([*keys, *(_typed(declared, keys, dialect.name))])
+    return key.in_(_typed(declared, keys, dialect.name))
+
+
+def _typed(declared: sa.Column[Any], keys: Collection[str], dialect: str) -> list[Any]:
+    """The keys that the column can hold, as it holds them."""
+    typed = []
+    for key in keys:
+        with suppress(ValueDoesNotFit):
+            typed.append(column_value(declared, key, dialect))
+    return typed
 
 
 def _existing_columns(connection: sa.Connection, config: SyncConfig) -> Mapping[str, pa.DataType]:

@@ -34,8 +34,10 @@ def crm_engine(crm_url: str) -> Iterator[sa.Engine]:
         engine.dispose()
 
 
-def reflect_table(connection: sa.Connection, name: str) -> sa.Table:
+def reflect_table(connection: sa.Connection, name: str, entry: str = "contacts.table") -> sa.Table:
     """The table as the database describes it; `name` may be `schema.table`.
+
+    `entry` of sync.yaml names it.
 
     Raises:
         CrmError: there is no such table or view.
@@ -48,7 +50,7 @@ def reflect_table(connection: sa.Connection, name: str) -> sa.Table:
     except NoSuchTableError as missing:
         existing = ", ".join(sorted(sa.inspect(connection).get_table_names(schema or None)))
         msg = (
-            f"CRM: no table {name}; correct contacts.table in sync.yaml. "
+            f"CRM: no table {name}; correct {entry} in sync.yaml. "
             f"The database has: {existing or 'no table that this user may see'}"
         )
         raise CrmError(msg) from missing

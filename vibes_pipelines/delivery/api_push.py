@@ -1,28 +1,35 @@
 """Pushes operations to the platform's API: intent first, then the call, then the receipt.
 
-The ledger knows of every send before it starts, so that a push killed at any point can run again:
-every kind sent here is idempotent, and a second send of the same is counted as a repeat.
+The ledger knows of every send before it starts, so that a push killed at any point can run again.
+One process at a time pushes a lane. What each kind of operation sends is in `sends`.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
-from vibes_pipelines.delivery.ports import PersonWriter, WriteAnswer
+from vibes_pipelines.delivery.lane_lease import PAUSE_S, LaneLease
+from vibes_pipelines.delivery.ports import ConsentWatch, Inviter, PersonWriter, WriteAnswer
 from vibes_pipelines.delivery.receipts import receipt
+from vibes_pipelines.delivery.sends import PushError, Sender
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.ledger_rows import chunks
-from vibes_pipelines.store.records import Operation, Receipt
+from vibes_pipelines.store.records import Lane, Operation, Receipt
 from vibes_pipelines.sync_config import FieldType
-from vibes_pipelines.vibes.bodies import person_body
 from vibes_pipelines.vibes.person_api import VibesAuthError
+
+__all__ = ["PushError", "PushResult", "push"]
 
 CONCURRENCY = 32
 """Requests in flight at once."""
 
 INTENT_ROWS = 500
 """Operations marked as sent in one write to the ledger, ahead of their requests."""
+
+INVITE_ROWS = 25
+"""The same for invitations: consent is looked at again this shortly before they leave."""
 
 RECEIPT_ROWS = 200
 """Receipts gathered for one write to the ledger; a kill repeats at most these, harmlessly."""
@@ -31,16 +38,12 @@ Progress = Callable[[int], None]
 """Told how many operations have been answered so far."""
 
 
-class PushError(ValueError):
-    """An operation cannot be sent by API; the message says which and why."""
-
-
 @dataclass(frozen=True)
 class PushResult:
     """Operations by what became of them. In a dry run only `planned` counts: what would be sent.
 
     `repeated` are those among the answered that had been sent before, by a run that was cut.
-    `error_classes` counts the rejected and the unknown.
+    `error_classes` counts the rejected and the unknown. `withdrawn` were not sent at all.
     """
 
     planned: int = 0
@@ -49,6 +52,7 @@ class PushResult:
     unknown: int = 0
     repeated: int = 0
     error_classes: Mapping[str, int] = field(default_factory=dict)
+    withdrawn: int = 0
 
 
 async def push(
@@ -57,19 +61,31 @@ async def push(
     ledger: Ledger,
     types: Mapping[str, FieldType],
     *,
+    campaigns: Inviter | None = None,
+    consent: ConsentWatch | None = None,
     dry_run: bool = True,
     on_progress: Progress | None = None,
 ) -> PushResult:
-    """Sends operations of the API route, as `Ledger.open_operations` gives them.
+    """Sends operations of the API route of one lane, as `Ledger.open_operations` gives them.
+
+    `campaigns` and `consent` are needed for invitations.
 
     Raises:
         VibesAuthError: the platform refuses the credentials. Operations not sent stay planned.
         PushError: an operation that the API cannot carry.
+        LaneBusy: another process pushes this lane; nothing was sent.
+        LeaseLost: this process stood still for so long that another one took the lane over.
     """
     if dry_run:
         return PushResult(planned=sum(1 for _ in operations))
-    running = _Push(api, ledger, types, on_progress)
-    await running.run(operations)
+    waiting = iter(operations)
+    first = next(waiting, None)
+    if first is None:
+        return PushResult()
+    if first.lane == "invites" and consent is None:
+        raise PushError("invitations are not sent without a look at the callback inbox before")
+    running = _Push(Sender(api, types, campaigns), ledger, first.lane, consent, on_progress)
+    await running.run(chain((first,), waiting))
     counts = running.counts
     return PushResult(
         planned=counts.total(),
@@ -78,6 +94,7 @@ async def push(
         unknown=counts["unknown"],
         repeated=running.repeated,
         error_classes=dict(sorted(running.error_classes.items())),
+        withdrawn=running.withdrawn,
     )
 
 
@@ -86,14 +103,16 @@ class _Push:
 
     def __init__(
         self,
-        api: PersonWriter,
+        sender: Sender,
         ledger: Ledger,
-        types: Mapping[str, FieldType],
+        lane: Lane,
+        consent: ConsentWatch | None,
         on_progress: Progress | None,
     ) -> None:
-        self._api = api
+        self._sender = sender
         self._ledger = ledger
-        self._types = types
+        self._lane = lane
+        self._consent = consent
         self._on_progress = on_progress
         self._stopped = False
         self._certainly_not_sent: set[str] = set()
@@ -101,88 +120,65 @@ class _Push:
         self.counts: Counter[str] = Counter()
         self.error_classes: Counter[str] = Counter()
         self.repeated = 0
+        self.withdrawn = 0
 
     async def run(self, operations: Iterable[Operation]) -> None:
         """Sends all of them; after a failure none is begun any more, and the first is raised."""
-        marked = self._marked(operations)
-        try:
-            workers = (self._work(marked) for _ in range(CONCURRENCY))
-            ends = await asyncio.gather(*workers, return_exceptions=True)
-        finally:
-            self._flush()
-            self._ledger.take_back(self._certainly_not_sent)
+        async with LaneLease(self._ledger, self._lane) as lease:
+            marked = self._marked(operations)
+            try:
+                workers = (self._work(marked, lease) for _ in range(CONCURRENCY))
+                ends = await asyncio.gather(*workers, return_exceptions=True)
+            finally:
+                self._flush()
+                if lease.is_held:  # else they may be another process's by now
+                    self._ledger.take_back(self._certainly_not_sent)
         for end in ends:
             if end is not None:
                 raise end
 
     def _marked(self, operations: Iterable[Operation]) -> Iterator[Operation]:
-        for chunk in chunks(operations, INTENT_ROWS):
-            ids = [operation.operation_id for operation in chunk]
+        size = INVITE_ROWS if self._lane == "invites" else INTENT_ROWS
+        for chunk in chunks(operations, size):
+            leaving = self._without_withdrawn(chunk)
+            ids = [operation.operation_id for operation in leaving]
             self._ledger.mark_sent(ids)
             self._certainly_not_sent.update(ids)
-            yield from chunk
+            yield from leaving
 
-    async def _work(self, marked: Iterator[Operation]) -> None:
+    def _without_withdrawn(self, chunk: Sequence[Operation]) -> list[Operation]:
+        reasons = {} if self._consent is None else self._consent.withdrawn(chunk)
+        if reasons:
+            self._ledger.withdraw(reasons, chunk[0].day)
+            self.withdrawn += len(reasons)
+        return [operation for operation in chunk if operation.operation_id not in reasons]
+
+    async def _work(self, marked: Iterator[Operation], lease: LaneLease) -> None:
         try:
-            while not self._stopped and (operation := next(marked, None)) is not None:
-                await self._carry(operation)
+            while not self._stopped:
+                await self._let_go_first(lease)
+                operation = next(marked, None)
+                if operation is None:
+                    return
+                await self._carry(operation, lease)
         except BaseException:
             self._stopped = True
             raise
 
-    async def _carry(self, operation: Operation) -> None:
+    async def _let_go_first(self, lease: LaneLease) -> None:
+        """Stands still while opt-outs leave: they never wait behind anything else."""
+        while lease.must_wait and not self._stopped:
+            await asyncio.sleep(PAUSE_S)
+
+    async def _carry(self, operation: Operation, lease: LaneLease) -> None:
+        lease.require()
         self._certainly_not_sent.discard(operation.operation_id)
         try:
-            answer = await self._send(operation)
+            answer = await self._sender.send(operation)
         except (VibesAuthError, PushError):
             self._certainly_not_sent.add(operation.operation_id)
             raise
         self._take(operation, answer)
-
-    async def _send(self, operation: Operation) -> WriteAnswer:
-        if operation.kind == "opt_out":
-            return await self._unsubscribe(operation)
-        if operation.touches("external_person_id"):
-            return await self._adopt(operation)
-        mdn = operation.mdn if operation.kind == "add" else None
-        return await self._upsert(operation, mdn)
-
-    async def _unsubscribe(self, operation: Operation) -> WriteAnswer:
-        if operation.subscription_list_id is None:
-            raise PushError(f"opt-out {operation.operation_id} names no list; rebuild the diff set")
-        list_id = operation.subscription_list_id
-        if operation.person_key is not None:
-            return await self._api.unsubscribe(list_id, person_key=operation.person_key)
-        external = operation.external_person_id
-        return await self._api.unsubscribe(list_id, external_person_id=external)
-
-    async def _adopt(self, operation: Operation) -> WriteAnswer:
-        """Gives a person its external id; a person gone meanwhile is added instead."""
-        if operation.person_key is None:
-            raise PushError(
-                f"operation {operation.operation_id} adopts a person but names no person_key; "
-                "rebuild the diff set"
-            )
-        changes = [change.as_json() for change in operation.changes]
-        answer = await self._api.update(operation.person_key, person_body(changes, self._types))
-        if answer.status == 404:
-            return await self._upsert(operation, operation.mdn)
-        return answer
-
-    async def _upsert(self, operation: Operation, mdn: str | None) -> WriteAnswer:
-        if operation.external_person_id is None:
-            raise PushError(
-                f"operation {operation.operation_id} names no external_person_id; "
-                "rebuild the diff set"
-            )
-        changes = [c.as_json() for c in operation.changes if c.field != "external_person_id"]
-        body = person_body(changes, self._types, mdn=mdn)
-        answer = await self._api.upsert(operation.external_person_id, body)
-        if answer.status == 404 and answer.outcome == "rejected":
-            # The documentation contradicts itself on updating an unknown external id.
-            identified = {"external_person_id": operation.external_person_id, **body}
-            return await self._api.add(identified)
-        return answer
 
     def _take(self, operation: Operation, answer: WriteAnswer) -> None:
         taken = receipt(operation.operation_id, answer.outcome, answer.error_class, answer.message)
@@ -198,6 +194,6 @@ class _Push:
 
     def _flush(self) -> None:
         """Writes the gathered receipts, each under the logical day of its operation."""
-        for day, receipts in self._receipts.items():
-            self._ledger.record(receipts, day)
-        self._receipts = {}
+        for day in list(self._receipts):
+            self._ledger.record(self._receipts[day], day)
+            del self._receipts[day]

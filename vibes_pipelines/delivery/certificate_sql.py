@@ -20,7 +20,7 @@ from vibes_pipelines.sync_config import SyncConfig
 
 SEEN, OVERTAKEN, WAITING, UNMAPPED = "seen", "overtaken", "waiting", "unmapped"
 
-_PERSON_KINDS = "('add', 'update')"
+_PERSON_KINDS = "('add', 'update', 'mdn_replace')"
 
 
 def landed_person(config: SyncConfig, persons: Source) -> str:
@@ -37,7 +37,7 @@ def landed_person(config: SyncConfig, persons: Source) -> str:
     return f"""
         CREATE TEMP TABLE landed_person AS
         WITH wanted AS (SELECT operation_id, lower(person_key) AS person_key, external_person_id
-                        FROM operation WHERE kind IN ('add', 'update', 'opt_out')),
+                        FROM operation WHERE kind IN ('add', 'update', 'mdn_replace', 'opt_out')),
              person AS (SELECT {key} AS person_key, {external} AS external_person_id,
                                {_mdn(config, persons)} AS mdn{values}
                         FROM {persons.relation}
@@ -144,7 +144,7 @@ def _changes() -> str:
         CREATE TEMP TABLE change AS
         SELECT operation_id, item.field AS field, item.before AS before, item.after AS after
         FROM (SELECT operation_id, unnest(changes) AS item FROM operation
-              WHERE kind IN ('add', 'update', 'crm_update'))
+              WHERE kind IN ('add', 'update', 'mdn_replace', 'crm_update'))
         UNION ALL
         SELECT operation_id, 'external_person_id', NULL, external_person_id
         FROM operation WHERE kind = 'add'
@@ -247,6 +247,7 @@ def _crm_opt_out_findings(config: SyncConfig) -> str:
         FROM compared"""
 
 
+# An accepted invitation is delivered: whether the person subscribes is the person's to decide.
 VERDICT = f"""
     CREATE TEMP TABLE verdict AS
     WITH summed AS (
@@ -258,7 +259,8 @@ VERDICT = f"""
                min(evidence) FILTER (WHERE state <> {literal(SEEN)}) AS gone_by
         FROM finding GROUP BY operation_id)
     SELECT o.operation_id, o.day, o.lane, o.route, o.kind,
-           CASE WHEN o.status = 'planned' THEN 'superseded'
+           CASE WHEN o.status IN ('planned', 'superseded') THEN 'superseded'
+                WHEN o.kind = 'invite' AND o.status = 'accepted' THEN 'confirmed'
                 WHEN s.seen > 0 AND s.gone = 0 AND s.waiting = 0 THEN 'confirmed'
                 WHEN o.status = 'rejected' THEN 'rejected'
                 WHEN s.gone > 0 AND s.waiting = 0 THEN 'superseded'
@@ -266,6 +268,8 @@ VERDICT = f"""
                 ELSE 'unexplained' END AS outcome,
            CASE WHEN o.status = 'rejected' THEN o.error_class END AS error_class,
            CASE WHEN o.status = 'planned' THEN 'diff_set'
+                WHEN o.status = 'superseded' THEN 'callback'
+                WHEN o.kind = 'invite' AND o.status = 'accepted' THEN 'api'
                 WHEN s.seen > 0 AND s.gone = 0 AND s.waiting = 0 THEN s.seen_in
                 WHEN o.status = 'rejected' THEN 'receipt'
                 WHEN s.gone > 0 AND s.waiting = 0 THEN s.gone_by

@@ -7,29 +7,28 @@ file that was recorded as sent is looked for on the server before it is uploaded
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
+from vibes_pipelines.delivery.checked_files import write_checked
+from vibes_pipelines.delivery.lane_lease import lease_name
 from vibes_pipelines.delivery.ports import FileSession, OpenFileSession
 from vibes_pipelines.delivery.receipts import receipt
-from vibes_pipelines.delivery.replay import check_replay
-from vibes_pipelines.delivery.routes import file_columns
+from vibes_pipelines.store.leases import Lease
 from vibes_pipelines.store.ledger import Ledger
-from vibes_pipelines.store.records import Batch, Operation, Receipt
+from vibes_pipelines.store.records import Batch, Lane, Operation, Receipt
 from vibes_pipelines.sync_config import FieldType
-from vibes_pipelines.vibes.person_import import (
-    ImportReport,
-    cell,
-    read_import,
-    read_report,
-    write_import,
-)
+from vibes_pipelines.vibes.import_kinds import kind_of, report_name, summary_name
+from vibes_pipelines.vibes.import_reports import ImportReport, RowError, read_report
 
-REPORT_SUFFIX = ".report.csv"
-SUMMARY_SUFFIX = ".summary.csv"
-"""Written last: its presence means that the platform is done with the file (an assumption)."""
+LEASE = timedelta(minutes=30)
+"""Longer than the upload of one file may take; renewed before each file."""
 
 LOST = "ReportMissing"
 """The error class of the rows of a file that left no trace on the server."""
+
+NOT_SUBSCRIBED = "SubscriptionErrors::NotSubscribed"
+"""What a row of an `.opt_outs` file asks for is so already; the API calls the same accepted."""
 
 
 class ReportMismatch(ValueError):  # noqa: N818 - the name says what is wrong
@@ -75,28 +74,46 @@ def deliver_files(
     *,
     dry_run: bool = True,
 ) -> FilesResult:
-    """Uploads the batches that are not done, in one session; opens none when nothing is left.
+    """Uploads the batches of one lane that are not done, in one session; none if nothing is left.
 
-    The files are written to `workdir` in a dry run too, and checked.
+    The files are written to `workdir` in a dry run too, and checked. No file asks for consent, so
+    that there is nothing to withdraw from one before it leaves.
 
     Raises:
         ReplayMismatch: a file would not do what was planned; nothing at all was uploaded.
+        LaneBusy: another process uploads files of this lane; nothing was uploaded.
+        LeaseLost: one upload took so long that another process took the lane over.
     """
     waiting = [batch for batch in batches if batch.status != "done"]
     workdir.mkdir(parents=True, exist_ok=True)
     for batch in waiting:
-        _write_checked(batch, ledger.batch_operations(batch.batch_id), types, workdir)
+        write_checked(batch, ledger.batch_operations(batch.batch_id), types, workdir)
     rows = sum(batch.rows for batch in waiting)
     if dry_run or not waiting:
         return FilesResult(files=len(waiting), rows=rows)
-    with open_session() as session:
-        return _upload(waiting, session, folders, ledger, workdir)
+    lease = ledger.take_lease(lease_name(lane_of(waiting[0]), "file"), LEASE)
+    try:
+        with open_session() as session:
+            return _upload(waiting, session, folders, ledger, workdir, lease)
+    finally:
+        ledger.give_lease_back(lease)
+
+
+def lane_of(batch: Batch) -> Lane:
+    """The lane that a file belongs to."""
+    return "opt_outs" if kind_of(batch.name) == "opt_outs" else "persons"
 
 
 def collect_reports(
-    ledger: Ledger, open_session: OpenFileSession, folders: Folders, day: str
+    ledger: Ledger,
+    open_session: OpenFileSession,
+    folders: Folders,
+    day: str,
+    lane: Lane | None = None,
 ) -> ReportsResult:
     """Turns the reports that are there into receipts, for every file sent on any day.
+
+    With `lane` only for the files of that lane.
 
     A file without a report stays sent; one of an earlier day that is not on the server in any form
     is closed as lost, its rows unknown: the upload was cut, or its report was removed. `day` is
@@ -106,7 +123,7 @@ def collect_reports(
         ReportMismatch: a report counts other rows than the file has.
         ImportReportError: a report cannot be read.
     """
-    sent = ledger.batches(status="sent")
+    sent = [b for b in ledger.batches(status="sent") if lane in {None, lane_of(b)}]
     if not sent:
         return ReportsResult()
     done = lost = 0
@@ -118,7 +135,7 @@ def collect_reports(
         imports = _names(session, folders.imports) if old else set()
         reports = _names(session, folders.reports)
         for batch in sent:
-            if batch.name + SUMMARY_SUFFIX in reports:
+            if summary_name(batch.name) in reports:
                 report = _read(batch, session, folders)
                 receipts = _receipts(ledger.batch_operations(batch.batch_id), report)
                 ledger.finish_batch(batch.batch_id, _as_document(report), receipts, day)
@@ -152,30 +169,8 @@ def _names(session: FileSession, directory: str) -> set[str]:
 
 def _has_trace(batch: Batch, imports: set[str], reports: set[str]) -> bool:
     """True when the file waits for the platform, or the platform has answered to it."""
-    answers = {batch.name + REPORT_SUFFIX, batch.name + SUMMARY_SUFFIX}
+    answers = {report_name(batch.name), summary_name(batch.name)}
     return batch.name in imports or bool(answers & reports)
-
-
-def _write_checked(
-    batch: Batch,
-    operations: Sequence[Operation],
-    types: Mapping[str, FieldType],
-    workdir: Path,
-) -> None:
-    path = workdir / batch.name
-    columns = file_columns(operations[0])
-    write_import(path, columns, (_row(operation, columns, types) for operation in operations))
-    written = read_import(path)
-    check_replay(batch.name, written.columns, written.rows, operations, types)
-
-
-def _row(
-    operation: Operation, columns: Sequence[str], types: Mapping[str, FieldType]
-) -> tuple[str, ...]:
-    cells = {"external_person_id": operation.external_person_id or "", "mdn": operation.mdn or ""}
-    for change in operation.changes:
-        cells[change.field] = cell(change.after, types[change.field], change.action)
-    return tuple(cells[column] for column in columns)
 
 
 def _upload(
@@ -184,12 +179,14 @@ def _upload(
     folders: Folders,
     ledger: Ledger,
     workdir: Path,
+    lease: Lease,
 ) -> FilesResult:
     files = rows = already_there = 0
     for batch in batches:
         if batch.status == "sent" and _is_on_server(batch, session, folders):
             already_there += 1
             continue
+        ledger.renew_lease(lease)
         ledger.mark_batch_sent(batch.batch_id)
         session.upload(workdir / batch.name, folders.imports, batch.name)
         files += 1
@@ -204,9 +201,9 @@ def _is_on_server(batch: Batch, session: FileSession, folders: Folders) -> bool:
 
 
 def _read(batch: Batch, session: FileSession, folders: Folders) -> ImportReport:
-    stem = f"{folders.reports}/{batch.name}"
     report = read_report(
-        session.read_text(stem + REPORT_SUFFIX), session.read_text(stem + SUMMARY_SUFFIX)
+        session.read_text(f"{folders.reports}/{report_name(batch.name)}"),
+        session.read_text(f"{folders.reports}/{summary_name(batch.name)}"),
     )
     numbers = [number for number in report.errors if number > batch.rows]
     if numbers or (report.rows != batch.rows and report.file_error is None):
@@ -231,15 +228,16 @@ def _receipts(operations: Sequence[Operation], report: ImportReport) -> list[Rec
             )
             for operation in operations
         ]
-    receipts = []
-    for operation in operations:
-        error = report.errors.get(operation.row_number or 0)
-        receipts.append(
-            receipt(operation.operation_id, "accepted")
-            if error is None
-            else receipt(operation.operation_id, "rejected", error.error_class, error.message)
-        )
-    return receipts
+    return [_receipt(op, report.errors.get(op.row_number or 0)) for op in operations]
+
+
+def _receipt(operation: Operation, error: RowError | None) -> Receipt:
+    is_so_already = (
+        error is not None and operation.kind == "opt_out" and error.error_class == NOT_SUBSCRIBED
+    )
+    if error is None or is_so_already:
+        return receipt(operation.operation_id, "accepted")
+    return receipt(operation.operation_id, "rejected", error.error_class, error.message)
 
 
 def _unknown(operations: Sequence[Operation]) -> list[Receipt]:

@@ -3,7 +3,7 @@
 The columns are the reconcile's. Rows are streamed, so that memory does not grow with the diff set.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -12,13 +12,21 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from vibes_pipelines.store.records import Change, Kind, Lane, Operation, Route, operation_id
+from vibes_pipelines.store.records import (
+    INVITE_FIELD,
+    Change,
+    Kind,
+    Lane,
+    Operation,
+    Route,
+    operation_id,
+)
 
 READ_ROWS = 10_000
 """Rows of a Parquet file held in memory at once."""
 
 EVIDENCE = "evidence_at"
-"""The one `change` of an opt-out: when the side that ended the subscription recorded it."""
+"""A `change` of opt-outs and invitations: when the side that decided recorded it."""
 
 
 class PlanError(ValueError):
@@ -36,27 +44,57 @@ class Origin:
 
 
 def person_intents(origin: Origin) -> Iterator[Operation]:
-    """Adds and updates, in the order of the file."""
+    """Adds and updates, in the order of the file.
+
+    A number in place of another is an operation of its own, behind what else changes of the person.
+    """
     for row in _rows(origin.folder / "person_changes.parquet"):
         if row["operation"] not in {"add", "update"}:
             raise PlanError(f"person_changes.parquet: unknown operation {row['operation']!r}")
         kind: Kind = row["operation"]
         changes = tuple(Change.from_json(change) for change in row["changes"])
-        yield _operation(origin, "persons", "api", kind, row, changes)
+        replaced = tuple(change for change in changes if _replaces_number(change))
+        others = tuple(change for change in changes if not _replaces_number(change))
+        if others or not replaced:
+            yield _operation(origin, "persons", "api", kind, row, others)
+        if replaced:
+            yield _operation(origin, "persons", "api", "mdn_replace", row, replaced)
 
 
 def opt_out_intents(origin: Origin) -> Iterator[Operation]:
     """Opt-outs to the platform and to the CRM, in the order of the file."""
     for row in _rows(origin.folder / "subscription_changes.parquet"):
-        road = _OPT_OUT_ROADS.get((row["side"], row["action"]))
-        if road is None:
+        side_and_action = (row["side"], row["action"])
+        if side_and_action == _INVITE:
+            continue
+        if side_and_action not in _OPT_OUT_ROADS:
             raise PlanError(
                 "subscription_changes.parquet: no delivery for action "
                 f"{row['action']!r} on side {row['side']!r}"
             )
-        route, kind = road
+        route, kind = _OPT_OUT_ROADS[side_and_action]
         changes = (_evidence(row["evidence_at"], row["reason"]),)
         yield _operation(origin, "opt_outs", route, kind, row, changes)
+
+
+def invite_intents(origin: Origin, campaigns: Mapping[str, str]) -> Iterator[Operation]:
+    """Invitations by the acquisition campaign of their list, in the order of the file.
+
+    Raises:
+        PlanError: a list has no campaign.
+    """
+    for row in _rows(origin.folder / "subscription_changes.parquet"):
+        if (row["side"], row["action"]) != _INVITE:
+            continue
+        listed = row["subscription_list_id"]
+        if listed not in campaigns:
+            raise PlanError(
+                f"subscription_changes.parquet: an invitation to list {listed}, which no "
+                "consents entry of sync.yaml invites to; rebuild the diff set"
+            )
+        asked = Change(INVITE_FIELD + listed, "set", None, campaigns[listed], row["reason"])
+        changes = (_evidence(row["evidence_at"], row["reason"]), asked)
+        yield _operation(origin, "invites", "api", "invite", row, changes)
 
 
 def crm_intents(origin: Origin) -> Iterator[Operation]:
@@ -69,10 +107,27 @@ def crm_intents(origin: Origin) -> Iterator[Operation]:
 
 
 def evidence_at(operation: Operation) -> datetime | None:
-    """When the opted-out side recorded it; None when that is unknown."""
+    """When the side that decided recorded the opt-out or opt-in; None when that is unknown."""
     text = operation.after(EVIDENCE)
     return datetime.fromisoformat(text) if text else None
 
+
+def campaign_of(operation: Operation) -> str:
+    """The acquisition campaign of an invitation."""
+    found = operation.after(f"{INVITE_FIELD}{operation.subscription_list_id}")
+    if found is None:
+        raise PlanError(
+            f"invitation {operation.operation_id} names no campaign; rebuild the diff set"
+        )
+    return found
+
+
+def _replaces_number(change: Change) -> bool:
+    """A number in place of another one: the platform only takes it in two steps."""
+    return change.field == "mdn" and change.before is not None
+
+
+_INVITE = ("platform", "invite")
 
 _OPT_OUT_ROADS: dict[tuple[str, str], tuple[Route, Kind]] = {
     ("platform", "opt_out"): ("api", "opt_out"),

@@ -3,12 +3,14 @@
 Whoever starts a delivery passes the real things; no client and no network belongs here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from vibes_pipelines.store.records import Operation
 
 
 class WriteAnswer(Protocol):
@@ -51,6 +53,51 @@ class PersonWriter(Protocol):
         external_person_id: str | None = None,
     ) -> WriteAnswer:
         """Ends a person's subscription to a list; accepted also when the person had none."""
+
+    async def replace_mdn(
+        self,
+        mdn: str,
+        *,
+        person_key: str | None = None,
+        external_person_id: str | None = None,
+        old_mdn: str | None = None,
+    ) -> WriteAnswer:
+        """Gives a person another number in two steps; may be cut anywhere and run again."""
+
+
+class Inviter(Protocol):
+    """Asks persons to a list. An invitation is a text to a phone: it must never go out twice."""
+
+    async def invite(
+        self,
+        campaign_id: str,
+        *,
+        mdn: str | None = None,
+        external_person_id: str | None = None,
+        person_key: str | None = None,
+        list_id: str | None = None,
+    ) -> WriteAnswer:
+        """Invites; accepted also when the person was asked before or is on the list."""
+
+    async def standing(
+        self,
+        campaign_id: str,
+        list_id: str | None,
+        *,
+        mdn: str | None = None,
+        external_person_id: str | None = None,
+    ) -> WriteAnswer | None:
+        """The answer that an earlier invitation has left behind; None when it left no trace.
+
+        Raises an error of the API when that cannot be told.
+        """
+
+
+class ConsentWatch(Protocol):
+    """What became known of consent since the diff set was made."""
+
+    def withdrawn(self, operations: Sequence[Operation]) -> Mapping[str, str]:
+        """Those that must not leave any more: operation id → why."""
 
 
 class RemoteFile(Protocol):

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from vibes_pipelines.store.records import Change, Operation
 from vibes_pipelines.sync_config import FieldType
+from vibes_pipelines.vibes.import_errors import ImportFileError
+from vibes_pipelines.vibes.import_files import Member, Named
 from vibes_pipelines.vibes.person_import import CLEARED_EXTERNAL_ID, CannotExpress, cell
 
-IDENTIFIER_FIELDS = frozenset({"external_person_id", "mdn"})
+Columns = tuple[str, ...]
+"""What makes a file of its own: the columns of a person file, the list of an `.opt_outs` file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,42 +23,93 @@ class Estimates:
 
     `rate_per_s` is the documented limit of the API per company. The others are assumptions, for
     the documentation is silent: seconds between two connections to the file server, seconds until
-    a file is picked up, rows imported per second.
+    a file is picked up, rows imported per second, seconds that every file costs beside its rows.
     """
 
     rate_per_s: float = 100
     gap_s: float = 300
     pickup_s: float = 300
     rows_per_s: float = 1_000
+    file_cost_s: float = 0.2
 
     def api_s(self, rows: int) -> float:
         """Seconds that `rows` operations take by API."""
         return rows / self.rate_per_s
 
-    def file_s(self, rows: int) -> float:
-        """Seconds until an import of `rows` rows is through."""
-        return self.gap_s + self.pickup_s + rows / self.rows_per_s
+    def file_s(self, rows: int, files: int = 1) -> float:
+        """Seconds until an import of `rows` rows in so many files is through."""
+        if files == 0:
+            return 0.0
+        return self.gap_s + self.pickup_s + files * self.file_cost_s + rows / self.rows_per_s
 
 
 @dataclass(frozen=True, slots=True)
 class RoadChoice:
-    """The road of every operation that both roads can carry, and the sentence that says why."""
+    """Which groups of rows go by file, and when each road ends; the rest goes by API."""
 
-    by_file: bool
-    reason: str
+    by_file: frozenset[Columns]
+    file_s: float
+    api_s: float
+    api_alone_s: float
+
+    @property
+    def reason(self) -> str:
+        """The sentence that says why, without the group: every choice weighs all of them."""
+        both = f"file ends after {self.file_s:.0f} s, api after {self.api_s:.0f} s"
+        if self.by_file:
+            return f"{both}; by api alone {self.api_alone_s:.0f} s"
+        return f"api alone ends after {self.api_alone_s:.0f} s; no file would make that sooner"
 
 
-def faster_road(rows: int, estimates: Estimates) -> RoadChoice:
-    """The faster road for `rows` operations that a file can carry; the API when equal."""
-    api_s, file_s = estimates.api_s(rows), estimates.file_s(rows)
-    name, best, other = ("file", file_s, api_s) if file_s < api_s else ("api", api_s, file_s)
-    other_name = "api" if name == "file" else "file"
-    reason = f"{name} is faster for {rows} rows: {best:.0f} s, {other_name} {other:.0f} s"
-    return RoadChoice(by_file=name == "file", reason=reason)
+def choose_roads(
+    groups: Mapping[Columns, int], api_rows: int, estimates: Estimates, max_file_rows: int
+) -> RoadChoice:
+    """The roads on which the later of the two ends as early as possible; the API when equal.
+
+    `groups`: rows per set of columns that a file can carry; each set makes files of its own.
+    `api_rows`: rows that only the API can carry. The largest groups are tried by file first: none
+    saves as many calls for the cost of a file.
+    """
+    largest_first = sorted(groups, key=lambda columns: (-groups[columns], columns))
+    rows_by_file = files = 0
+    rows_by_api = api_rows + sum(groups.values())
+    api_alone_s = estimates.api_s(rows_by_api)
+    best = RoadChoice(frozenset(), 0.0, api_alone_s, api_alone_s)
+    for taken, columns in enumerate(largest_first, start=1):
+        rows = groups[columns]
+        rows_by_file, rows_by_api = rows_by_file + rows, rows_by_api - rows
+        files += -(-rows // max_file_rows)
+        file_s, api_s = estimates.file_s(rows_by_file, files), estimates.api_s(rows_by_api)
+        if max(file_s, api_s) < max(best.file_s, best.api_s):
+            best = RoadChoice(frozenset(largest_first[:taken]), file_s, api_s, api_alone_s)
+    return best
+
+
+def why_no_opt_out_by_file(operation: Operation) -> str | None:
+    """Why an `.opt_outs` file cannot carry this opt-out; None when it can."""
+    try:
+        opt_out_member(operation)
+    except ImportFileError as cannot:
+        return str(cannot)
+    return None
+
+
+def opt_out_member(operation: Operation) -> Member:
+    """Whom and which list a row of an `.opt_outs` file names, by one identifier.
+
+    Raises:
+        ImportFileError: a file cannot name them.
+    """
+    listed = operation.subscription_list_id or ""
+    if operation.person_key is not None:
+        return Member(Named("person_key", operation.person_key), listed)
+    return Member(Named("external_person_id", operation.external_person_id or ""), listed)
 
 
 def why_not_by_file(operation: Operation, types: Mapping[str, FieldType]) -> str | None:
     """Why an import file cannot carry this operation safely; None when it can."""
+    if operation.kind == "mdn_replace":
+        return "a number in place of another takes two steps"
     if operation.external_person_id in {None, "", CLEARED_EXTERNAL_ID}:
         return "an import row needs an external_person_id that can be read as one"
     for change in operation.changes:

@@ -16,6 +16,7 @@ class Tally:
     opt_outs_to_platform: int
     opt_outs_to_crm: int
     rejections: dict[str, int]
+    invites: int = 0
 
 
 def tally(ledger: Ledger, diff_set: str) -> Tally:
@@ -35,5 +36,6 @@ def tally(ledger: Ledger, diff_set: str) -> Tally:
         persons_by_route={route: routes[route] for route in ("file", "api")},
         opt_outs_to_platform=kinds["opt_out"],
         opt_outs_to_crm=kinds["crm_opt_out"],
+        invites=kinds["invite"],
         rejections=dict(sorted(rejections.items())),
     )

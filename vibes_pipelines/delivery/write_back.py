@@ -6,16 +6,21 @@ The CRM's side is idempotent and one transaction per call, so a call that was cu
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from vibes_pipelines.delivery.intents import evidence_at
 from vibes_pipelines.delivery.ports import CrmAnswer, CrmFieldChange, CrmOptOut, CrmWriter
 from vibes_pipelines.delivery.receipts import receipt
+from vibes_pipelines.store.leases import Lease
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.store.records import Operation, Receipt
 
 CHUNK_ROWS = 1_000
 """Operations per transaction of the CRM."""
+
+LEASE = timedelta(minutes=10)
+"""Longer than one transaction of the CRM may take; renewed before each."""
 
 
 class WriteBackError(RuntimeError):
@@ -40,13 +45,26 @@ def write_back(
 
     Raises:
         WriteBackError: the CRM answered another number of rows than it was given.
+        LaneBusy: another process writes to the CRM; nothing was written.
+        LeaseLost: one transaction took so long that another process took over.
     """
     if dry_run:
         return WriteBackResult(planned=sum(1 for _ in operations))
+    lease = ledger.take_lease("crm", LEASE)
+    try:
+        return _write(operations, crm, ledger, lease)
+    finally:
+        ledger.give_lease_back(lease)
+
+
+def _write(
+    operations: Iterable[Operation], crm: CrmWriter, ledger: Ledger, lease: Lease
+) -> WriteBackResult:
     counts: Counter[str] = Counter()
     error_classes: Counter[str] = Counter()
     repeated = 0
     for chunk in chunks(operations, CHUNK_ROWS):
+        ledger.renew_lease(lease)
         ledger.mark_sent([operation.operation_id for operation in chunk])
         receipts = _carry(chunk, crm)
         ledger.record(receipts, chunk[0].day)

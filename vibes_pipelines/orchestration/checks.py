@@ -14,6 +14,7 @@ from vibes_pipelines.crm.mapped_columns import mapped_columns
 from vibes_pipelines.orchestration.keys import (
     CERTIFICATE,
     FEEDS,
+    OPT_OUTS,
     PERSON_CHANGES,
     SUBSCRIPTION_CHANGES,
 )
@@ -21,6 +22,7 @@ from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.certifying import read_certificate
 from vibes_pipelines.stages.delivering import held_lanes
+from vibes_pipelines.stages.opt_outs import opt_out_clock
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary, snapshot_of
 
@@ -217,6 +219,25 @@ def nothing_is_unexplained(
     return _per_day(context, project, fault)
 
 
+@dg.asset_check(asset=OPT_OUTS)
+def opt_outs_arrive_in_time(project: ProjectResource) -> dg.AssetCheckResult:
+    """No opt-out is under way for long, whichever way: a day warns, five business days fail."""
+    with project.open() as opened:
+        clock = opt_out_clock(opened)
+    late = dg.AssetCheckSeverity.ERROR if clock.late else dg.AssetCheckSeverity.WARN
+    return dg.AssetCheckResult(
+        passed=not clock.over_a_day,
+        severity=late,
+        description=clock.sentence,
+        metadata={
+            "oldest_h": round(clock.oldest.total_seconds() / 3600, 1),
+            "over_a_day": clock.over_a_day,
+            "late": clock.late,
+            **{f"open_{way}": rows for way, rows in clock.open.items()},
+        },
+    )
+
+
 CHECKS = [
     *(_schema_check(feed) for feed in _FEED_RULES),
     *(_unique_check(feed, key) for feed, (_, key) in _FEED_RULES.items() if key),
@@ -226,4 +247,5 @@ CHECKS = [
     person_changes_within_guards,
     opt_outs_within_guards,
     nothing_is_unexplained,
+    opt_outs_arrive_in_time,
 ]

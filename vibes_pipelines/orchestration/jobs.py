@@ -6,17 +6,20 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
+from vibes_pipelines.orchestration.events import send_events
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CRM_WRITE_BACK,
     GUARD_CHECKS,
+    INVITES,
     OPT_OUTS,
     OUTSIDE,
     PERSON_IMPORT,
+    REJECTED,
 )
-from vibes_pipelines.orchestration.ops import drain_callback_inbox
+from vibes_pipelines.orchestration.ops import carry_crm_changes, drain_callback_inbox
 
-DELIVERIES = (OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH)
+DELIVERIES = (OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH, INVITES)
 
 reconcile_daily = dg.define_asset_job(
     "reconcile_daily",
@@ -34,7 +37,7 @@ def _delivery_job(
 ) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         name,
-        selection=dg.AssetSelection.assets(*keys).without_checks()
+        selection=dg.AssetSelection.assets(*keys, REJECTED).without_checks()
         | dg.AssetSelection.checks(*checks),
         description=description,
         tags=EFFECT_TAG,
@@ -57,12 +60,21 @@ repush = _delivery_job(
 
 
 @dg.job(
-    description="Act on the callbacks that wait: opt-outs reach the CRM. Dry run unless told.",
+    description="Act on the callbacks that wait, opt-outs first. Dry run unless told.",
     tags=EFFECT_TAG,
 )
 def callback_inbox() -> None:
     """One op; it belongs to no day."""
     drain_callback_inbox()
+
+
+@dg.job(
+    description="Send what changed in the CRM to Vibes, opt-outs first. Dry run unless told.",
+    tags=EFFECT_TAG,
+)
+def crm_changes() -> None:
+    """One op; it belongs to no day."""
+    carry_crm_changes()
 
 
 JOBS: list[UnresolvedAssetJobDefinition | dg.JobDefinition] = [
@@ -72,6 +84,8 @@ JOBS: list[UnresolvedAssetJobDefinition | dg.JobDefinition] = [
     crm_write_back,
     repush,
     callback_inbox,
+    crm_changes,
+    send_events,
 ]
 
 
@@ -86,3 +100,8 @@ def delivery_run_config(
 def inbox_run_config(*, dry_run: bool) -> dg.RunConfig:
     """The run config that says whether a drain of the callback inbox has effects."""
     return dg.RunConfig(ops={drain_callback_inbox.name: {"config": {"dry_run": dry_run}}})
+
+
+def changes_run_config(*, dry_run: bool) -> dg.RunConfig:
+    """The run config that says whether carrying the CRM's changes has effects."""
+    return dg.RunConfig(ops={carry_crm_changes.name: {"config": {"dry_run": dry_run}}})

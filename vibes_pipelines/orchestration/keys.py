@@ -29,4 +29,6 @@ GUARD_CHECKS = (
 OPT_OUTS = dg.AssetKey(["delivery", "opt_outs"])
 PERSON_IMPORT = dg.AssetKey(["delivery", "person_import"])
 API_PUSH = dg.AssetKey(["delivery", "api_push"])
+INVITES = dg.AssetKey(["delivery", "invites"])
+REJECTED = dg.AssetKey(["delivery", "rejected"])
 CRM_WRITE_BACK = dg.AssetKey(["delivery", "crm_write_back"])

@@ -11,9 +11,12 @@ from dataclasses import asdict, dataclass
 
 import dagster as dg
 
+from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.orchestration.jobs import (
     JOBS,
     callback_inbox,
+    changes_run_config,
+    crm_changes,
     delivery_run_config,
     inbox_run_config,
     person_import,
@@ -23,6 +26,7 @@ from vibes_pipelines.orchestration.jobs import (
 from vibes_pipelines.orchestration.keys import PERSON_IMPORT
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.arrivals import GapNotOver, arrived_day
+from vibes_pipelines.stages.changes import changes_waiting
 from vibes_pipelines.stages.delivering import awaited_reports, released_diff_set
 from vibes_pipelines.stages.inbox import newest_waiting
 from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
@@ -111,7 +115,10 @@ def import_report_sensor(
 
 @dataclass(frozen=True)
 class InboxCursor:
-    """The newest callback that a drain was last asked for, how often, and when (Unix seconds)."""
+    """What a drain was last asked for, how often, and when (Unix seconds).
+
+    `newest` is the id of the newest callback, or the number of the changes that wait.
+    """
 
     newest: int = 0
     attempt: int = 0
@@ -143,16 +150,39 @@ def callback_inbox_sensor(
         newest = newest_waiting(opened)
     if newest is None:
         return dg.SkipReason("no callback waits")
+    return _ask(context, newest, "callbacks", inbox_run_config(dry_run=False))
+
+
+@dg.sensor(
+    job=crm_changes,
+    minimum_interval_seconds=INBOX_INTERVAL_S,
+    description="Sends what changed in the CRM to the platform while changes wait, with effects.",
+)
+def crm_change_sensor(
+    context: dg.SensorEvaluationContext, project: ProjectResource
+) -> dg.SensorResult | dg.SkipReason:
+    """Asks while a change waits and no delivery runs; a CRM that is away is no failure."""
+    with project.open() as opened:
+        try:
+            waiting = changes_waiting(opened)
+        except CrmError as away:
+            return dg.SkipReason(str(away))
+    if waiting is None:
+        return dg.SkipReason("no change of the CRM waits")
+    return _ask(context, waiting, "changes", changes_run_config(dry_run=False))
+
+
+def _ask(
+    context: dg.SensorEvaluationContext, waiting: int, name: str, run_config: dg.RunConfig
+) -> dg.SensorResult | dg.SkipReason:
+    """One request for what waits, unless one of our jobs is in progress; see `InboxCursor`."""
     if running := _job_in_progress(context.instance):
         return dg.SkipReason(f"a run of {running} is in progress")
     asked, now = InboxCursor(**json.loads(context.cursor or "{}")), time.time()
-    if wait_s := asked.wait_s(newest, now):
+    if wait_s := asked.wait_s(waiting, now):
         return dg.SkipReason(f"the last drain did not end it; the next is due in {wait_s:.0f} s")
-    asked = asked.next_for(newest, now)
-    request = dg.RunRequest(
-        run_key=f"callbacks:{newest}:{asked.attempt}",
-        run_config=inbox_run_config(dry_run=False),
-    )
+    asked = asked.next_for(waiting, now)
+    request = dg.RunRequest(run_key=f"{name}:{waiting}:{asked.attempt}", run_config=run_config)
     return dg.SensorResult([request], cursor=json.dumps(asdict(asked)))
 
 
@@ -192,5 +222,6 @@ SENSORS = [
     diff_set_sensor,
     import_report_sensor,
     callback_inbox_sensor,
+    crm_change_sensor,
     run_failure_sensor,
 ]

@@ -13,8 +13,8 @@ from vibes_pipelines.reconcile.numerals import number_text
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, nullable_literal, text_list
 from vibes_pipelines.reconcile.values import as_text, clean_text
-from vibes_pipelines.sync_conditions import Condition
 from vibes_pipelines.sync_config import SyncConfig
+from vibes_pipelines.sync_config.conditions import Condition
 
 _SIGNS = {"less_than": "<", "at_most": "<=", "greater_than": ">", "at_least": ">="}
 _DAY_LENGTH = len("2026-01-31")

@@ -38,8 +38,8 @@ from vibes_pipelines.reconcile.values import (
 from vibes_pipelines.report.explain_facts import Cell, Place
 from vibes_pipelines.report.explain_texts import condition_text, instant_text
 from vibes_pipelines.store.snapshots import Snapshot, SnapshotStore
-from vibes_pipelines.sync_conditions import Condition
 from vibes_pipelines.sync_config import SyncConfig
+from vibes_pipelines.sync_config.conditions import Condition
 
 CONTACTS, PERSONS = "crm/contacts", "share/persons"
 SUBSCRIPTIONS = ("share/subscriptions", "extract/subscriptions")

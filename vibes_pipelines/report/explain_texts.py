@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import overload
 
-from vibes_pipelines.sync_conditions import Condition
+from vibes_pipelines.sync_config.conditions import Condition
 
 REASONS: Mapping[str, str] = {
     "new_contact": "the platform has no such person yet",

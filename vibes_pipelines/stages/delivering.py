@@ -6,27 +6,38 @@ Each function is one delivery asset. A dry run reports the plan and writes nothi
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vibes_pipelines.crm.write_back import CrmTable
 from vibes_pipelines.delivery import release
-from vibes_pipelines.delivery.file_import import Folders, collect_reports, deliver_files
+from vibes_pipelines.delivery.consent_watch import InboxWatch
+from vibes_pipelines.delivery.file_import import (
+    Folders,
+    collect_reports,
+    deliver_files,
+    lane_of,
+)
 from vibes_pipelines.delivery.plan import Plan, plan, preview
 from vibes_pipelines.delivery.release import Verdict, may_deliver
 from vibes_pipelines.delivery.routes import Estimates
 from vibes_pipelines.delivery.write_back import write_back as write_back_operations
+from vibes_pipelines.stages.api import vibes_api
 from vibes_pipelines.stages.landing import sftp_account
+from vibes_pipelines.stages.progress import Progress, Step
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary
+from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.records import DiffSet, Lane
 from vibes_pipelines.vibes.error_classes import lookup
 
 if TYPE_CHECKING:
     from vibes_pipelines.delivery.api_push import PushResult
 
-LANES: tuple[Lane, ...] = ("opt_outs", "persons")
+LANES: tuple[Lane, ...] = ("opt_outs", "persons", "invites")
+_INVITES = "invites/api"
 _CRM_LANES: tuple[Lane, ...] = ("opt_outs", "crm")
 
 _DEFERRED_ROADS = {
@@ -50,20 +61,31 @@ class NoAnswerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Options:
-    """How a delivery runs; `force_reason` delivers a day that is not the newest."""
+    """How a delivery runs; `force_reason` delivers a day that is not the newest.
+
+    `tell` is given one line for every few hundred operations.
+    """
 
     dry_run: bool = True
     force_reason: str | None = None
+    tell: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What a delivery did, in counts of operations; a dry run says what it would do."""
+    """What a delivery did, in counts of operations; a dry run says what it would do.
+
+    `estimated_s` is what the planner thinks that this much takes, `actual_s` what it took: of a
+    push by API, and of an import until its last report was there. 0: nothing was to be sent.
+    """
 
     dry_run: bool
     counts: Mapping[str, int]
     why: str
     error_classes: Mapping[str, int] = field(default_factory=dict)
+    estimated_s: float = 0.0
+    actual_s: float = 0.0
+    progress: tuple[Step, ...] = ()
 
     @property
     def rejections(self) -> list[tuple[str, int, str]]:
@@ -79,12 +101,40 @@ class Delivered:
 
 def deliver_opt_outs(project: Project, day: str, options: Options) -> Delivered:
     """Unsubscribes at the platform whoever opted out in the CRM; before anything else leaves."""
-    return _by_api(project, day, "opt_outs", options)
+    planned = _planned(project, day, "opt_outs", options)
+    roads = ("opt_outs/api", "opt_outs/file")
+    if options.dry_run:
+        return _would(planned, *roads)
+    by_api = _by_api(project, planned, "opt_outs", options)
+    if not _goes_by(planned, "opt_outs/file"):
+        return _answered(by_api)
+    by_file = _by_file(project, planned, "opt_outs")
+    return _answered(_both(by_api, by_file, _why(planned, *roads)))
 
 
 def push_persons(project: Project, day: str, options: Options) -> Delivered:
     """Pushes the person changes that go by API, within the platform's rate limit."""
-    return _by_api(project, day, "persons", options)
+    planned = _planned(project, day, "persons", options)
+    if options.dry_run:
+        return _would(planned, "persons/api")
+    return _answered(_by_api(project, planned, "persons", options))
+
+
+def deliver_invites(project: Project, day: str, options: Options) -> Delivered:
+    """Asks persons who opted in in the CRM by the acquisition campaign of their list.
+
+    Held invitations stop nothing else: they are counted as `held` until somebody approves.
+    """
+    diff_set = read_summary(project, day).diff_set
+    held = may_deliver(project.ledger, diff_set, "invites", force_reason=options.force_reason)
+    if options.dry_run or held.status == "held":
+        would = _would(_planned(project, day, "invites", replace(options, dry_run=True)), _INVITES)
+        if options.dry_run or not would.counts:
+            return replace(would, dry_run=options.dry_run)
+        counts = {"held": sum(would.counts.values())}
+        return Delivered(dry_run=False, counts=counts, why=_reason(held))
+    planned = _planned(project, day, "invites", options)
+    return _answered(_by_api(project, planned, "invites", options))
 
 
 def write_back(project: Project, day: str, options: Options) -> Delivered:
@@ -115,21 +165,7 @@ def import_persons(project: Project, day: str, options: Options) -> Delivered:
     planned = _planned(project, day, "persons", options)
     if options.dry_run:
         return _would(planned, "persons/file")
-    types = {mapped.to: mapped.type for mapped in project.config.fields}
-    uploaded = deliver_files(
-        planned.batches,
-        sftp_account(project).session,
-        _folders(project),
-        project.ledger,
-        types,
-        project.work_folder(day),
-        dry_run=False,
-    )
-    counts, classes = _collect(project, day)
-    release.accept_if_delivered(project.ledger, planned.diff_set)
-    counts = {"files": uploaded.files, "rows": uploaded.rows, **counts}
-    why = _why(planned, "persons/file")
-    return Delivered(dry_run=False, counts=counts, why=why, error_classes=classes)
+    return _by_file(project, planned, "persons")
 
 
 def held_lanes(project: Project, day: str) -> dict[Lane, str]:
@@ -167,50 +203,120 @@ def awaited_reports(project: Project) -> DiffSet | None:
     return newest if may_deliver(project.ledger, newest.diff_set, "persons").allowed else None
 
 
-def _by_api(project: Project, day: str, lane: Lane, options: Options) -> Delivered:
-    planned = _planned(project, day, lane, options)
-    if options.dry_run:
-        return _would(planned, f"{lane}/api")
+def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> Delivered:
     why = _why(planned, f"{lane}/api")
     if not _goes_by(planned, f"{lane}/api"):
         return Delivered(dry_run=False, counts={}, why=why)
-    result = asyncio.run(_push(project, planned.diff_set, lane))
+    progress = Progress(options.tell)
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        watch = InboxWatch(inbox, project.config.company_key)
+        result = asyncio.run(_push(project, planned.diff_set, lane, watch, progress))
     release.accept_if_delivered(project.ledger, planned.diff_set)
-    names = ("planned", "accepted", "rejected", "unknown", "repeated")
-    counts = {name: getattr(result, name) for name in names}
-    if result.unknown:
-        classes = ", ".join(result.error_classes)
-        msg = f"{result.unknown} of {result.planned} got no answer ({classes}); run the job repush"
-        raise NoAnswerError(msg)
-    return Delivered(dry_run=False, counts=counts, why=why, error_classes=result.error_classes)
+    names = ("planned", "accepted", "rejected", "unknown", "repeated", "withdrawn")
+    return Delivered(
+        dry_run=False,
+        counts={name: getattr(result, name) for name in names},
+        why=why,
+        error_classes=result.error_classes,
+        estimated_s=_estimates(project).api_s(result.planned),
+        actual_s=progress.seconds,
+        progress=progress.steps,
+    )
 
 
-async def _push(project: Project, diff_set: str, lane: Lane) -> "PushResult":
+async def _push(
+    project: Project, diff_set: str, lane: Lane, watch: InboxWatch, progress: Progress
+) -> "PushResult":
     # The HTTP client is slow to import, and every process that loads the assets would pay for it.
     from vibes_pipelines.delivery.api_push import push  # noqa: PLC0415
     from vibes_pipelines.vibes.person_api import PersonApi  # noqa: PLC0415
 
     account = project.settings.api
     types = {mapped.to: mapped.type for mapped in project.config.fields}
-    async with PersonApi(
+    operations = project.ledger.open_operations(diff_set, lane, "api")
+    person_api = PersonApi(
         account.url,
         project.config.company_key,
         account.user,
         account.password.get_secret_value(),
         rate_per_s=account.rate_per_s,
-    ) as api:
-        operations = project.ledger.open_operations(diff_set, lane, "api")
-        return await push(operations, api, project.ledger, types, dry_run=False)
+    )
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(person_api)
+        campaigns = None
+        if lane == "invites":
+            campaigns = (await stack.enter_async_context(vibes_api(project))).campaigns
+        return await push(
+            operations,
+            api,
+            project.ledger,
+            types,
+            campaigns=campaigns,
+            consent=watch,
+            dry_run=False,
+            on_progress=progress.answered,
+        )
 
 
-def _collect(project: Project, day: str) -> tuple[dict[str, int], Counter[str]]:
+def _by_file(project: Project, planned: Plan, lane: Lane) -> Delivered:
+    """Uploads the files of one lane and reads the reports; those that are late are read later."""
+    started = time.monotonic()
+    types = {mapped.to: mapped.type for mapped in project.config.fields}
+    uploaded = deliver_files(
+        [batch for batch in planned.batches if lane_of(batch) == lane],
+        sftp_account(project).session,
+        _folders(project),
+        project.ledger,
+        types,
+        project.work_folder(planned.day),
+        dry_run=False,
+    )
+    # The report of an opt-out file that was late is read here too, by the sensor of reports.
+    counts, classes = _collect(project, planned.day, None if lane == "persons" else lane)
+    release.accept_if_delivered(project.ledger, planned.diff_set)
+    return Delivered(
+        dry_run=False,
+        counts={"files": uploaded.files, "rows": uploaded.rows, **counts},
+        why=_why(planned, f"{lane}/file"),
+        error_classes=classes,
+        estimated_s=_estimates(project).file_s(uploaded.rows, uploaded.files),
+        actual_s=time.monotonic() - started if uploaded.files else 0.0,
+    )
+
+
+def _both(by_api: Delivered, by_file: Delivered, why: str) -> Delivered:
+    """One lane over both roads, one after the other."""
+    return Delivered(
+        dry_run=False,
+        counts=dict(sum(map(Counter, (by_api.counts, by_file.counts)), Counter[str]())),
+        why=why,
+        error_classes=dict(
+            sum(map(Counter, (by_api.error_classes, by_file.error_classes)), Counter[str]())
+        ),
+        estimated_s=by_api.estimated_s + by_file.estimated_s,
+        actual_s=by_api.actual_s + by_file.actual_s,
+        progress=by_api.progress,
+    )
+
+
+def _answered(delivered: Delivered) -> Delivered:
+    """Raises NoAnswerError when some got no answer."""
+    unknown = delivered.counts.get("unknown", 0)
+    if unknown:
+        planned, classes = delivered.counts["planned"], ", ".join(delivered.error_classes)
+        msg = f"{unknown} of {planned} got no answer ({classes}); run the job repush"
+        raise NoAnswerError(msg)
+    return delivered
+
+
+def _collect(project: Project, day: str, lane: Lane | None) -> tuple[dict[str, int], Counter[str]]:
     """Reads reports until none is awaited or the wait is over; every look is one session."""
     counts: Counter[str] = Counter()
     classes: Counter[str] = Counter()
     deadline = time.monotonic() + REPORT_WAIT_S
     while True:
         session = sftp_account(project).session
-        found = collect_reports(project.ledger, session, _folders(project), day)
+        found = collect_reports(project.ledger, session, _folders(project), day, lane)
         counts.update(reports=found.files, accepted=found.accepted, rejected=found.rejected)
         counts.update(lost=found.lost)
         classes.update(found.error_classes)

@@ -26,7 +26,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 def utc_now() -> datetime:
-    """The wall clock. Records are stamped with it, and nothing is decided by it."""
+    """The wall clock. Stamps records, and decides whether a lease ran out; nothing else."""
     return datetime.now(UTC)
 
 

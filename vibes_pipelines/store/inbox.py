@@ -5,7 +5,7 @@ It lives in the ledger's database. Only keeping belongs here: reading a body is 
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from vibes_pipelines.store.database import Database
 from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.store.models import callbacks
 
-Status = Literal["stored", "applied", "ignored", "parked"]
+Status = Literal["stored", "applied", "ignored", "parked", "dropped"]
 Reception = Literal["stored", "duplicate", "conflict"]
 
 PAGE_ROWS = 500
@@ -73,6 +73,7 @@ class StoredCallback:
     mdn: str | None
     status: Status
     reason: str | None
+    decided_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,27 @@ class Inbox(Database):
         with self._writer.begin() as connection:
             return [self._store(connection, arrival) for arrival in arrivals]
 
-    def waiting(self) -> Iterator[list[StoredCallback]]:
+    def waiting(self, urgent: Collection[str] = ()) -> Iterator[list[StoredCallback]]:
         """What nobody acted on yet, page by page, in the order of events (ties: of arrival).
 
-        The caller may finish a page before it asks for the next one.
+        Events of the types `urgent` come first; those that arrive meanwhile, before the next page
+        of the others. The caller may finish a page before it asks for the next one.
         """
+        seen = 0
         table = callbacks.c
-        query = sa.select(*_COLUMNS).where(table.status == "stored")
+        others = self._pages(table.event_type.is_(None) | table.event_type.not_in(urgent))
+        page: list[StoredCallback] | None = []
+        while page is not None:
+            for ahead in self._pages(table.event_type.in_(urgent), table.id > seen):
+                seen = max(seen, *(callback.id for callback in ahead))
+                yield ahead
+            page = next(others, None)
+            if page:
+                yield page
+
+    def _pages(self, *conditions: sa.ColumnElement[bool]) -> Iterator[list[StoredCallback]]:
+        table = callbacks.c
+        query = sa.select(*_COLUMNS).where(table.status == "stored", *conditions)
         query = query.order_by(table.order_at, table.id).limit(PAGE_ROWS)
         page = self._read(query)
         while page:
@@ -152,6 +167,94 @@ class Inbox(Database):
         )
         return self._read(query.order_by(table.order_at, table.id))
 
+    def events(
+        self, event_type: str, lists: Collection[str], identifiers: Mapping[str, Collection[str]]
+    ) -> list[StoredCallback]:
+        """Events of a type for one of these lists that share an identifier, acted on or not.
+
+        `identifiers`: values by name, of `external_person_id`, `person_key`, `person_id`, `mdn`.
+        """
+        found: dict[int, StoredCallback] = {}
+        for name, values in identifiers.items():
+            for chunk in chunks(values):
+                query = sa.select(*_COLUMNS).where(
+                    callbacks.c[name].in_(chunk),
+                    callbacks.c.event_type == event_type,
+                    callbacks.c.subscription_list_id.in_(list(lists)),
+                )
+                found |= {event.id: event for event in self._read(query)}
+        return [found[number] for number in sorted(found)]
+
+    def bodies(self, ids: Collection[int]) -> dict[int, bytes]:
+        """The bodies of callbacks, by id."""
+        query = sa.select(callbacks.c.id, callbacks.c.body)
+        with self._engine.begin() as connection:
+            return {
+                row[0]: row[1]
+                for chunk in chunks(ids)
+                for row in connection.execute(query.where(callbacks.c.id.in_(chunk)))
+            }
+
+    def heard(
+        self, types: Collection[str], since: datetime, contacts: Collection[str]
+    ) -> list[StoredCallback]:
+        """Events of these types about these contacts since then, in the order of events.
+
+        Parked and dropped ones are left out.
+        """
+        table = callbacks.c
+        query = sa.select(*_COLUMNS).where(
+            table.event_type.in_(types),
+            table.order_at >= since,
+            table.status.not_in(["parked", "dropped"]),
+        )
+        query = query.order_by(table.order_at, table.id)
+        return [
+            callback
+            for chunk in chunks(contacts)
+            for callback in self._read(query.where(table.external_person_id.in_(chunk)))
+        ]
+
+    def parked(self, types: Collection[str] | None = None) -> list[StoredCallback]:
+        """What is parked, the oldest event first."""
+        query = sa.select(*_COLUMNS).where(callbacks.c.status == "parked")
+        if types is not None:
+            query = query.where(callbacks.c.event_type.in_(types))
+        return self._read(query.order_by(callbacks.c.order_at, callbacks.c.id))
+
+    def stored(self, types: Collection[str]) -> list[StoredCallback]:
+        """What waits of these types, the oldest event first."""
+        return [
+            callback for page in self._pages(callbacks.c.event_type.in_(types)) for callback in page
+        ]
+
+    def retry(self, read: Mapping[int, Arrival], reason: str) -> list[int]:
+        """Lets parked callbacks wait again, as they are read now; returns those that do.
+
+        One that cannot be read yet stays parked, with what is said of it now.
+        """
+        return [number for number, arrival in read.items() if self._retry(number, arrival, reason)]
+
+    def drop(self, ids: Collection[int], reason: str) -> list[int]:
+        """Ends parked callbacks without an effect; returns those that were parked."""
+        table = callbacks.c
+        now = self._clock()
+        statement = (
+            sa.update(callbacks)
+            .where(table.id.in_(ids), table.status == "parked")
+            .values(status="dropped", decided_reason=reason, decided_at=now, finished_at=now)
+            .returning(table.id)
+        )
+        with self._writer.begin() as connection:
+            return sorted(row[0] for row in connection.execute(statement))
+
+    def finished_since(self, reason: str, since: datetime) -> int:
+        """How many callbacks ended with this reason since then."""
+        table = callbacks.c
+        query = sa.select(sa.func.count()).where(table.reason == reason, table.finished_at >= since)
+        with self._engine.begin() as connection:
+            return connection.execute(query).scalar() or 0
+
     def newest_waiting(self) -> int | None:
         """The id of the newest callback that nobody acted on yet."""
         query = sa.select(sa.func.max(callbacks.c.id)).where(callbacks.c.status == "stored")
@@ -170,6 +273,24 @@ class Inbox(Database):
         """Raises unless the database answers and has the table."""
         with self._engine.begin() as connection:
             connection.execute(sa.select(callbacks.c.id).limit(1)).all()
+
+    def _retry(self, number: int, arrival: Arrival, reason: str) -> bool:
+        table = callbacks.c
+        row = self._row(arrival)
+        kept = {"received_at", "dedup_key", "content_hash", "source_address", "path"}
+        kept |= {"body", "body_bytes"}
+        values = {name: value for name, value in row.items() if name not in kept}
+        values |= {"decided_reason": reason, "decided_at": self._clock()}
+        if arrival.event_at is None:
+            values["order_at"] = table.received_at  # when it came, not when it was read again
+        statement = (
+            sa.update(callbacks)
+            .where(table.id == number, table.status == "parked")
+            .values(values)
+            .returning(table.status)
+        )
+        with self._writer.begin() as connection:
+            return connection.execute(statement).scalar() == "stored"
 
     def _store(self, connection: sa.Connection, arrival: Arrival) -> Reception:
         row = self._row(arrival)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from vibes_pipelines.store import ledger_views
 from vibes_pipelines.store.diff_set_records import DiffSetRecords
+from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.store.ledger_rows import (
     CHUNK_ROWS,
     batch_from,
@@ -37,9 +38,10 @@ from vibes_pipelines.store.records import (
     Route,
     Status,
 )
+from vibes_pipelines.store.states import IllegalTransition, sources_of
 
 
-class Ledger(DiffSetRecords):
+class Ledger(DiffSetRecords, Leases):
     """One ledger database, SQLite or PostgreSQL. Every method is one transaction."""
 
     # Plans
@@ -98,12 +100,7 @@ class Ledger(DiffSetRecords):
             table.status.in_(OPEN_STATUSES),
             sa.or_(table.outcome.is_(None), table.outcome.not_in(FINAL_OUTCOMES)),
         )
-        last = ""
-        while page := self._operations(
-            query.where(table.operation_id > last).order_by(table.operation_id).limit(CHUNK_ROWS)
-        ):
-            yield from page
-            last = page[-1].operation_id
+        yield from self._pages(query)
 
     def batch_operations(self, batch_id: str) -> list[Operation]:
         """The operations of one import file, in the order of its rows."""
@@ -116,9 +113,14 @@ class Ledger(DiffSetRecords):
         return next(iter(self._operations(query)), None)
 
     def mark_sent(self, operation_ids: Collection[str]) -> None:
-        """Records the intent to send now. To be called before the first byte leaves."""
+        """Records the intent to send now. To be called before the first byte leaves.
+
+        Raises:
+            IllegalTransition: one of them was answered or withdrawn already.
+        """
         with self._writer.begin() as connection:
             for chunk in chunks(operation_ids):
+                _require_source(connection, operations.c.operation_id.in_(chunk), "sent")
                 connection.execute(
                     sa.update(operations)
                     .where(operations.c.operation_id.in_(chunk))
@@ -140,8 +142,34 @@ class Ledger(DiffSetRecords):
                     .values(status=status, attempts=left)
                 )
 
+    def withdraw(self, reasons: Mapping[str, str], day: str) -> None:
+        """Ends operations that must not leave any more, each with its reason, on this logical day.
+
+        Raises:
+            IllegalTransition: one of them was answered already.
+        """
+        with self._writer.begin() as connection:
+            for chunk in chunks(reasons):
+                _require_source(connection, operations.c.operation_id.in_(chunk), "superseded")
+                for operation_id in chunk:
+                    connection.execute(
+                        sa.update(operations)
+                        .where(operations.c.operation_id == operation_id)
+                        .values(
+                            status="superseded",
+                            message=reasons[operation_id],
+                            finished_at=self._clock(),
+                            finished_day=day,
+                        )
+                    )
+
     def record(self, receipts: Iterable[Receipt], day: str) -> None:
-        """Records answers; `day` is the logical day on which they became known."""
+        """Records answers; `day` is the logical day on which they became known.
+
+        Raises:
+            IllegalTransition: one of them is about an operation that was not sent, or was answered
+                otherwise before.
+        """
         with self._writer.begin() as connection:
             self._record(connection, receipts, day)
 
@@ -164,6 +192,7 @@ class Ledger(DiffSetRecords):
                 .where(batches.c.batch_id == batch_id)
                 .values(status="sent", sent_at=now)
             )
+            _require_source(connection, operations.c.batch_id == batch_id, "sent")
             connection.execute(
                 sa.update(operations).where(operations.c.batch_id == batch_id).values(_sent(now))
             )
@@ -179,6 +208,14 @@ class Ledger(DiffSetRecords):
                 .values(status="done", report=dict(report), done_at=self._clock())
             )
             self._record(connection, receipts, day)
+
+    def failures(self, diff_set: str) -> Iterator[Operation]:
+        """Operations of a diff set that were refused, got no answer or were withdrawn, by id."""
+        query = select_operations().where(
+            operations.c.diff_set == diff_set,
+            operations.c.status.in_(("rejected", "unknown", "superseded")),
+        )
+        yield from self._pages(query)
 
     def operation_counts(self, diff_set: str) -> list[OperationCount]:
         """Operations of a diff set, counted by lane, route, kind, status and error class."""
@@ -253,6 +290,13 @@ class Ledger(DiffSetRecords):
 
     # Inside a transaction
 
+    def _pages(self, query: sa.Select[Any]) -> Iterator[Operation]:
+        """The operations in the order of their ids, page by page, each its own transaction."""
+        key, last = operations.c.operation_id, ""
+        while page := self._operations(query.where(key > last).order_by(key).limit(CHUNK_ROWS)):
+            yield from page
+            last = page[-1].operation_id
+
     def _operations(self, query: sa.Select[Any]) -> list[Operation]:
         with self._engine.begin() as connection:
             return [operation_from(row) for row in connection.execute(query)]
@@ -281,7 +325,25 @@ class Ledger(DiffSetRecords):
             for receipt in receipts
         )
         for chunk in chunks(rows):
+            for status in {str(row["b_status"]) for row in chunk}:
+                ids = [row["b_id"] for row in chunk if row["b_status"] == status]
+                _require_source(connection, operations.c.operation_id.in_(ids), status)  # type: ignore[arg-type]
             connection.execute(statement, chunk)
+
+
+def _require_source(
+    connection: sa.Connection, which: sa.ColumnElement[bool], status: Status
+) -> None:
+    """Raises unless all of these operations may become `status`; see `states.TRANSITIONS`."""
+    query = sa.select(operations.c.operation_id, operations.c.status).where(
+        which, operations.c.status.not_in(sources_of(status))
+    )
+    wrong = connection.execute(query.limit(1)).first()
+    if wrong is not None:
+        raise IllegalTransition(
+            f"operation {wrong.operation_id} is {wrong.status} and cannot become {status}; "
+            "nothing was recorded: see whether another process delivers the same diff set"
+        )
 
 
 def _sent(now: datetime) -> dict[str, Any]:

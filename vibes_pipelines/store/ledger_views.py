@@ -9,7 +9,7 @@ again, while a rebuild under the same config stays the same. Only reading belong
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +22,12 @@ from vibes_pipelines.store.ledger_rows import (
     select_operations,
 )
 from vibes_pipelines.store.models import diff_sets, operations
-from vibes_pipelines.store.records import FINAL_OUTCOMES, PERSON_KINDS, Operation
+from vibes_pipelines.store.records import (
+    FINAL_OUTCOMES,
+    INVITE_FIELD,
+    PERSON_KINDS,
+    Operation,
+)
 
 PENDING_SCHEMA = pa.schema(
     [
@@ -81,6 +86,10 @@ def pending(connection: sa.Connection, day: str, config_hash: str | None = None)
     One row per person and field; the latest operation on the field decides. `accepted_at` is the
     logical time of the operation's diff set, in UTC. Adds stand with each field they set, with
     `external_person_id` and, when they have one, with `mdn`; a clear has the value NULL.
+
+    The newest invitation of each person to each list stands here too, as `invite:LIST` with its
+    campaign: also an answered one, for what the person makes of it is not ours to wait for, and a
+    refused one, which is not to be repeated. How long it stays open is the reconcile's to say.
     """
     view = _View(day, config_hash)
     rows = (
@@ -93,7 +102,7 @@ def pending(connection: sa.Connection, day: str, config_hash: str | None = None)
         for row, field, value in _latest_values(connection, view, view.is_pending)
         if row.is_pending
     )
-    return _table(rows, PENDING_SCHEMA)
+    return _table(chain(rows, _invitations(connection, view)), PENDING_SCHEMA)
 
 
 def blocked(connection: sa.Connection, day: str, config_hash: str | None = None) -> pa.Table:
@@ -234,7 +243,7 @@ def _latest_values(
     connection: sa.Connection, view: _View, wanted: sa.ColumnElement[bool]
 ) -> Iterator[tuple[sa.Row[Any], str, str | None]]:
     """The latest send per person and field, of every person with an operation that is wanted."""
-    sent = sa.and_(view.is_earlier, _ops.kind.in_(PERSON_KINDS), _ops.status != "planned")
+    sent = sa.and_(view.is_earlier, _ops.kind.in_(PERSON_KINDS), _has_left())
     people = sa.select(_ops.external_person_id).where(sent, wanted)
     query = (
         _with_diff_set(
@@ -262,6 +271,50 @@ def _latest_values(
             latest |= {name: (row, value) for name, value in _values(row)}
         for name, (row, value) in sorted(latest.items(), key=lambda item: item[0]):
             yield row, name, value
+
+
+def _invitations(connection: sa.Connection, view: "_View") -> Iterator[dict[str, Any]]:
+    """The newest invitation per person and list that left and was not turned away for the day."""
+    query = _with_diff_set(
+        sa.select(
+            _ops.external_person_id, _ops.subscription_list_id, _ops.changes, _ops.as_of, _ops.day
+        )
+    ).where(
+        view.is_earlier,
+        _ops.kind == "invite",
+        _has_left(),
+        sa.not_(sa.and_(view.is_refused, _ops.retry_later)),
+    )
+    ordered = query.order_by(
+        _ops.external_person_id, _ops.subscription_list_id, _ops.day, diff_sets.c.sequence
+    )
+    newest: dict[str, Any] | None = None
+    for row in _stream(connection, ordered):
+        field, campaign = next(
+            (change["field"], change["after"])
+            for change in row.changes
+            if change["field"].startswith(INVITE_FIELD)
+        )
+        invitation = {
+            "external_person_id": row.external_person_id,
+            "field": field,
+            "value": campaign,
+            "accepted_at": _naive(row.as_of),
+        }
+        if newest is not None and _key_of(newest) != _key_of(invitation):
+            yield newest
+        newest = invitation
+    if newest is not None:
+        yield newest
+
+
+def _key_of(row: dict[str, Any]) -> tuple[str | None, str]:
+    return row["external_person_id"], row["field"]
+
+
+def _has_left() -> sa.ColumnElement[bool]:
+    """True for what left, or may have: neither planned still nor withdrawn before."""
+    return _ops.status.not_in(("planned", "superseded"))
 
 
 def _values(row: sa.Row[Any]) -> Iterator[tuple[str, str | None]]:

@@ -114,6 +114,14 @@ accepted_snapshots = sa.Table(
     sa.Column("content_hash", sa.String(64), nullable=False),
 )
 
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("holder", sa.String(255), nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+)
+
 callbacks = sa.Table(
     "callbacks",
     metadata,
@@ -138,6 +146,85 @@ callbacks = sa.Table(
     sa.Column("status", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text),
     sa.Column("finished_at", UtcDateTime),
+    sa.Column("decided_reason", sa.Text),
+    sa.Column("decided_at", UtcDateTime),
     sa.Index("ix_callbacks_work", "status", "order_at", "id"),
     sqlite_autoincrement=True,
+)
+
+realtime_operations = sa.Table(
+    "realtime_operations",
+    metadata,
+    sa.Column("operation_id", sa.String(32), primary_key=True),
+    sa.Column("diff_set", sa.String(64), nullable=False),
+    sa.Column("day", sa.String(10), nullable=False, index=True),
+    sa.Column("as_of", UtcDateTime, nullable=False),
+    sa.Column("lane", sa.String(16), nullable=False),
+    sa.Column("route", sa.String(16), nullable=False),
+    sa.Column("route_reason", sa.Text, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("external_person_id", sa.String(255), index=True),
+    sa.Column("person_key", sa.String(255)),
+    sa.Column("mdn", sa.String(32)),
+    sa.Column("subscription_list_id", sa.String(64)),
+    sa.Column("changes", JSON, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("error_class", sa.String(255)),
+    sa.Column("message", sa.Text),
+    sa.Column("retry_later", sa.Boolean, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Column("finished_at", UtcDateTime),
+)
+
+cursors = sa.Table(
+    "cursors",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+signups = sa.Table(
+    "signups",
+    metadata,
+    sa.Column("id", COUNTER, primary_key=True, autoincrement=True),
+    sa.Column("requested_at", UtcDateTime, nullable=False),
+    sa.Column("source_address", sa.String(64), nullable=False),
+    sa.Column("mdn", sa.String(32), nullable=False),
+    sa.Column("campaign_id", sa.String(255), nullable=False),
+    sa.Column("result", sa.String(32)),
+    sa.Column("error_class", sa.String(255)),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Index("ix_signups_address", "source_address", "requested_at"),
+    sa.Index("ix_signups_mdn", "mdn", "requested_at"),
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("event_id", sa.String(40), primary_key=True),
+    sa.Column("source", sa.String(255), nullable=False),
+    sa.Column("event_type", sa.String(255), nullable=False),
+    sa.Column("event_data", JSON, nullable=False),
+    sa.Column("debug_data", JSON, nullable=False),
+    sa.Column("planned_at", UtcDateTime, nullable=False),
+    sa.Column("send_until", UtcDateTime),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("error_class", sa.String(255)),
+    sa.Column("message", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Index("ix_events_status", "status", "event_id"),
+)
+
+event_outcomes = sa.Table(
+    "event_outcomes",
+    metadata,
+    sa.Column("callback_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("event_id", sa.String(255), index=True),
+    sa.Column("stage", sa.String(255), nullable=False),
+    sa.Column("state", sa.String(255), nullable=False),
+    sa.Column("reason", sa.String(255)),
+    sa.Column("happened_at", UtcDateTime, nullable=False),
 )

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-Lane = Literal["opt_outs", "persons", "crm"]
+Lane = Literal["opt_outs", "persons", "crm", "invites"]
 Route = Literal["file", "api", "crm"]
-Kind = Literal["add", "update", "opt_out", "crm_opt_out", "crm_update"]
-Status = Literal["planned", "sent", "accepted", "rejected", "unknown"]
+Kind = Literal["add", "update", "mdn_replace", "opt_out", "invite", "crm_opt_out", "crm_update"]
+Status = Literal["planned", "sent", "accepted", "rejected", "unknown", "superseded"]
 Outcome = Literal["confirmed", "pending", "rejected", "superseded", "unexplained"]
 
-PERSON_KINDS: tuple[Kind, ...] = ("add", "update")
+PERSON_KINDS: tuple[Kind, ...] = ("add", "update", "mdn_replace")
+INVITE_FIELD = "invite:"
+"""Begins the field of an invitation's one change; the list follows, its value is the campaign."""
+
 OPEN_STATUSES: tuple[Status, ...] = ("planned", "sent", "unknown")
 FINAL_OUTCOMES: tuple[Outcome, ...] = ("confirmed", "rejected", "superseded", "unexplained")
 

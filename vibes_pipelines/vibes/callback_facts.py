@@ -25,9 +25,7 @@ class Fact:
     contact: str | None = None
 
 
-def fact_of(
-    event_type: str, body: bytes, wallet_contact_token: str | None = None
-) -> Fact | None:
+def fact_of(event_type: str, body: bytes, wallet_contact_token: str | None = None) -> Fact | None:
     """The fact of a callback; None for a type that states none.
 
     Raises:

@@ -256,6 +256,7 @@ class TestMetrics:
             'vibes_callbacks_inbox{status="applied"}': "0",
             'vibes_callbacks_inbox{status="ignored"}': "0",
             'vibes_callbacks_inbox{status="parked"}': "2",
+            'vibes_callbacks_inbox{status="dropped"}': "0",
         }
 
 

@@ -1,30 +1,20 @@
 """`callbacks serve` as a process: its address, its stops, and every answer kept through a kill."""
 
 import os
-import select
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from vibes_pipelines.cli import main
-from vibes_pipelines_tests.support.callbacks import (
-    REMOVED,
-    as_bytes,
-    http_request,
-    stored_rows,
-    subscription_body,
-)
+from vibes_pipelines.cli.main import main
+from vibes_pipelines_tests.support.callbacks import http_request, stored_rows
+from vibes_pipelines_tests.support.served_receiver import WAIT_S, removal, serving
 
-WAIT_S = 60
 SENDERS = 6
 KILL_AFTER = 150
 
@@ -34,46 +24,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'ledger.db'}"
     return str(request.getfixturevalue("postgresql_url"))
-
-
-@dataclass(frozen=True)
-class Served:
-    process: subprocess.Popen[str]
-    port: int
-
-    def stop(self, number: int) -> tuple[int, str]:
-        self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=WAIT_S)
-        return self.process.returncode, errors
-
-
-@contextmanager
-def serving(url: str, *options: str) -> Iterator[Served]:
-    command = [sys.executable, "-m", "vibes_pipelines.cli", "callbacks", "serve", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, *options],
-        env={**os.environ, "VIBES_LEDGER_URL": url},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert select.select([process.stdout], [], [], WAIT_S)[0]
-        address = process.stdout.readline()
-        assert process.stdout.readline() == "# ready\n"
-        assert address.startswith("http://127.0.0.1:")
-        assert address.endswith("/callbacks\n")
-        yield Served(process, int(address.split(":")[2].split("/")[0]))
-    finally:
-        process.kill()
-        process.communicate(timeout=WAIT_S)
-
-
-def removal(event_id: str) -> bytes:
-    return as_bytes(
-        subscription_body(REMOVED, event_id, "2026-01-02T03:04:05Z", external_person_id="C1")
-    )
 
 
 @dataclass

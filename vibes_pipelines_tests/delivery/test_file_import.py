@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from vibes_pipelines.delivery import file_import
+from vibes_pipelines.delivery import checked_files
 from vibes_pipelines.delivery.file_import import (
     FilesResult,
     Folders,
@@ -146,7 +146,7 @@ class TestReplay:
         def wrong_cell(value: Any, field_type: Any, action: Any) -> str:
             return text if field_type == TYPES[field] else true_cell(value, field_type, action)
 
-        monkeypatch.setattr(file_import, "cell", wrong_cell)
+        monkeypatch.setattr(checked_files, "cell", wrong_cell)
         with pytest.raises(
             ReplayMismatch, match=f"would not do what was planned in column {column}"
         ):
@@ -162,7 +162,7 @@ class TestReplay:
     ) -> None:
         true_write = write_import
         monkeypatch.setattr(
-            file_import,
+            checked_files,
             "write_import",
             lambda path, columns, rows: true_write(path, columns, list(rows)[1:]),
         )

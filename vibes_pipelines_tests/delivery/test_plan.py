@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vibes_pipelines.delivery import plan as planning
 from vibes_pipelines.delivery.deferrals import EXHAUSTED, NOT_YET_VISIBLE
 from vibes_pipelines.delivery.intents import PlanError
 from vibes_pipelines.delivery.plan import plan, preview
 from vibes_pipelines.delivery.release import register_diff_set
-from vibes_pipelines.delivery.routes import Estimates, faster_road
+from vibes_pipelines.delivery.routes import Estimates, RoadChoice, choose_roads
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import Lane, Operation, Receipt, Route
 from vibes_pipelines_tests.support.deliveries import (
@@ -20,10 +22,12 @@ from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
     CONFIG,
     DAY,
+    NEXT_DAY,
     SNAPSHOTS,
     FakeSummary,
     add,
     change,
+    invite,
     noon,
     opt_out,
     planned,
@@ -80,17 +84,107 @@ class TestRoads:
                 roads.append((len(by_file(ledger)), len(by_api(ledger))))
         assert roads == [(1, 0), (0, 1)]
 
-    def test_the_faster_road_is_arithmetic_on_stated_numbers(self) -> None:
-        estimates = Estimates(rate_per_s=100, gap_s=300, pickup_s=300, rows_per_s=1_000)
-        few, many = faster_road(1_000, estimates), faster_road(100_000, estimates)
-        assert (few.by_file, few.reason) == (
-            False,
-            "api is faster for 1000 rows: 10 s, file 601 s",
+    def test_an_invitation_needs_a_consent_that_invites(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        with pytest.raises(PlanError, match="list 1234, which no consents entry"):
+            planned(ledger, tmp_path / "out", subscriptions=[invite("C1")])
+        assert ledger.plan(DIFF_SET) is None
+
+    def test_a_number_in_place_of_another_is_an_operation_of_its_own(
+        self, ledger: Ledger, tmp_path: Path
+    ) -> None:
+        number = change("mdn", "+13125550143", "+13125550142")
+        rows = [update("C1", change("first_name", "Ada"), number), update("C2", number)]
+        planned(ledger, tmp_path / "out", persons=rows, estimates=BY_FILE)
+        assert [(o.external_person_id, o.kind, o.route) for o in by_file(ledger)] == [
+            ("C1", "update", "file")
+        ]
+        replaced = {op.external_person_id: op for op in by_api(ledger)}
+        assert {op.kind for op in replaced.values()} == {"mdn_replace"}
+        assert sorted(replaced) == ["C1", "C2"]
+        assert [c.field for c in replaced["C1"].changes] == ["mdn"]
+
+
+class TestTheFasterRoads:
+    ESTIMATES = Estimates(rate_per_s=100, gap_s=300, pickup_s=300, rows_per_s=1_000, file_cost_s=1)
+
+    def choose(self, groups: dict[str, int], only_by_api: int = 0) -> RoadChoice:
+        by_columns = {(name,): rows for name, rows in groups.items()}
+        return choose_roads(by_columns, only_by_api, self.ESTIMATES, 100_000)
+
+    def test_few_rows_go_by_api(self) -> None:
+        few = self.choose({"a": 1_000})
+        assert few.by_file == frozenset()
+        assert few.reason == "api alone ends after 10 s; no file would make that sooner"
+
+    def test_the_largest_groups_go_by_file_and_the_small_ones_meanwhile_by_api(self) -> None:
+        chosen = self.choose({"large": 400_000, "middle": 190_000, "small": 3_000, "tiny": 5})
+        assert chosen.by_file == {("large",), ("middle",)}
+        assert (chosen.file_s, chosen.api_s) == (600 + 6 + 590, pytest.approx(30.05))
+        assert chosen.reason == "file ends after 1196 s, api after 30 s; by api alone 5930 s"
+
+    def test_a_road_that_would_wait_for_the_other_takes_more(self) -> None:
+        """The API is busy for 1000 s anyway: a second group by file costs nothing."""
+        assert self.choose({"a": 70_000}, only_by_api=100_000).by_file == {("a",)}
+        assert self.choose({"a": 20_000}, only_by_api=0).by_file == frozenset()
+
+    def test_many_tiny_groups_are_not_worth_their_files(self) -> None:
+        tiny = {f"t{n:04}": 50 for n in range(2_000)}
+        chosen = self.choose({"large": 100_000, **tiny})
+        assert ("large",) in chosen.by_file
+        assert len(chosen.by_file) < 200  # each costs a second of the file road, half one by API
+
+    @given(
+        groups=st.dictionaries(st.text("ab", min_size=1), st.integers(1, 300_000), max_size=8),
+        only_by_api=st.integers(0, 200_000),
+    )
+    def test_no_number_of_largest_groups_by_file_ends_sooner(
+        self, groups: dict[str, int], only_by_api: int
+    ) -> None:
+        chosen = self.choose(groups, only_by_api)
+        sizes = sorted(groups.values(), reverse=True)
+        ends = []
+        for taken in range(len(sizes) + 1):
+            files = sum(-(-rows // 100_000) for rows in sizes[:taken])
+            rows = sum(sizes[:taken])
+            by_file = 600 + files + rows / 1_000 if taken else 0.0
+            ends.append(max(by_file, (sum(sizes[taken:]) + only_by_api) / 100))
+        assert max(chosen.file_s, chosen.api_s) == pytest.approx(min(ends))
+
+
+class TestOptOutFiles:
+    def test_many_opt_outs_go_by_file_one_per_list(self, ledger: Ledger, tmp_path: Path) -> None:
+        rows = [opt_out(f"C{n}") | {"subscription_list_id": f"12{n % 2}"} for n in range(4)]
+        result = planned(ledger, tmp_path / "out", subscriptions=rows, estimates=BY_FILE)
+        stem = f"{DAY}_dddddddddddd_out_"
+        assert [(b.name, b.rows) for b in result.batches] == [
+            (f"{stem}01.opt_outs", 2),
+            (f"{stem}02.opt_outs", 2),
+        ]
+        lists = [
+            {o.subscription_list_id for o in ledger.batch_operations(b.batch_id)}
+            for b in result.batches
+        ]
+        assert lists == [{"120"}, {"121"}]
+        assert dict(result.operations) == {"opt_outs/file/opt_out": 4}
+
+    def test_what_the_file_cannot_name_goes_by_api(self, ledger: Ledger, tmp_path: Path) -> None:
+        odd = opt_out("C1") | {"person_key": None, "external_person_id": "[null]"}
+        planned(ledger, tmp_path / "out", subscriptions=[odd], estimates=BY_FILE)
+        (operation,) = ledger.open_operations(DIFF_SET, "opt_outs", "api")
+        assert "no external_person_id" in operation.route_reason
+
+    def test_a_deferred_opt_out_has_no_row_in_a_file(self, ledger: Ledger, tmp_path: Path) -> None:
+        planned(ledger, tmp_path / "a", diff_set="a" * 64, subscriptions=[opt_out("C1")])
+        (sent,) = ledger.open_operations("a" * 64, "opt_outs", "api")
+        ledger.mark_sent([sent.operation_id])
+        ledger.record([Receipt(sent.operation_id, "accepted")], DAY)
+        rows = [opt_out("C1"), opt_out("C2")]
+        result = planned(
+            ledger, tmp_path / "b", day=NEXT_DAY, subscriptions=rows, estimates=BY_FILE
         )
-        assert (many.by_file, many.reason) == (
-            True,
-            "file is faster for 100000 rows: 700 s, api 1000 s",
-        )
+        assert [batch.rows for batch in result.batches] == [1]
 
 
 class TestFiles:
@@ -165,9 +259,9 @@ class TestLanes:
         assert crm_opt_out.after("evidence_at") == "2026-01-01T10:00:00+00:00"
 
     def test_what_no_delivery_carries_is_refused(self, ledger: Ledger, tmp_path: Path) -> None:
-        invite = opt_out("C1") | {"action": "invite"}
-        with pytest.raises(PlanError, match="no delivery for action 'invite'"):
-            planned(ledger, tmp_path / "out", subscriptions=[invite])
+        opt_in = opt_out("C1") | {"action": "opt_in"}
+        with pytest.raises(PlanError, match="no delivery for action 'opt_in'"):
+            planned(ledger, tmp_path / "out", subscriptions=[opt_in])
         assert ledger.plan(DIFF_SET) is None
 
     def test_a_missing_file_is_named(self, ledger: Ledger, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from vibes_pipelines.cli import main
+from vibes_pipelines.cli.main import main
 from vibes_pipelines.delivery.release import ApprovalError
 from vibes_pipelines.reconcile.summary import CONTACT_STATUSES
 from vibes_pipelines.sandbox.population import build_world
@@ -111,7 +111,11 @@ def test_half_a_crm_is_held_in_every_lane(second_day: Loop) -> None:
 
     summary = loop.reconcile()
     assert summary.status == "held"
-    assert set(delivering.held_lanes(loop.project, loop.today)) == {"persons", "opt_outs"}
+    assert set(delivering.held_lanes(loop.project, loop.today)) == {
+        "persons",
+        "opt_outs",
+        "invites",
+    }
     for stage in STAGES:
         with pytest.raises(NotReleasedError, match=r"contacts: .* last accepted; look for a part"):
             stage(loop.project, loop.today, SEND)

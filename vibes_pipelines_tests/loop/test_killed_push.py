@@ -4,10 +4,7 @@ A process of its own runs the real stages against the sandbox and is killed, fro
 API is pushed, or by its own hand at a chosen line. The sandbox counts the effects.
 """
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,28 +14,21 @@ import pytest
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages import landing
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
+from vibes_pipelines_tests.support.dying import (
+    DELIVER,
+    PUSH_API,
+    PUSH_FILE,
+    WAIT_S,
+    Point,
+    run_to_death,
+    run_to_the_end,
+    start,
+)
 from vibes_pipelines_tests.support.loop import Loop, agreed_keys, running_loop
 
 POPULATION = (450, 41)  # people and seed
 EDITED = agreed_keys(build_world(*POPULATION))[:400]
-ROOT = Path(__file__).parents[2]
-WAIT_S = 60.0
-PUSH_FILE = {"VIBES_SFTP_GAP_S": "0"}
-PUSH_API = {"VIBES_SFTP_GAP_S": "3600"}  # so that a file would take an hour
-
-DELIVER = """
-import sys
-from vibes_pipelines.stages import delivering
-from vibes_pipelines.stages.project import open_project
-
-day = sys.argv[1]
-send = delivering.Options(dry_run=False)
-with open_project() as project:
-    for stage in (delivering.deliver_opt_outs, delivering.write_back,
-                  delivering.import_persons, delivering.push_persons):
-        stage(project, day, send)
-"""
-
+SLOW_API = {**PUSH_FILE, "VIBES_API_RATE_PER_S": "20"}  # so that two files are worth their while
 LAND = """
 import sys
 from vibes_pipelines.stages import landing
@@ -53,32 +43,6 @@ with open_project() as project:
         landing.land_share(project, day, feed, ShareResource().connector())
 """
 
-# Put before a script: the process kills itself when it calls, or has just called, a function.
-DIE = """
-import os, signal
-from importlib import import_module
-
-def die_at(module, name, call, when):
-    owner = import_module(module)
-    *path, name = name.split(".")
-    for part in path:
-        owner = getattr(owner, part)
-    real, calls = getattr(owner, name), []
-
-    def deadly(*args, **kwargs):
-        calls.append(name)
-        if len(calls) == call and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        answer = real(*args, **kwargs)
-        if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
-
-    setattr(owner, name, deadly)
-
-die_at({module!r}, {name!r}, {call!r}, {when!r})
-"""
-
 
 @pytest.fixture
 def loop(tmp_path: Path) -> Iterator[Loop]:
@@ -86,26 +50,6 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
     with running_loop(tmp_path, build_world(*POPULATION)) as running:
         running.edit_contacts("last_name = 'Edited'", EDITED)
         yield running
-
-
-def start(
-    loop: Loop, script: str, changes: dict[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, **loop.environment, **(changes or {})}
-    command = [sys.executable, "-c", script, loop.today]
-    return subprocess.Popen(command, env=environment, cwd=ROOT)
-
-
-def run_to_the_end(loop: Loop, script: str, changes: dict[str, str] | None = None) -> None:
-    assert start(loop, script, changes).wait(WAIT_S) == 0
-
-
-def run_to_death(
-    loop: Loop, script: str, point: tuple[str, str, int, str], changes: dict[str, str] | None = None
-) -> None:
-    module, name, call, when = point
-    prelude = DIE.format(module=module, name=name, call=call, when=when)
-    assert start(loop, prelude + script, changes).wait(WAIT_S) == -signal.SIGKILL
 
 
 def effects(loop: Loop) -> int:
@@ -161,26 +105,22 @@ def test_an_api_push_killed_twice_has_every_effect_exactly_once(loop: Loop) -> N
 LEDGER = "vibes_pipelines.store.ledger"
 SESSION = "vibes_pipelines.vibes.sftp_session"
 UPLOAD_POINTS = {
-    "recorded as sent, not uploaded": (SESSION, "SftpSession.upload", 1, "before"),
-    "whole under its temporary name": ("paramiko", "SFTPClient.posix_rename", 1, "before"),
-    "uploaded, no report looked for": (SESSION, "SftpSession.upload", 1, "after"),
-    "report read, not recorded": (
-        "vibes_pipelines.store.ledger",
-        "Ledger.finish_batch",
-        1,
-        "before",
-    ),
-    "some reports recorded": (LEDGER, "Ledger.finish_batch", 2, "after"),
+    "recorded as sent, not uploaded": Point(SESSION, "SftpSession.upload", 1, "before"),
+    "whole under its temporary name": Point("paramiko", "SFTPClient.posix_rename", 1, "before"),
+    "uploaded, no report looked for": Point(SESSION, "SftpSession.upload", 1, "after"),
+    "report read, not recorded": Point(LEDGER, "Ledger.finish_batch", 1, "before"),
+    "some reports recorded": Point(LEDGER, "Ledger.finish_batch", 1, "after"),
 }
 
 
 def test_an_upload_killed_at_every_point_has_every_effect_exactly_once(loop: Loop) -> None:
     """One delivery that dies at each point in turn, and is started again each time."""
+    loop.edit_contacts("zip = '60601'", EDITED[:150])  # a second set of columns: a second file
     diff_set = approved(loop)
     for point in UPLOAD_POINTS.values():
-        run_to_death(loop, DELIVER, point, PUSH_FILE)
+        run_to_death(loop, DELIVER, point, SLOW_API)
     assert {batch.status for batch in loop.project.ledger.batches()} == {"sent", "done"}
-    run_to_the_end(loop, DELIVER, PUSH_FILE)
+    run_to_the_end(loop, DELIVER, SLOW_API)
     assert {batch.status for batch in loop.project.ledger.batches()} == {"done"}
     assert_exactly_once(loop, diff_set)
     assert_next_day_is_quiet(loop)
@@ -188,13 +128,13 @@ def test_an_upload_killed_at_every_point_has_every_effect_exactly_once(loop: Loo
 
 STORE = "vibes_pipelines.store.snapshots"
 LANDING_POINTS = {
-    "contacts written, no manifest": ((STORE, "_complete", 1, "before"), set()),
+    "contacts written, no manifest": (Point(STORE, "_complete", 1, "before"), set()),
     "second extract half fetched": (
-        ("paramiko", "SFTPFile.readv", 2, "after"),
+        Point("paramiko", "SFTPFile.readv", 2, "after"),
         {landing.CONTACTS, EXTRACT_FEEDS[0]},
     ),
     "persons whole, not in place": (
-        (STORE, "_keep_only", 2, "after"),
+        Point(STORE, "_keep_only", 2, "after"),
         {landing.CONTACTS, *EXTRACT_FEEDS},
     ),
 }

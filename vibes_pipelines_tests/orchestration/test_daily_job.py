@@ -16,10 +16,12 @@ from vibes_pipelines.orchestration.keys import (
     CRM_CHANGES,
     CRM_WRITE_BACK,
     FEEDS,
+    INVITES,
     OPT_OUTS,
     PERSON_CHANGES,
     PERSON_IMPORT,
     QUARANTINE,
+    REJECTED,
     SUBSCRIPTION_CHANGES,
 )
 from vibes_pipelines.sandbox.population import build_world
@@ -35,7 +37,7 @@ TABLES = {
     CRM_CHANGES,
     QUARANTINE,
 }
-DELIVERIES = {OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH}
+DELIVERIES = {OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH, INVITES, REJECTED}
 
 # A first name that is nobody's, and no word of ours.
 CANARY = "Xylophonius"
@@ -157,6 +159,19 @@ def test_an_approval_turns_the_guards_green_and_a_repush_delivers(two_days: TwoD
     assert pushed["dry_run"].value is False
     assert _number(pushed["accepted"]) > 0
     assert _number(pushed["planned"]) == _number(pushed["accepted"]) + _number(pushed["rejected"])
+    took = [pushed[name].value for name in ("estimated_s", "actual_s")]
+    assert all(isinstance(seconds, float) and seconds > 0 for seconds in took)
+    assert "| answered | after s | per s |" in str(pushed["progress"].value)
+
+
+def test_what_could_not_be_delivered_is_shown_row_by_row(two_days: TwoDays) -> None:
+    shown = two_days.repushed.materialized[REJECTED]
+    pushed = two_days.repushed.materialized[API_PUSH]
+    imported = two_days.repushed.materialized[PERSON_IMPORT]
+    refused = sum(_number(made["rejected"]) for made in (pushed, imported) if "rejected" in made)
+    assert _number(shown["dagster/partition_row_count"]) == refused > 0
+    assert "| error class | rows | category | advice |" in str(shown["by_error_class"].value)
+    assert CANARY not in str(shown["preview"].value)
 
 
 def test_the_second_day_goes_through_without_a_person(two_days: TwoDays) -> None:

@@ -14,7 +14,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNod
 from vibes_pipelines.orchestration.assets.delivery import DeliveryConfig
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.jobs import DELIVERIES
-from vibes_pipelines.orchestration.ops import InboxConfig
+from vibes_pipelines.orchestration.ops import ChangesConfig, InboxConfig
 from vibes_pipelines.orchestration.partitions import DAILY
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +25,10 @@ convergence: convergence/certificate <- crm/contacts, extract/subscriptions, sha
 crm: crm/contacts <- outside/crm_contacts
 delivery: delivery/api_push <- delivery/opt_outs, reconcile/person_changes
 delivery: delivery/crm_write_back <- reconcile/crm_changes, reconcile/subscription_changes
+delivery: delivery/invites <- delivery/opt_outs, reconcile/subscription_changes
 delivery: delivery/opt_outs <- reconcile/subscription_changes
 delivery: delivery/person_import <- delivery/opt_outs, reconcile/person_changes
+delivery: delivery/rejected <- delivery/api_push, delivery/crm_write_back, delivery/invites, delivery/opt_outs, delivery/person_import
 extract: extract/current_subscribers <- outside/sftp_current_subscribers
 extract: extract/subscriptions <- outside/sftp_subscriptions
 outside: outside/crm_contacts <- nothing
@@ -45,6 +47,7 @@ share: share/subscriptions <- outside/share_subscriptions
 CHECKS = """
 convergence/certificate nothing_is_unexplained
 crm/contacts columns_as_mapped blocking
+delivery/opt_outs opt_outs_arrive_in_time
 extract/current_subscribers columns_as_mapped blocking
 extract/current_subscribers primary_key_unique blocking
 extract/current_subscribers subscribers_agree_with_share
@@ -62,6 +65,7 @@ share/subscriptions primary_key_unique blocking
 # What starts runs -> the job it starts
 AUTOMATION = """
 callback_inbox_sensor -> callback_inbox
+crm_change_sensor -> crm_changes
 diff_set_sensor -> repush
 extract_arrival_sensor -> reconcile_daily
 import_report_sensor -> person_import
@@ -71,12 +75,14 @@ run_failure_sensor -> nothing
 
 # job: what it makes, and the checks it looks at when it is not all of them
 JOBS = """
-api_push: delivery/api_push; checks: none
+api_push: delivery/api_push, delivery/rejected; checks: none
 callback_inbox: nothing; checks: none
-crm_write_back: delivery/crm_write_back; checks: none
-person_import: delivery/person_import; checks: none
+crm_changes: nothing; checks: none
+crm_write_back: delivery/crm_write_back, delivery/rejected; checks: none
+person_import: delivery/person_import, delivery/rejected; checks: none
 reconcile_daily: every asset; checks: all
-repush: delivery/api_push, delivery/crm_write_back, delivery/opt_outs, delivery/person_import; checks: opt_outs_within_guards, person_changes_within_guards
+repush: delivery/api_push, delivery/crm_write_back, delivery/invites, delivery/opt_outs, delivery/person_import, delivery/rejected; checks: opt_outs_within_guards, person_changes_within_guards
+send_events: nothing; checks: none
 """  # noqa: E501
 
 # Loading has to stay near what Dagster itself costs: every run and every daemon pays for it.
@@ -147,6 +153,7 @@ def test_everything_made_is_of_a_day_and_a_backfill_is_one_run(nodes: list[BaseA
 def test_a_delivery_is_a_dry_run_unless_told(repository: dg.RepositoryDefinition) -> None:
     assert DeliveryConfig().dry_run is True
     assert InboxConfig().dry_run is True
+    assert ChangesConfig().dry_run is True
     for key in DELIVERIES:
         description = repository.asset_graph.get(key).description
         assert description is not None

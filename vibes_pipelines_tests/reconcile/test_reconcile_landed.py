@@ -63,7 +63,7 @@ class World:
 
 @given(contact_rows, person_rows, subscription_rows)
 @settings(
-    max_examples=40,
+    max_examples=16,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -323,7 +323,7 @@ a_day = st.tuples(
 
 @given(st.lists(a_day, min_size=2, max_size=5))
 @settings(
-    max_examples=25,
+    max_examples=10,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
-from vibes_pipelines.cli import main
+from vibes_pipelines.cli.main import main
 from vibes_pipelines.delivery.plan import plan
 from vibes_pipelines.report.explain import UnknownDayError, UnknownFieldError, explain
 from vibes_pipelines.report.explain_facts import DayFacts

@@ -225,3 +225,56 @@ def test_an_error_of_the_database_shows_no_value(url: str, inbox: Inbox) -> None
     with pytest.raises(sa.exc.SQLAlchemyError) as raised:
         inbox.store([arrival(None, event_at=NOW, source_address=None, mdn="+13125550142")])
     assert "+13125550142" not in str(raised.value).partition("DETAIL")[0]
+
+
+class TestUrgency:
+    def test_what_is_urgent_comes_first_and_what_arrives_meanwhile_before_the_next_page(
+        self, inbox: Inbox
+    ) -> None:
+        updates = [
+            arrival(f"U{n}", f"u{n}", event_type="person_updated") for n in range(PAGE_ROWS + 1)
+        ]
+        inbox.store([*updates, arrival("R1", "r1")])
+        pages = []
+        for page in inbox.waiting(urgent=(REMOVED,)):
+            pages.append([callback.event_id for callback in page])
+            if len(pages) == 2:  # older than all of them, and urgent
+                inbox.store([arrival("R2", "r2", event_at=NOW - 3 * DAY)])
+            inbox.finish([Finished(callback.id, "ignored", "seen") for callback in page])
+        assert [len(page) for page in pages] == [1, PAGE_ROWS, 1, 1]
+        assert (pages[0], pages[2]) == (["R1"], ["R2"])
+
+    def test_a_look_that_finishes_nothing_gives_each_callback_once(self, inbox: Inbox) -> None:
+        inbox.store([arrival("R1"), arrival("U1", "u1", event_type=None)])
+        found = [c.event_id for page in inbox.waiting(urgent=(REMOVED,)) for c in page]
+        assert found == ["R1", "U1"]
+
+
+class TestTheDesk:
+    def test_what_was_heard_of_contacts_since_leaves_out_what_is_parked(self, inbox: Inbox) -> None:
+        inbox.store(
+            [
+                arrival("E1", "e1", event_at=NOW - 2 * DAY),
+                arrival("E2", "e2", parked="unreadable"),
+                arrival("E3", "e3", external_person_id="C2"),
+                arrival("E4", "e4"),
+            ]
+        )
+        found = inbox.heard((REMOVED,), NOW - DAY, ["C1"])
+        assert [callback.event_id for callback in found] == ["E4"]
+        assert inbox.bodies([found[0].id]) == {found[0].id: b"e4"}
+
+    def test_a_decision_ends_only_what_is_parked(self, inbox: Inbox, url: str) -> None:
+        inbox.store([arrival("E1", "e1"), arrival("E2", "e2", parked="unreadable")])
+        assert inbox.drop([1, 2], "looked at") == [2]
+        assert inbox.retry({1: arrival("E1", "e1")}, "again") == []
+        assert [row["status"] for row in stored_rows(url)] == ["stored", "dropped"]
+
+    def test_a_retried_callback_without_a_time_keeps_its_place_of_arrival(self, url: str) -> None:
+        with Inbox(url, clock=lambda: NOW) as inbox:
+            inbox.store([arrival("E1", parked="unreadable", event_at=None)])
+        with Inbox(url, clock=lambda: NOW + DAY) as later:
+            assert later.retry({1: arrival("E1", event_at=None)}, "it can be read now") == [1]
+            [[callback]] = later.waiting()
+        assert callback.order_at == NOW
+        assert callback.decided_reason == "it can be read now"

@@ -209,6 +209,7 @@ class TestPlans:
         for op in ledger.open_operations("one", "persons", "api"):
             read.append(op.operation_id)
             if len(read) % 500 == 0:
+                ledger.mark_sent([op.operation_id])
                 ledger.record([Receipt(op.operation_id, "accepted")], DAY)
         assert read == [f"op-{n:05d}" for n in range(2_500)]
 

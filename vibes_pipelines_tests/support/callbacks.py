@@ -14,6 +14,7 @@ import sqlalchemy as sa
 import uvicorn
 
 from vibes_pipelines.callbacks.receiver import Receiver, Rules
+from vibes_pipelines.callbacks.signup import OpenSignup
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.models import callbacks
 
@@ -94,9 +95,11 @@ def http_request(
 
 
 @contextmanager
-def running_receiver(inbox: Inbox, rules: Rules | None = None) -> Iterator[RunningReceiver]:
-    """Serves an inbox until the block ends."""
-    receiver = Receiver(inbox, rules or Rules())
+def running_receiver(
+    inbox: Inbox, rules: Rules | None = None, signup: OpenSignup | None = None
+) -> Iterator[RunningReceiver]:
+    """Serves an inbox, and sign-ups if there is somebody to take them, until the block ends."""
+    receiver = Receiver(inbox, rules or Rules(), signup=signup)
     config = uvicorn.Config(
         receiver.app(), log_config=None, access_log=False, lifespan="on", ws="none"
     )

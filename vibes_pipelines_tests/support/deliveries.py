@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +18,7 @@ from vibes_pipelines.delivery.release import register_diff_set
 from vibes_pipelines.delivery.routes import Estimates
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.sync_config import SyncConfig
+from vibes_pipelines.vibes.api_transport import VibesUnavailable
 
 DAY = "2026-01-02"
 NEXT_DAY = "2026-01-03"
@@ -34,6 +35,11 @@ CONFIG = SyncConfig.model_validate(
             {"from": "likes", "to": "interests", "type": "multi_select"},
         ],
         "consents": [{"from": "sms", "list": "1234", "changed_at": "sms_at"}],
+    }
+)
+INVITING = CONFIG.model_copy(
+    update={
+        "consents": (CONFIG.consents[0].model_copy(update={"invites": True, "campaign": "777"}),)
     }
 )
 TYPES = {mapped.to: mapped.type for mapped in CONFIG.fields}
@@ -111,6 +117,14 @@ def opt_out(
     }
 
 
+def invite(external: str, evidence_at: datetime | None = None) -> dict[str, Any]:
+    return opt_out(external, evidence_at=evidence_at) | {
+        "action": "invite",
+        "mdn": f"+1312555{int(external[1:]):04}",
+        "reason": "crm_opted_in",
+    }
+
+
 @dataclass(frozen=True)
 class FakeSummary:
     """What a reconcile would say of its diff set."""
@@ -168,6 +182,7 @@ def planned(
     day: str = DAY,
     estimates: Estimates = BY_API,
     config_hash: str = "config-1",
+    config: SyncConfig = CONFIG,
     **rows: Sequence[dict[str, Any]],
 ) -> Plan:
     """Registers and plans a diff set made of the given rows."""
@@ -175,7 +190,7 @@ def planned(
     register_diff_set(
         ledger, day, FakeSummary(diff_set, noon(day), config_hash=config_hash), SNAPSHOTS
     )
-    return plan(diff_set, folder, CONFIG, ledger, estimates)
+    return plan(diff_set, folder, config, ledger, estimates)
 
 
 @dataclass(frozen=True)
@@ -229,6 +244,17 @@ class FakePlatform:
         person = person_key or external_person_id or ""
         return self._write("unsubscribe", person, {"list": list_id})
 
+    async def replace_mdn(
+        self,
+        mdn: str,
+        *,
+        person_key: str | None = None,
+        external_person_id: str | None = None,
+        old_mdn: str | None = None,
+    ) -> FakeAnswer:
+        person = person_key or external_person_id or ""
+        return self._write("replace_mdn", person, {"mdn": mdn, "old_mdn": old_mdn})
+
     def _write(self, call: str, person: str, body: dict[str, Any]) -> FakeAnswer:
         if self.calls_until_killed is not None:
             if self.calls_until_killed == 0:
@@ -243,6 +269,51 @@ class FakePlatform:
             (self.effects if is_new else self.repeats)[person] += 1
             self.persons[f"{call} {person}"] = body
         return scripted
+
+
+@dataclass
+class FakeCampaigns:
+    """Acquisition campaigns that count the texts they send, and lose answers where told."""
+
+    pending: set[str] = field(default_factory=set)
+    texts: Counter[str] = field(default_factory=Counter)
+    asked: list[str] = field(default_factory=list)
+    lose_answer_of: set[str] = field(default_factory=set)
+    lose_request_of: set[str] = field(default_factory=set)
+    unreadable: bool = False
+    before_text: Callable[[str], None] = lambda _: None
+
+    async def invite(
+        self,
+        campaign_id: str,
+        *,
+        mdn: str | None = None,
+        external_person_id: str | None = None,
+        person_key: str | None = None,
+        list_id: str | None = None,
+    ) -> FakeAnswer:
+        number = mdn or ""
+        if number in self.lose_request_of:
+            return FakeAnswer(None, "unknown", "Timeout")
+        self.before_text(number)
+        self.texts[number] += 1
+        self.pending.add(number)
+        if number in self.lose_answer_of:
+            return FakeAnswer(None, "unknown", "Timeout")
+        return FakeAnswer(201)
+
+    async def standing(
+        self,
+        campaign_id: str,
+        list_id: str | None,
+        *,
+        mdn: str | None = None,
+        external_person_id: str | None = None,
+    ) -> FakeAnswer | None:
+        self.asked.append(mdn or "")
+        if self.unreadable:
+            raise VibesUnavailable("HTTP 503", 503)
+        return FakeAnswer(200) if mdn in self.pending else None
 
 
 @dataclass(frozen=True)

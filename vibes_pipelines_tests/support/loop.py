@@ -57,6 +57,7 @@ class Loop:
             delivering.write_back,
             delivering.import_persons,
             delivering.push_persons,
+            delivering.deliver_invites,
         ):
             stage(self.project, self.today, SEND)
 

@@ -31,14 +31,23 @@ class Served:
 
 
 @contextmanager
-def serving(url: str, *options: str, port: int = 0, **environment: str) -> Iterator[Served]:
-    """Starts a receiver over the database at `url`; kills it at the end."""
+def serving(
+    url: str,
+    *options: str,
+    port: int = 0,
+    errors: int = subprocess.PIPE,
+    **environment: str,
+) -> Iterator[Served]:
+    """Starts a receiver over the database at `url`; kills it at the end.
+
+    Nobody reads its standard error before that: give `errors` another end where it says much.
+    """
     command = [sys.executable, "-m", "vibes_pipelines.cli", "callbacks", "serve"]
     process = subprocess.Popen(
         [*command, "--port", str(port), *options],
-        env={**os.environ, "VIBES_LEDGER_URL": url, **environment},
+        env={**os.environ, **environment, "VIBES_LEDGER_URL": url},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         text=True,
         bufsize=1,
     )

@@ -12,17 +12,24 @@ from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CRM_CHANGES,
     CRM_WRITE_BACK,
+    INVITES,
     OPT_OUTS,
     OWNERS,
     PERSON_CHANGES,
     PERSON_IMPORT,
+    REJECTED,
     SUBSCRIPTION_CHANGES,
 )
-from vibes_pipelines.orchestration.metadata import as_markdown
+from vibes_pipelines.orchestration.metadata import (
+    SHOWN_COLUMNS,
+    as_markdown,
+    file_metadata,
+)
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages import delivering
 from vibes_pipelines.stages.delivering import Delivered, Options
+from vibes_pipelines.stages.failures import write_failures
 from vibes_pipelines.stages.project import Project
 
 EFFECT_TAG = {"vibes/effect": "delivery"}
@@ -31,6 +38,9 @@ DRY_RUN = (
     "A dry run unless its config says `dry_run: false`, as the schedule and the sensors do. "
     "Only the newest diff set goes out, and only what no guard holds."
 )
+
+SHOWN = SHOWN_COLUMNS | {"category", "advice", "fields", "attempts"}
+"""Columns of the rejected rows that name nobody."""
 
 Stage = Callable[[Project, str, Options], Delivered]
 
@@ -73,7 +83,7 @@ def _delivery_asset(
         if config.force_reason is not None and not config.force_reason.strip():
             msg = "force_reason is blank; say why this day is delivered, or leave it out"
             raise dg.Failure(msg, allow_retries=False)
-        options = Options(dry_run=config.dry_run, force_reason=config.force_reason)
+        options = Options(config.dry_run, config.force_reason, context.log.info)
         with project.open() as opened:
             for day in days:
                 delivered = stage(opened, day, options)
@@ -92,6 +102,7 @@ def _metadata(delivered: Delivered, options: Options) -> dict[str, object]:
         "dry_run": delivered.dry_run,
         **forced,
         **delivered.counts,
+        **_times(delivered),
         "why": dg.MetadataValue.text(delivered.why),
         "rejected_by_class": dg.MetadataValue.md(
             as_markdown(["error class", "rows", "what to do"], delivered.rejections)
@@ -99,12 +110,49 @@ def _metadata(delivered: Delivered, options: Options) -> dict[str, object]:
     }
 
 
+def _times(delivered: Delivered) -> dict[str, object]:
+    """What it was thought to take, what it took, and how far it was when."""
+    if delivered.actual_s <= 0:
+        return {}
+    steps = [(s.rows, f"{s.seconds:.1f}", f"{s.rows_per_s:.0f}") for s in delivered.progress]
+    return {
+        "estimated_s": round(delivered.estimated_s, 1),
+        "actual_s": round(delivered.actual_s, 1),
+        "progress": dg.MetadataValue.md(as_markdown(["answered", "after s", "per s"], steps)),
+    }
+
+
+@dg.asset(
+    key=REJECTED,
+    deps=[OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH, INVITES],
+    partitions_def=DAILY,
+    backfill_policy=SINGLE_RUN,
+    group_name="delivery",
+    kinds={"parquet"},
+    owners=OWNERS,
+)
+def rejected(
+    context: dg.AssetExecutionContext, project: ProjectResource
+) -> dg.MaterializeResult[None]:
+    """What could not be delivered, row by row, with what to do about it; sends nothing."""
+    with project.open() as opened:
+        for day in context.partition_keys:
+            failures = write_failures(opened, day)
+            by_class = as_markdown(["error class", "rows", "category", "advice"], failures.advised)
+            shown = {
+                **file_metadata(failures.path, opened, SHOWN),
+                "by_error_class": dg.MetadataValue.md(by_class),
+            }
+            context.add_asset_metadata(shown, partition_key=day)
+    return dg.MaterializeResult()
+
+
 DELIVERY_ASSETS = [
     _delivery_asset(
         OPT_OUTS,
         [SUBSCRIPTION_CHANGES],
-        {"http"},
-        "vibes_api",
+        {"http", "sftp"},
+        "vibes_opt_outs",
         delivering.deliver_opt_outs,
     ),
     _delivery_asset(
@@ -128,4 +176,12 @@ DELIVERY_ASSETS = [
         "vibes_api",
         delivering.push_persons,
     ),
+    _delivery_asset(
+        INVITES,
+        [SUBSCRIPTION_CHANGES, OPT_OUTS],
+        {"http"},
+        "vibes_api",
+        delivering.deliver_invites,
+    ),
+    rejected,
 ]

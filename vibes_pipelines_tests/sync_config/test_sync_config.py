@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vibes_pipelines.sync_config import SyncConfigError, load_sync_config
 
-EXAMPLE = Path(__file__).parent.parent / "sync.example.yaml"
+EXAMPLE = Path(__file__).parents[2] / "sync.example.yaml"
 
 
 def _edited(folder: Path, before: str, after: str) -> Path:

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from vibes_pipelines.cli_callbacks import callbacks
-from vibes_pipelines.cli_explain import explain
+from vibes_pipelines.cli.callbacks import callbacks
+from vibes_pipelines.cli.events import events
+from vibes_pipelines.cli.explain import explain
 
 HELD = 3
 
@@ -204,8 +205,5 @@ def approve(diff_set: str, reason: str) -> None:
 
 
 main.add_command(callbacks)
+main.add_command(events)
 main.add_command(explain)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,9 +18,10 @@ from pydantic import (
     model_validator,
 )
 
-from vibes_pipelines.sync_conditions import Condition, ConditionText, Section, Text
-from vibes_pipelines.sync_realtime import Callbacks, Changes
-from vibes_pipelines.yaml_places import YamlPlaces
+from vibes_pipelines.sync_config.conditions import Condition, ConditionText, Section, Text
+from vibes_pipelines.sync_config.outreach import Events, Signup
+from vibes_pipelines.sync_config.places import YamlPlaces
+from vibes_pipelines.sync_config.realtime import Callbacks, Changes
 
 FieldType = Literal["string", "number", "date", "single_select", "multi_select", "postal_code"]
 Authority = Literal["crm", "platform", "fill", "newest"]
@@ -212,6 +213,8 @@ class SyncConfig(Section):
     )
     policies: Policies = Policies()
     callbacks: Callbacks | None = None
+    signup: Signup | None = None
+    events: Events | None = None
     engine: Literal["duckdb", "snowflake"] = "duckdb"
 
     @model_validator(mode="after")
@@ -267,8 +270,9 @@ class SyncConfig(Section):
 
     @property
     def config_hash(self) -> str:
-        """Everything that can change what a reconcile decides; engine and callbacks never do."""
-        deciding = self.model_dump(mode="json", by_alias=True, exclude={"engine", "callbacks"})
+        """Everything that can change what a reconcile decides."""
+        others = {"engine", "callbacks", "signup", "events"}
+        deciding = self.model_dump(mode="json", by_alias=True, exclude=others)
         deciding["contacts"].pop("changes")
         return _hash(deciding)
 

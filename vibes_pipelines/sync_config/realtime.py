@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vibes_pipelines.sync_conditions import Section, Text
+from vibes_pipelines.sync_config.conditions import Section, Text
 
 COMPANY_EVENTS = (
     "company_participant_added",
@@ -30,6 +30,20 @@ TARGET_EVENTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """Each setting that names targets: how the platform calls one, and the events of each."""
 
 
+OPT_OUT_WORDS = (
+    "cancel",
+    "end",
+    "opt out",
+    "optout",
+    "quit",
+    "remove me",
+    "revoke",
+    "stop",
+    "unsubscribe",
+)
+"""What asks for an end in a text that matched no campaign and no word of the platform's own."""
+
+
 class Callbacks(Section):
     """Which events the platform is to send, and where.
 
@@ -46,18 +60,7 @@ class Callbacks(Section):
     wallet_tokens: tuple[Text, ...] = ()
     source_codes: tuple[Text, ...] = ()
     events: tuple[Literal[COMPANY_EVENTS], ...] = ("person_updated",)  # type: ignore[valid-type]
-    opt_out_words: tuple[Text, ...] = (
-        "abmelden",
-        "arret",
-        "cancel",
-        "end",
-        "optout",
-        "quit",
-        "remove me",
-        "revoke",
-        "stop",
-        "unsubscribe",
-    )
+    opt_out_words: tuple[Text, ...] = OPT_OUT_WORDS
     facts_table: Text | None = None
     wallet_contact_token: Text | None = None
 

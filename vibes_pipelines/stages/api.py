@@ -1,0 +1,39 @@
+"""The Vibes API of a project, opened with the account and the limits of its environment."""
+
+from typing import TYPE_CHECKING
+
+from vibes_pipelines.stages.project import Project
+
+if TYPE_CHECKING:
+    from vibes_pipelines.vibes.person_api import PersonApi
+    from vibes_pipelines.vibes.vibes_api import VibesApi
+
+
+def vibes_api(project: Project) -> "VibesApi":
+    """Every resource of the project's company; use it as an async context manager."""
+    # The HTTP client is slow to import, and every process that loads the assets would pay for it.
+    from vibes_pipelines.vibes.api_transport import Limits  # noqa: PLC0415
+    from vibes_pipelines.vibes.vibes_api import VibesApi  # noqa: PLC0415 - as above
+
+    account = project.settings.api
+    return VibesApi(
+        account.url,
+        project.config.company_key,
+        account.user,
+        account.password.get_secret_value(),
+        Limits(rate_per_s=account.rate_per_s),
+    )
+
+
+def person_api(project: Project) -> "PersonApi":
+    """Persons and subscriptions of the project's company, over a connection of their own."""
+    from vibes_pipelines.vibes.person_api import PersonApi  # noqa: PLC0415 - as above
+
+    account = project.settings.api
+    return PersonApi(
+        account.url,
+        project.config.company_key,
+        account.user,
+        account.password.get_secret_value(),
+        rate_per_s=account.rate_per_s,
+    )

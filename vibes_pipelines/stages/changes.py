@@ -1,0 +1,289 @@
+"""Changes of the CRM reach the platform between two daily runs: opt-outs first, then persons.
+
+What is to be done about a contact is decided by a slice of the reconcile; the guards and the first
+approval hold here too. Whatever is left undone is the daily job's: it compares everything.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import chain, islice
+
+from vibes_pipelines.crm.changes import Changed, CrmChanges
+from vibes_pipelines.reconcile.guards import Workload, check_guards
+from vibes_pipelines.reconcile.guards import held_lanes as lanes_held_by
+from vibes_pipelines.stages.api import person_api
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.slices import Slice, held, reconcile_slice
+from vibes_pipelines.store.realtime import RealtimeBook
+from vibes_pipelines.store.records import Operation, Receipt
+
+CURSOR = "crm_changes"
+SEEN = "crm_changes_seen"
+"""Marks of what the last look saw, which the next one reads again and does not act on."""
+
+CONCURRENCY = 16
+"""Requests in flight at once; a person has one operation of a kind at a time."""
+
+NOT_SET = "contacts.changes of sync.yaml is not set"
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What became of the changed contacts, in counts; a dry run says what would be sent.
+
+    `left_to_daily` are operations that the daily job will make: a batch that was too large, or a
+    guard. `why` says what kept anything from leaving.
+    """
+
+    dry_run: bool
+    contacts: int = 0
+    opt_outs: int = 0
+    persons: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    unknown: int = 0
+    left_to_daily: int = 0
+    why: tuple[str, ...] = ()
+    error_classes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """One line for the log."""
+        names = ("contacts", "opt_outs", "persons", "accepted", "rejected", "unknown")
+        counts = ", ".join(f"{name} {getattr(self, name)}" for name in names)
+        left = f", left to the daily job {self.left_to_daily}" if self.left_to_daily else ""
+        why = f" ({'; '.join(self.why)})" if self.why else ""
+        return f"{'dry run: ' if self.dry_run else ''}{counts}{left}{why}"
+
+
+def changes_waiting(project: Project) -> int | None:
+    """A number for what waits to be carried, the same while the same waits; None when nothing does.
+
+    Raises:
+        CrmError: the CRM cannot be read.
+    """
+    if project.config.contacts.changes is None or held(project):
+        return None
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        pages = [[*page.contacts, page.position, str(page.rows)] for page in _pages(project, book)]
+        unfinished = [operation.operation_id for operation in book.unfinished()]
+    if not pages and not unfinished:
+        return None
+    whole = hashlib.sha256(json.dumps([pages, unfinished]).encode())
+    return int(whole.hexdigest()[:12], 16)
+
+
+def carry_changes(project: Project, *, dry_run: bool = True) -> Carried:
+    """Sends what changed in the CRM since the last look to the platform.
+
+    Raises:
+        CrmError: the CRM cannot be read.
+        VibesAuthError: the platform refuses the login; everything is sent with the next look.
+    """
+    if project.config.contacts.changes is None:
+        return Carried(dry_run, why=(NOT_SET,))
+    if reason := held(project):
+        return Carried(dry_run, why=(reason,))
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        carrier = _Carrier(project, book, dry_run=dry_run)
+        carrier.take_up()
+        carrier.look()
+        return carrier.carried()
+
+
+class _Carrier:
+    """One look: pages of changed contacts, each compared, written down, then sent."""
+
+    def __init__(self, project: Project, book: RealtimeBook, *, dry_run: bool) -> None:
+        self._project = project
+        self._book = book
+        self._dry_run = dry_run
+        self._today = datetime.now(UTC).date().isoformat()
+        self._done: Counter[str] = Counter()
+        self._classes: Counter[str] = Counter()
+        self._why: dict[str, None] = {}
+        self._contacts: set[str] = set()
+        self._is_bulk = False
+
+    def look(self) -> None:
+        """Carries every page of changed contacts; more than one page is for the daily job."""
+        pages = _pages(self._project, self._book)
+        first = list(islice(pages, 2))
+        self._is_bulk = len(first) > 1
+        seen: tuple[str, ...] = ()
+        for page in chain(first, pages):
+            self.carry(page.contacts, page.position or "")
+            self._finish(page)
+            seen = page.seen
+        if seen and not self._dry_run:  # only once every page had its effects
+            self._book.move_cursor(SEEN, json.dumps(seen))
+
+    def take_up(self) -> None:
+        """What a cut look left: opt-outs leave as they are, persons are compared anew."""
+        unfinished = self._book.unfinished()
+        opt_outs = [operation for operation in unfinished if operation.kind == "opt_out"]
+        persons = [operation for operation in unfinished if operation.kind != "opt_out"]
+        if self._dry_run:
+            return
+        self._send(opt_outs)
+        if persons:
+            self._book.withdraw([operation.operation_id for operation in persons])
+            contacts = dict.fromkeys(o.external_person_id for o in persons if o.external_person_id)
+            self.carry(list(contacts), "taken up")
+
+    def carry(self, contacts: Collection[str], position: str) -> None:
+        """Compares these contacts with their persons and sends what differs."""
+        if not contacts:
+            return
+        self._contacts.update(contacts)
+        found = reconcile_slice(self._project, contacts, self._name(position))
+        opt_outs, persons = self._new_opt_outs(found), self._new_persons(found)
+        opt_outs, persons = self._within_guards(found, opt_outs, persons)
+        if self._is_bulk and persons:
+            self._leave(persons, "more contacts changed than contacts.changes.max_batch")
+            persons = []
+        self._done.update(opt_outs=len(opt_outs), persons=len(persons))
+        if self._dry_run:
+            return
+        today = [replace(o, day=self._today, route_reason="in real time") for o in opt_outs]
+        self._book.plan(today)
+        self._send(today)
+        today = [replace(o, day=self._today, route_reason="in real time") for o in persons]
+        self._book.plan(today)
+        self._send(today)
+
+    def _finish(self, page: Changed) -> None:
+        """Records that a page had its effects; a look that is cut before begins with it again."""
+        if self._dry_run:
+            return
+        changes = self._project.config.contacts.changes
+        if page.rows and changes is not None:
+            crm_url = self._project.settings.crm_url
+            CrmChanges(crm_url, self._project.config, changes).take_off(page.rows)
+        elif page.position is not None:
+            self._book.move_cursor(CURSOR, page.position)
+
+    def carried(self) -> Carried:
+        """What it came to."""
+        return Carried(
+            self._dry_run,
+            contacts=len(self._contacts),
+            **self._done,
+            why=tuple(self._why),
+            error_classes=dict(sorted(self._classes.items())),
+        )
+
+    def _name(self, position: str) -> str:
+        """Tells this slice from every other: a value may come back that was sent before."""
+        text = f"{position} {self._book.size()}"
+        return f"realtime {hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+    def _new_opt_outs(self, found: Slice) -> list[Operation]:
+        """Those that were not sent since the share was made, on the same evidence."""
+        contacts = [operation.external_person_id or "" for operation in found.opt_outs]
+        sent = {
+            _same_opt_out(one.operation)
+            for one in self._book.sent(contacts, found.share_as_of)
+            if one.operation.kind == "opt_out"
+        }
+        return [o for o in found.opt_outs if _same_opt_out(o) not in sent]
+
+    def _new_persons(self, found: Slice) -> list[Operation]:
+        """Without those that the platform refused the last time, with the same values."""
+        newest = self._book.newest([o.external_person_id or "" for o in found.persons])
+        return [
+            o for o in found.persons if not _was_refused(newest.get(o.external_person_id or ""), o)
+        ]
+
+    def _within_guards(
+        self, found: Slice, opt_outs: list[Operation], persons: list[Operation]
+    ) -> tuple[list[Operation], list[Operation]]:
+        """What the guards let pass today, what was sent before included."""
+        before = self._book.counts(self._today)
+        adds = sum(operation.kind == "add" for operation in persons)
+        clears = sum(any(c.action == "clear" for c in o.changes) for o in persons)
+        work = Workload(
+            contacts=found.contacts_landed,
+            persons=found.persons_landed,
+            adds=before.get("add", 0) + adds,
+            updates=before.get("update", 0) + len(persons) - adds,
+            clears=clears,
+            crm_updates=0,
+            crm_clears=0,
+            opt_outs_to_platform=before.get("opt_out", 0) + len(opt_outs),
+            opt_outs_to_crm=0,
+        )
+        guards = self._project.config.guards
+        breaches = check_guards(guards, work, None, relative=True)
+        lanes = lanes_held_by(breaches)
+        for breach in breaches:
+            self._why[breach.message] = None
+        if "opt_outs" in lanes:
+            self._leave(opt_outs, "guards.opt_outs")
+            opt_outs = []
+        if "persons" in lanes:
+            self._leave(persons, "guards")
+            persons = []
+        return opt_outs, persons
+
+    def _leave(self, operations: Sequence[Operation], why: str) -> None:
+        if operations:
+            self._done["left_to_daily"] += len(operations)
+            self._why[f"{why}: the daily job carries them"] = None
+
+    def _send(self, operations: Sequence[Operation]) -> None:
+        """Sends what is not answered yet: the intent is on disk before, the receipt after."""
+        if not operations:
+            return
+        self._book.mark_sent([operation.operation_id for operation in operations])
+        receipts = asyncio.run(_send_all(self._project, operations))
+        self._book.record(receipts)
+        self._done.update(taken.status for taken in receipts)
+        self._classes.update(taken.error_class for taken in receipts if taken.error_class)
+
+
+async def _send_all(project: Project, operations: Sequence[Operation]) -> list[Receipt]:
+    # The HTTP client is slow to import, and every process that loads the assets would pay for it.
+    from vibes_pipelines.delivery.receipts import receipt  # noqa: PLC0415
+    from vibes_pipelines.delivery.sends import Sender  # noqa: PLC0415
+
+    types = {mapped.to: mapped.type for mapped in project.config.fields}
+    gate = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(sender: Sender, operation: Operation) -> Receipt:
+        async with gate:
+            answer = await sender.send(operation)
+        return receipt(operation.operation_id, answer.outcome, answer.error_class, answer.message)
+
+    async with person_api(project) as api:
+        sender = Sender(api, types)
+        return await asyncio.gather(*(one(sender, operation) for operation in operations))
+
+
+def _pages(project: Project, book: RealtimeBook) -> Iterator[Changed]:
+    changes = project.config.contacts.changes
+    if changes is None:
+        return iter(())
+    crm = CrmChanges(project.settings.crm_url, project.config, changes)
+    return crm.since(book.cursor(CURSOR), json.loads(book.cursor(SEEN) or "[]"))
+
+
+def _same_opt_out(operation: Operation) -> tuple[object, ...]:
+    evidence = tuple(change.after for change in operation.changes)
+    return operation.external_person_id, operation.subscription_list_id, evidence
+
+
+def _was_refused(last: Operation | None, operation: Operation) -> bool:
+    if last is None or last.status != "rejected" or last.retry_later:
+        return False
+    return _values(last) == _values(operation)
+
+
+def _values(operation: Operation) -> set[tuple[str, str | None]]:
+    return {(change.field, change.after) for change in operation.changes}

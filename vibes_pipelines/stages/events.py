@@ -1,0 +1,275 @@
+"""Events: what happened in the CRM, or what a caller says, told to the platform once.
+
+An event may lead to a message. So it is written down before it is sent, under an id that is the
+same whenever the same thing is told again, and more new ones at once than `events.max_per_run`
+allows are not sent at all.
+"""
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+
+from vibes_pipelines.crm.arrow_columns import as_text
+from vibes_pipelines.crm.cells import instant_of
+from vibes_pipelines.crm.events import EventRow, read_events
+from vibes_pipelines.delivery.events import EventsSent, send_open_events
+from vibes_pipelines.reconcile.phone import to_e164
+from vibes_pipelines.stages.api import vibes_api
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.database import utc_now
+from vibes_pipelines.store.events import (
+    EventReceipt,
+    Events,
+    EventStatus,
+    PlannedEvent,
+    RecordedOutcome,
+)
+from vibes_pipelines.sync_config import SyncConfig, SyncConfigError
+from vibes_pipelines.sync_config.outreach import Events as EventSource
+from vibes_pipelines.vibes.event_api import MAX_EVENT_ID, Event, InvalidEvent
+from vibes_pipelines.vibes.event_outcomes import read_outcome
+
+CALL = "call"
+"""The source of events that a caller named, not a table."""
+
+ID_NOT_UNIQUE = "two rows of the table have this id; events.id must be unique"
+
+_REGION = "US"
+"""The region of national numbers where `contacts.mdn` names none."""
+
+
+class TooManyEvents(RuntimeError):  # noqa: N818 - the name says what is wrong
+    """More new events than may be sent at once; nothing was planned or sent."""
+
+
+class NoAnswerToEvents(RuntimeError):  # noqa: N818 - the name says what happened
+    """Some events got no answer. They stay open, and the next run sends them under their ids."""
+
+
+@dataclass(frozen=True)
+class EventsRun:
+    """What a run did; a dry run counts what is new in the CRM and does nothing."""
+
+    dry_run: bool
+    new: int = 0
+    refused: int = 0
+    expired: int = 0
+    outcomes: int = 0
+    sent: EventsSent = field(default_factory=EventsSent)
+
+    @property
+    def sentence(self) -> str:
+        """One line for the log."""
+        sent = self.sent
+        whole = (
+            f"new {self.new}, refused {self.refused}, expired {self.expired}; accepted "
+            f"{sent.accepted}, rejected {sent.rejected}, unknown {sent.unknown}, unclear "
+            f"{sent.unclear}; outcomes {self.outcomes}"
+        )
+        return f"{'dry run: ' if self.dry_run else ''}{whole}"
+
+
+def event_id_of(company_key: str, source: str, key: str) -> str:
+    """The id of an event: the same for the same company, source and key, and for no other."""
+    text = "\n".join((company_key, source, key))
+    return hashlib.sha256(text.encode()).hexdigest()[:MAX_EVENT_ID]
+
+
+def send_crm_events(project: Project, *, dry_run: bool = True) -> EventsRun:
+    """Records outcomes, plans what is new in the CRM's table, sends everything that is open.
+
+    Without a section `events` in sync.yaml only what is open already is sent.
+
+    Raises:
+        CrmError: the CRM does not answer, or is not as sync.yaml says.
+        TooManyEvents: nothing was planned or sent.
+        VibesAuthError: the platform refuses the login.
+        NoAnswerToEvents: some stay open.
+    """
+    with closing(Events(project.settings.ledger_url)) as store:
+        new = _new_events(project, store)
+        refused = sum(event.refused is not None for event in new)
+        if dry_run:
+            return EventsRun(dry_run, len(new), refused)
+        outcomes = record_outcomes(store)
+        store.plan(new)
+        expired = store.expire()
+        sent = asyncio.run(_send(project, store))
+    run = EventsRun(dry_run, len(new), refused, expired, outcomes, sent)
+    if sent.unknown:
+        msg = f"{run.sentence}; the next run sends what is unknown again ({_classes(sent)})"
+        raise NoAnswerToEvents(msg)
+    return run
+
+
+def send_one(project: Project, event_type: str, key: str, **parts: Any) -> EventReceipt:
+    """Sends one event now, with everything else that is open; says where it stands.
+
+    The same key never leads to a second event: one that was answered is not sent again.
+
+    Args:
+        project: whose company it is.
+        event_type: as the platform knows it.
+        key: what makes it the same event when it is told again, e.g. an order's number.
+        parts: `event_data` and `debug_data`.
+
+    Raises:
+        InvalidEvent: a rule of the platform is broken; nothing was sent.
+        VibesAuthError: the platform refuses the login.
+    """
+    event_id = event_id_of(project.config.company_key, CALL, f"{event_type.lower()}\n{key}")
+    event = Event(event_id, event_type, **parts)
+    with closing(Events(project.settings.ledger_url)) as store:
+        store.plan([PlannedEvent(event_id, CALL, event_type, event.event_data, event.debug_data)])
+        asyncio.run(_send(project, store))
+        found = store.find(event_id)
+    return found or EventReceipt(event_id, "unknown")
+
+
+def record_outcomes(store: Events) -> int:
+    """Records what `event_processed` callbacks say; returns how many there were."""
+    recorded = 0
+    for page in store.unrecorded_outcomes():
+        outcomes = [(heard, read_outcome(heard.body)) for heard in page]
+        store.record_outcomes(
+            [
+                RecordedOutcome(
+                    heard.callback_id,
+                    heard.happened_at,
+                    outcome.event_id,
+                    outcome.stage,
+                    outcome.state,
+                    outcome.reason,
+                )
+                for heard, outcome in outcomes
+            ]
+        )
+        recorded += len(page)
+    return recorded
+
+
+def event_status(project: Project) -> dict[str, Any]:
+    """Events by where they stand, and their outcomes, those just heard included."""
+    with closing(Events(project.settings.ledger_url)) as store:
+        record_outcomes(store)
+        stands: Mapping[EventStatus, int] = store.status_counts()
+        outcomes = [
+            {"stage": stage, "state": state, "reason": reason, "callbacks": callbacks}
+            for stage, state, reason, callbacks in store.outcome_counts()
+        ]
+    return {"events": dict(stands), "outcomes": outcomes}
+
+
+def planned_event(config: SyncConfig, source: EventSource, row: EventRow) -> PlannedEvent:
+    """A row of the CRM as an event; one that breaks a rule says which.
+
+    Raises:
+        SyncConfigError: the row has no id, so that nobody could tell it from another.
+    """
+    key = as_text(row[source.id])
+    if not key:
+        msg = f"sync.yaml: events.id: a row of {source.table} has no {source.id}; give it one"
+        raise SyncConfigError(msg)
+    event_id = event_id_of(config.company_key, source.table, key)
+    event_type = as_text(row[source.type]) or ""
+    data = _who(config, source, row) | _carried(row, source.data)
+    debug = _carried(row, source.debug)
+    send_until = _send_until(source, row)
+    try:
+        Event(event_id, event_type, data, debug)
+    except InvalidEvent as invalid:
+        # Its values may be the very thing that is too long.
+        return PlannedEvent(
+            event_id,
+            source.table,
+            event_type[:255],
+            {},
+            send_until=send_until,
+            refused=str(invalid),
+        )
+    return PlannedEvent(event_id, source.table, event_type, data, debug, send_until)
+
+
+def json_value(value: Any) -> Any:
+    """A database value as an event carries it: numbers and truth as such, the rest as text.
+
+    None for what JSON cannot say: no value, and a float that is no number.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str | list | dict):
+        return value
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return value.isoformat() if isinstance(value, date | time) else as_text(value)
+
+
+def _new_events(project: Project, store: Events) -> list[PlannedEvent]:
+    source = project.config.events
+    if source is None:
+        return []
+    new: dict[str, PlannedEvent] = {}
+    for page in _rows(project, source):
+        planned = [planned_event(project.config, source, row) for row in page]
+        unknown = store.unknown_ids({event.event_id for event in planned})
+        for event in planned:
+            if event.event_id in unknown:
+                new[event.event_id] = _alone(event, new.get(event.event_id))
+        if len(new) > source.max_per_run:
+            msg = (
+                f"{source.table} has more than {source.max_per_run} new events; look why, then "
+                "raise events.max_per_run in sync.yaml. Nothing was sent"
+            )
+            raise TooManyEvents(msg)
+    return list(new.values())
+
+
+def _alone(event: PlannedEvent, other: PlannedEvent | None) -> PlannedEvent:
+    """The event; two that contradict each other under one id are refused, since one is wrong."""
+    if other is None or other == event:
+        return event
+    return replace(event, event_data={}, debug_data={}, refused=ID_NOT_UNIQUE)
+
+
+def _rows(project: Project, source: EventSource) -> Iterator[Any]:
+    since = None
+    if source.occurred_at is not None:
+        since = utc_now() - timedelta(hours=source.max_age_h)
+    return read_events(project.settings.crm_url, source, since)
+
+
+def _who(config: SyncConfig, source: EventSource, row: EventRow) -> dict[str, Any]:
+    contact = as_text(row[source.contact]) if source.contact else None
+    number = as_text(row[source.mdn]) if source.mdn else None
+    mdn = (
+        to_e164(number, config.contacts.mdn.default_region if config.contacts.mdn else _REGION)
+        if number
+        else None
+    )
+    named = {"external_person_id": (contact or "").strip(), "mdn": mdn}
+    return {name: value for name, value in named.items() if value}
+
+
+def _carried(row: EventRow, columns: tuple[str, ...]) -> dict[str, Any]:
+    values = {name: json_value(row[name]) for name in columns}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _send_until(source: EventSource, row: EventRow) -> datetime | None:
+    occurred = instant_of(row[source.occurred_at]) if source.occurred_at else None
+    return occurred + timedelta(hours=source.max_age_h) if occurred else None
+
+
+async def _send(project: Project, store: Events) -> EventsSent:
+    async with vibes_api(project) as api:
+        return await send_open_events(store, api.events)
+
+
+def _classes(sent: EventsSent) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sent.error_classes.items())

@@ -1,0 +1,332 @@
+"""Slices: the reconcile of a few contacts between two days, by the very rules of the daily one.
+
+Read are the contacts as they are now, and of the newest landed day every record that shares an
+identifier with them. Over the landed persons lies what was sent to the platform, and what the
+platform told by callback, since the share was made.
+"""
+
+# ruff: noqa: S608  (SQL is composed here on purpose: names go through reconcile.sql)
+
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vibes_pipelines.crm.changes import CrmChanges
+from vibes_pipelines.delivery.intents import (
+    Origin,
+    crm_intents,
+    opt_out_intents,
+    person_intents,
+)
+from vibes_pipelines.reconcile.engine import Limits
+from vibes_pipelines.reconcile.run import Inputs, reconcile
+from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.stages.bases import base_of
+from vibes_pipelines.stages.landing import CONTACTS, PERSONS
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.reconciling import subscriptions_of
+from vibes_pipelines.store.inbox import Inbox, StoredCallback
+from vibes_pipelines.store.realtime import RealtimeBook
+from vibes_pipelines.store.records import PERSON_KINDS, Operation
+from vibes_pipelines.store.snapshots import Snapshot
+from vibes_pipelines.sync_config.realtime import Changes
+from vibes_pipelines.vibes.callback_facts import person_state, subscription_dates
+from vibes_pipelines.vibes.callbacks import (
+    SUBSCRIPTION_ADDED,
+    SUBSCRIPTION_REMOVED,
+    CallbackError,
+)
+
+PERSON_EVENTS = ("person_added", "person_updated")
+SUBSCRIPTION_EVENTS = (SUBSCRIPTION_ADDED, SUBSCRIPTION_REMOVED)
+
+_TAIL = 7
+"""Digits at the end of a number by which records are gathered; who is who is decided later."""
+
+_SUBSCRIPTIONS = pa.schema(
+    [
+        (name, pa.string())
+        for name in ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
+    ]
+)
+_SAID = pa.schema(
+    [("contact", pa.string()), ("field", pa.string()), ("value", pa.string()), ("told", pa.int64())]
+)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What is to be done about some contacts, and how large the sides are that caps refer to.
+
+    Invitations and numbers in place of others are the daily job's.
+    """
+
+    persons: tuple[Operation, ...]
+    opt_outs: tuple[Operation, ...]
+    crm: tuple[Operation, ...]
+    quarantined: int
+    share_as_of: datetime
+    contacts_landed: int
+    persons_landed: int
+
+
+def held(project: Project) -> str | None:
+    """Why nothing may be carried in real time yet; None when it may.
+
+    A first diff set and a changed mapping need an approval, which their delivery shows.
+    """
+    delivered = project.ledger.last_delivered()
+    if delivered is None:
+        return "first run: no diff set was approved and delivered yet"
+    if delivered.mapping_hash != project.config.mapping_hash:
+        return "the mapping changed since the last delivery; approve and deliver its diff set first"
+    if project.config.engine == "snowflake":
+        return "engine: snowflake: landed persons hold only those that differ"
+    if _newest_day(project) is None:
+        return "no day with all its sources is landed"
+    return None
+
+
+def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> Slice:
+    """Compares these contacts with their persons; `name` tells one slice from another.
+
+    The same name and content give the same operation ids.
+
+    Raises:
+        CrmError: the CRM cannot be read.
+        NotLandedError: no day is landed; ask `held` first.
+    """
+    day = _newest_day(project) or ""
+    persons = _snapshot(project, PERSONS, day)
+    landed = _snapshot(project, CONTACTS, day)
+    with tempfile.TemporaryDirectory(prefix="slice-") as workspace:
+        folder = Path(workspace)
+        fresh = folder / "fresh.parquet"
+        # The time of change is not needed to read contacts by their keys.
+        changes = project.config.contacts.changes or Changes(by="outbox", table="-")
+        CrmChanges(project.settings.crm_url, project.config, changes).land(contacts, fresh)
+        said = _said(project, day, contacts, persons.manifest.as_of)
+        heard = _heard_subscriptions(project, contacts, persons.manifest.as_of)
+        gathered = _gather(project, day, contacts, folder, said)
+        pq.write_table(pa.Table.from_pylist(list(heard), _SUBSCRIPTIONS), folder / "heard.parquet")
+        inputs = Inputs(
+            contacts=folder / "contacts.parquet",
+            persons=gathered,
+            subscriptions=(folder / "subscriptions.parquet", folder / "heard.parquet"),
+            base=base_of(project, day),
+            pending=_pending(project, day, folder),
+            as_of=persons.manifest.as_of,
+            relative_guards=False,
+        )
+        summary = reconcile(project.config, inputs, folder / "out", Limits(threads=1))
+        return _slice(folder / "out", day, set(contacts), name, summary, (landed, persons))
+
+
+def _slice(
+    out: Path,
+    day: str,
+    contacts: Collection[str],
+    name: str,
+    summary: Summary,
+    landed: tuple[Snapshot, Snapshot],
+) -> Slice:
+    origin = Origin(name, day, datetime.now(UTC), out)
+
+    def ours(operations: Iterator[Operation]) -> tuple[Operation, ...]:
+        return tuple(o for o in operations if o.external_person_id in contacts)
+
+    return Slice(
+        ours(o for o in person_intents(origin) if o.kind in PERSON_KINDS),
+        ours(o for o in opt_out_intents(origin) if o.kind == "opt_out"),
+        ours(crm_intents(origin)),
+        summary.quarantined,
+        landed[1].manifest.as_of,
+        landed[0].manifest.rows,
+        landed[1].manifest.rows,
+    )
+
+
+def _newest_day(project: Project) -> str | None:
+    """The newest day of which every source is landed."""
+    feeds = (PERSONS, CONTACTS, "share/subscriptions", "extract/subscriptions")
+    days = [set(project.snapshots.days(feed)) for feed in feeds]
+    return max(set.intersection(*days), default=None)
+
+
+def _snapshot(project: Project, feed: str, day: str) -> Snapshot:
+    found = project.snapshots.find(feed, day)
+    if found is None:
+        msg = f"{feed} of {day} is gone; land it again"
+        raise FileNotFoundError(msg)
+    return found
+
+
+def _gather(
+    project: Project, day: str, contacts: Collection[str], folder: Path, said: pa.Table
+) -> Path:
+    """Writes contacts, persons and subscriptions that share an identifier with these contacts."""
+    config = project.config.contacts
+    key = ident(config.key)
+    tail = "NULL"
+    if config.mdn:
+        tail = _tail_of(ident(config.mdn.column))
+    own_key = (
+        f"lower(trim(CAST({ident(config.person_key)} AS VARCHAR)))" if config.person_key else "NULL"
+    )
+    persons = _relation(_snapshot(project, PERSONS, day).data)
+    landed = _relation(_snapshot(project, CONTACTS, day).data)
+    fresh = _relation(folder / "fresh.parquet")
+    subscriptions = [snapshot.data for snapshot in subscriptions_of(project, day)]
+    with duckdb.connect(config={"threads": 1}) as engine:
+        engine.execute("SET TimeZone = 'UTC'")
+        engine.execute("CREATE TABLE asked AS SELECT unnest($1) AS contact", [list(contacts)])
+        engine.execute(
+            f"""
+            CREATE TABLE person AS SELECT * FROM {persons} WHERE
+                external_person_id IN (SELECT contact FROM asked)
+                OR {_tail_of("mdn")} IN (SELECT {tail} FROM {fresh})
+                OR lower(person_key) IN (SELECT {own_key} FROM {fresh})"""
+        )
+        others = f"""
+            SELECT * FROM {landed} WHERE {_text(key)} NOT IN (SELECT contact FROM asked)
+              AND ({_text(key)} IN (SELECT external_person_id FROM person)
+                   OR {tail} IN (SELECT {tail} FROM {fresh})
+                   OR {own_key} IN (SELECT {own_key} FROM {fresh}))"""
+        engine.execute(f"CREATE TABLE contact AS SELECT * FROM {fresh} UNION ALL BY NAME {others}")
+        _overlay(engine, said)
+        engine.execute(
+            f"""
+            CREATE TABLE subscription AS
+            {" UNION ALL ".join(_stays(path) for path in subscriptions)}"""
+        )
+        for table in ("contact", "person", "subscription"):
+            target = literal(str(folder / f"{table}s.parquet"))
+            engine.execute(f"COPY {table} TO {target} (FORMAT parquet)")
+    return folder / "persons.parquet"
+
+
+def _stays(path: Path) -> str:
+    columns = ", ".join(f"CAST({name} AS VARCHAR) AS {name}" for name in _SUBSCRIPTIONS.names)
+    return (
+        f"SELECT {columns} FROM {_relation(path)}"
+        " WHERE lower(person_key) IN (SELECT lower(person_key) FROM person)"
+    )
+
+
+def _overlay(engine: duckdb.DuckDBPyConnection, said: pa.Table) -> None:
+    """Puts the newest value that was said of each person and field over the landed one."""
+    engine.register("said_table", said)
+    engine.execute(
+        "CREATE TABLE said AS SELECT contact, field, arg_max_null(value, told) AS value,"
+        " arg_max(value IS NULL, told) AS is_clear FROM said_table GROUP BY contact, field"
+    )
+    columns = {
+        str(name): str(kind)
+        for name, kind, *_ in engine.execute("DESCRIBE person").fetchall()
+        if name not in {"person_key", "external_person_id"}
+    }
+    for name, kind in columns.items():
+        # What is no value of the column's type leaves the landed value as it is.
+        engine.execute(
+            f"""
+            UPDATE person SET {ident(name)} = TRY_CAST(said.value AS {kind}) FROM said
+            WHERE said.contact = person.external_person_id AND said.field = $1
+              AND (said.is_clear OR TRY_CAST(said.value AS {kind}) IS NOT NULL)""",
+            [name],
+        )
+
+
+def _said(project: Project, day: str, contacts: Collection[str], since: datetime) -> pa.Table:
+    """What was sent of these contacts, and what the platform told of them, since the share."""
+    rows = [*_sent(project, day, contacts), *_heard_persons(project, contacts, since)]
+    return pa.Table.from_pylist(rows, _SAID)
+
+
+def _sent(project: Project, day: str, contacts: Collection[str]) -> Iterator[dict[str, Any]]:
+    wanted = set(contacts)
+    for row in _under_way(project, day).to_pylist():
+        if row["external_person_id"] in wanted:
+            at = row["accepted_at"].replace(tzinfo=UTC)
+            yield _word(row["external_person_id"], row["field"], row["value"], at)
+
+
+def _heard_persons(
+    project: Project, contacts: Collection[str], since: datetime
+) -> Iterator[dict[str, Any]]:
+    newest: dict[str, tuple[StoredCallback, Mapping[str, str | None]]] = {}
+    for callback, body in _heard(project, PERSON_EVENTS, since, contacts):
+        with suppress(CallbackError):  # the drain parks it
+            newest[callback.external_person_id or ""] = (callback, person_state(body))
+    for contact, (callback, state) in newest.items():
+        identity = {"mdn": callback.mdn} if callback.mdn else {}
+        times = {"updated_at": callback.event_at.isoformat()} if callback.event_at else {}
+        for field, value in {**state, **identity, **times}.items():
+            yield _word(contact, field, value, callback.received_at)
+
+
+def _heard_subscriptions(
+    project: Project, contacts: Collection[str], since: datetime
+) -> Iterator[dict[str, Any]]:
+    for callback, body in _heard(project, SUBSCRIPTION_EVENTS, since, contacts):
+        opt_in, opt_out = subscription_dates(body)
+        if callback.person_key:
+            yield {
+                "person_key": callback.person_key,
+                "subscription_list_id": callback.subscription_list_id,
+                "opt_in_date": opt_in,
+                "opt_out_date": opt_out,
+            }
+
+
+def _heard(
+    project: Project, types: Sequence[str], since: datetime, contacts: Collection[str]
+) -> Iterator[tuple[StoredCallback, bytes]]:
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        found = inbox.heard(types, since, contacts)
+        bodies = inbox.bodies([callback.id for callback in found])
+    for callback in found:
+        yield callback, bodies[callback.id]
+
+
+def _pending(project: Project, day: str, folder: Path) -> Path:
+    path = folder / "pending.parquet"
+    pq.write_table(_under_way(project, day), path)
+    return path
+
+
+def _under_way(project: Project, day: str) -> pa.Table:
+    """What was sent until now, by the daily job and in real time, and may not be visible yet."""
+    following = (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
+    lag = timedelta(hours=project.config.policies.visibility_lag_h)
+    since = datetime.fromisoformat(day).replace(tzinfo=UTC) - lag
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        prompt = book.pending(since)
+    daily = project.ledger.pending(following, project.config.config_hash)
+    return pa.concat_tables([daily, prompt])
+
+
+def _word(contact: str, field: str, value: str | None, at: datetime) -> dict[str, Any]:
+    return {"contact": contact, "field": field, "value": value, "told": int(at.timestamp() * 1e6)}
+
+
+def _relation(path: Path) -> str:
+    return f"read_parquet({literal(str(path))})"
+
+
+def _text(column: str) -> str:
+    return f"trim(CAST({column} AS VARCHAR))"
+
+
+def _tail_of(column: str) -> str:
+    """SQL for the last digits of a number, however it is written; NULL for fewer."""
+    digits = f"regexp_replace(CAST({column} AS VARCHAR), '[^0-9]', '', 'g')"
+    return f"CASE WHEN length({digits}) >= {_TAIL} THEN right({digits}, {_TAIL}) END"

@@ -1,0 +1,206 @@
+"""What is sent to the platform between two daily runs, and how far the CRM's changes were read.
+
+It lives in the ledger's database beside the ledger, whose operations belong to a diff set of a day;
+these belong to none. What to send is decided in `stages.changes`.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from vibes_pipelines.store.database import Database
+from vibes_pipelines.store.ledger_rows import chunks, insert_if_absent
+from vibes_pipelines.store.ledger_views import PENDING_SCHEMA
+from vibes_pipelines.store.models import cursors, operations, realtime_operations
+from vibes_pipelines.store.records import OPEN_STATUSES, Change, Kind, Operation, Receipt
+
+_ops = realtime_operations.c
+_COLUMNS = tuple(c for c in realtime_operations.c if c.name in Operation.__dataclass_fields__)
+
+_LEFT_US = ("sent", "accepted", "unknown")
+"""Statuses under which the platform has the values, or may have them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An operation that the platform has, or may have, and when it was last sent."""
+
+    operation: Operation
+    at: datetime
+
+
+class RealtimeBook(Database):
+    """The operations sent in real time, and the cursors; every method is one transaction."""
+
+    def plan(self, intents: Iterable[Operation]) -> None:
+        """Writes intents; one that is there already stays as it is."""
+        with self._writer.begin() as connection:
+            insert_if_absent(connection, realtime_operations, map(_row, intents))
+
+    def unfinished(self, kinds: Collection[Kind] | None = None) -> list[Operation]:
+        """Operations still to be sent, or sent without a known answer; opt-outs first."""
+        query = sa.select(*_COLUMNS).where(_ops.status.in_(OPEN_STATUSES))
+        if kinds is not None:
+            query = query.where(_ops.kind.in_(kinds))
+        return self._read(query.order_by(_ops.lane, _ops.as_of, _ops.operation_id))
+
+    def refused_opt_outs(self) -> list[Operation]:
+        """Opt-outs that the platform refused and that no later one of the person made good."""
+        later = realtime_operations.alias()
+        made_good = sa.exists().where(
+            later.c.kind == "opt_out",
+            later.c.status == "accepted",
+            later.c.external_person_id == _ops.external_person_id,
+            later.c.subscription_list_id == _ops.subscription_list_id,
+            later.c.as_of >= _ops.as_of,
+        )
+        query = sa.select(*_COLUMNS).where(
+            _ops.kind == "opt_out", _ops.status == "rejected", sa.not_(made_good)
+        )
+        return self._read(query.order_by(_ops.as_of))
+
+    def withdraw(self, operation_ids: Collection[str]) -> None:
+        """Ends operations that were planned or sent without a known answer: they are made anew."""
+        self._update(operation_ids, status="superseded", finished_at=self._clock())
+
+    def newest(self, contacts: Collection[str]) -> dict[str, Operation]:
+        """The newest operation on the person of each contact, whatever became of it."""
+        query = sa.select(*_COLUMNS).where(_ops.kind != "opt_out")
+        found: dict[str, Operation] = {}
+        for chunk in chunks(contacts):
+            chosen = query.where(_ops.external_person_id.in_(chunk))
+            rows = self._read(chosen.order_by(_ops.as_of, _ops.operation_id))
+            found |= {operation.external_person_id or "": operation for operation in rows}
+        return found
+
+    def size(self) -> int:
+        """How many operations there are."""
+        with self._engine.begin() as connection:
+            found = connection.execute(sa.select(sa.func.count()).select_from(realtime_operations))
+            return found.scalar() or 0
+
+    def mark_sent(self, operation_ids: Collection[str]) -> None:
+        """Records the intent to send now. To be called before the first byte leaves."""
+        self._update(
+            operation_ids, status="sent", attempts=_ops.attempts + 1, sent_at=self._clock()
+        )
+
+    def record(self, receipts: Iterable[Receipt]) -> None:
+        """Records answers."""
+        statement = (
+            sa.update(realtime_operations)
+            .where(_ops.operation_id == sa.bindparam("b_id"))
+            .values(
+                status=sa.bindparam("b_status"),
+                error_class=sa.bindparam("b_class"),
+                message=sa.bindparam("b_message"),
+                retry_later=sa.bindparam("b_retry"),
+                finished_at=self._clock(),
+            )
+        )
+        rows = (
+            {
+                "b_id": taken.operation_id,
+                "b_status": taken.status,
+                "b_class": taken.error_class,
+                "b_message": taken.message,
+                "b_retry": taken.retry_later,
+            }
+            for taken in receipts
+        )
+        with self._writer.begin() as connection:
+            for chunk in chunks(rows):
+                connection.execute(statement, chunk)
+
+    def sent(self, contacts: Collection[str], since: datetime) -> list[Sent]:
+        """What was sent of these contacts since then, by the daily job too, oldest first."""
+        found = []
+        for table in (realtime_operations, operations):
+            columns = [table.c[column.name] for column in _COLUMNS]
+            query = sa.select(*columns, table.c.sent_at).where(
+                table.c.status.in_(_LEFT_US), table.c.route != "crm", table.c.sent_at >= since
+            )
+            with self._engine.begin() as connection:
+                for chunk in chunks(contacts):
+                    chosen = query.where(table.c.external_person_id.in_(chunk))
+                    rows = connection.execute(chosen).all()
+                    found += [Sent(_operation(row[:-1], columns), row[-1]) for row in rows]
+        return sorted(found, key=lambda one: one.at)
+
+    def pending(self, since: datetime) -> pa.Table:
+        """Values of persons sent since then, in the shape of `Ledger.pending`."""
+        query = sa.select(*_COLUMNS).where(
+            _ops.status.in_(_LEFT_US), _ops.kind != "opt_out", _ops.as_of >= since
+        )
+        rows = self._read(query.order_by(_ops.as_of, _ops.operation_id))
+        return pa.Table.from_pylist(list(_pending_rows(rows)), PENDING_SCHEMA)
+
+    def counts(self, day: str) -> Mapping[str, int]:
+        """How many operations of each kind the day has, whatever became of them."""
+        query = sa.select(_ops.kind, sa.func.count()).where(_ops.day == day).group_by(_ops.kind)
+        with self._engine.begin() as connection:
+            return Counter({row[0]: row[1] for row in connection.execute(query)})
+
+    def cursor(self, name: str) -> str | None:
+        """How far something was read."""
+        query = sa.select(cursors.c.value).where(cursors.c.name == name)
+        with self._engine.begin() as connection:
+            value: str | None = connection.execute(query).scalar()
+        return value
+
+    def move_cursor(self, name: str, value: str) -> None:
+        """Records how far something was read; to be called after its effects."""
+        with self._writer.begin() as connection:
+            build = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            statement = build(cursors).values(name=name, value=value)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["name"], set_={"value": statement.excluded.value}
+                )
+            )
+
+    def _update(self, operation_ids: Collection[str], **values: Any) -> None:
+        with self._writer.begin() as connection:
+            for chunk in chunks(operation_ids):
+                connection.execute(
+                    sa.update(realtime_operations)
+                    .where(_ops.operation_id.in_(chunk))
+                    .values(**values)
+                )
+
+    def _read(self, query: sa.Select[Any]) -> list[Operation]:
+        with self._engine.begin() as connection:
+            return [_operation(row, _COLUMNS) for row in connection.execute(query)]
+
+
+def _operation(row: Sequence[Any], columns: Sequence[sa.Column[Any]]) -> Operation:
+    values = dict(zip((column.name for column in columns), row, strict=True))
+    values["changes"] = tuple(Change.from_json(change) for change in values["changes"])
+    return Operation(**values)
+
+
+def _row(operation: Operation) -> dict[str, Any]:
+    row = {column.name: getattr(operation, column.name) for column in _COLUMNS}
+    row["changes"] = [change.as_json() for change in operation.changes]
+    return row
+
+
+def _pending_rows(sent: Iterable[Operation]) -> Iterator[dict[str, Any]]:
+    for operation in sent:
+        fields = {change.field: change.after for change in operation.changes}
+        if operation.kind == "add":
+            fields["external_person_id"] = operation.external_person_id
+            fields |= {"mdn": operation.mdn} if operation.mdn else {}
+        for field, value in fields.items():
+            yield {
+                "external_person_id": operation.external_person_id,
+                "field": field,
+                "value": value,
+                "accepted_at": operation.as_of.replace(tzinfo=None),
+            }

@@ -1,0 +1,379 @@
+"""The small rules of delivery, each alone: what waits, which road, what is counted and kept."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from vibes_pipelines.delivery.deferrals import (
+    DEFERRABLE_KINDS,
+    EXHAUSTED,
+    NOT_YET_VISIBLE,
+    Deferrals,
+)
+from vibes_pipelines.delivery.receipts import receipt
+from vibes_pipelines.delivery.replay import ReplayMismatch, check_replay, replay_row
+from vibes_pipelines.delivery.routes import (
+    Estimates,
+    RoadChoice,
+    choose_roads,
+    file_columns,
+    why_not_by_file,
+)
+from vibes_pipelines.delivery.tally import Tally, tally
+from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.store.records import Change, Operation, OperationCount, Receipt
+from vibes_pipelines.sync_config import FieldType
+
+NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
+LAG = timedelta(hours=24)
+TYPES: dict[str, FieldType] = {
+    "name": "string",
+    "born": "date",
+    "tier": "single_select",
+    "likes": "multi_select",
+    "score": "number",
+}
+
+
+def set_to(field: str, after: str, before: str | None = None) -> Change:
+    return Change(field, "set", before, after, "crm_changed")
+
+
+def cleared(field: str, before: str = "x") -> Change:
+    return Change(field, "clear", before, None, "clear")
+
+
+def operation(*changes: Change, **more: Any) -> Operation:
+    values: dict[str, Any] = {
+        "operation_id": "op-1",
+        "diff_set": "d",
+        "day": "2026-01-05",
+        "as_of": NOON,
+        "lane": "persons",
+        "route": "file",
+        "route_reason": "",
+        "kind": "update",
+        "external_person_id": "C1",
+        "person_key": "k1",
+        "mdn": None,
+        "subscription_list_id": None,
+        "changes": changes,
+    }
+    return Operation(**(values | more))
+
+
+def opt_out(**more: Any) -> Operation:
+    return operation(**({"kind": "opt_out", "subscription_list_id": "77"} | more))
+
+
+def write_back(*changes: Change, **more: Any) -> Operation:
+    return operation(*(changes or (set_to("name", "a"),)), **({"kind": "crm_update"} | more))
+
+
+def deferred(today: Operation, *attempts: Operation) -> str | None:
+    return Deferrals(attempts, NOON, LAG).why_deferred(today)
+
+
+class TestDeferrals:
+    def test_they_are_of_opt_outs_and_write_backs(self) -> None:
+        assert DEFERRABLE_KINDS == ("opt_out", "crm_opt_out", "crm_update")
+
+    def test_what_was_never_tried_is_sent(self) -> None:
+        assert deferred(opt_out()) is None
+
+    @pytest.mark.parametrize(
+        ("kind", "hours_ago", "waits"),
+        [
+            ("opt_out", 0, True),
+            ("opt_out", 23, True),
+            ("opt_out", 24, False),
+            ("opt_out", -1, True),
+            ("crm_opt_out", 0, True),
+            ("crm_opt_out", -1, True),
+            ("crm_opt_out", 1, False),
+            ("crm_update", 0, True),
+            ("crm_update", 1, False),
+        ],
+    )
+    def test_an_accepted_one_waits_until_its_side_can_show_it(
+        self, kind: str, hours_ago: int, waits: bool
+    ) -> None:
+        attempt = operation(kind=kind, as_of=NOON - timedelta(hours=hours_ago), status="accepted")
+        told = deferred(operation(kind=kind), attempt)
+        assert told == (NOT_YET_VISIBLE if waits else None)
+
+    @pytest.mark.parametrize("status", ["planned", "sent", "rejected", "unknown"])
+    def test_only_what_was_accepted_can_become_visible(self, status: str) -> None:
+        assert deferred(opt_out(), opt_out(status=status)) is None
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"external_person_id": "C2"},
+            {"person_key": "k2"},
+            {"subscription_list_id": "78"},
+            {"kind": "crm_opt_out"},
+            {"changes": (set_to("evidence_at", "2026-01-04"),)},
+        ],
+    )
+    def test_another_intent_does_not_wait_for_it(self, other: dict[str, Any]) -> None:
+        assert deferred(opt_out(**other), opt_out(status="accepted")) is None
+
+    def test_a_person_without_an_external_id_is_known_by_its_key(self) -> None:
+        attempt = opt_out(external_person_id=None, status="accepted")
+        assert deferred(opt_out(external_person_id=None), attempt) == NOT_YET_VISIBLE
+
+    def test_the_order_and_the_former_values_of_changes_do_not_matter(self) -> None:
+        attempt = write_back(set_to("name", "a", "y"), set_to("tier", "b"), status="accepted")
+        today = write_back(set_to("tier", "b", "z"), set_to("name", "a"))
+        assert deferred(today, attempt) == NOT_YET_VISIBLE
+
+    def attempts(self, days: int, **more: Any) -> list[Operation]:
+        return [
+            write_back(**({"status": "rejected", "day": f"2026-01-0{day + 1}"} | more))
+            for day in range(days)
+        ]
+
+    def test_a_write_back_without_effect_is_tried_on_three_days(self) -> None:
+        assert "3 days" in EXHAUSTED
+        assert deferred(write_back(), *self.attempts(2)) is None
+        assert deferred(write_back(), *self.attempts(3)) == EXHAUSTED
+        assert deferred(write_back(), *self.attempts(4)) == EXHAUSTED
+
+    def test_two_tries_of_a_day_count_once(self) -> None:
+        assert deferred(write_back(), *self.attempts(2), *self.attempts(2)) is None
+
+    def test_a_try_without_a_fault_of_the_values_does_not_count(self) -> None:
+        assert deferred(write_back(), *self.attempts(5, retry_later=True)) is None
+        assert deferred(write_back(), *self.attempts(5, status="unknown")) is None
+
+    def test_what_was_accepted_and_never_seen_counts(self) -> None:
+        unseen = self.attempts(3, status="accepted", outcome="unexplained")
+        long_ago = [replace(one, as_of=NOON - timedelta(days=9)) for one in unseen]
+        assert deferred(write_back(), *long_ago) == EXHAUSTED
+
+    def test_an_opt_out_is_never_given_up(self) -> None:
+        days = [f"2026-01-0{day}" for day in range(1, 6)]
+        assert deferred(opt_out(), *(opt_out(status="rejected", day=day) for day in days)) is None
+
+
+class TestRoutes:
+    def test_the_documented_rate_and_the_assumptions(self) -> None:
+        assert Estimates() == Estimates(rate_per_s=100, gap_s=300, pickup_s=300, rows_per_s=1_000)
+        assert Estimates().api_s(1_000) == 10
+        assert Estimates().file_s(1_000) == pytest.approx(601.2)
+        assert Estimates().file_s(0, files=0) == 0
+
+    @pytest.mark.parametrize(("rows", "by_file"), [(99, False), (100, False), (101, True)])
+    def test_the_api_carries_what_a_file_carries_no_sooner(self, rows: int, by_file: bool) -> None:
+        seconds = Estimates(2, gap_s=20, pickup_s=28, rows_per_s=100, file_cost_s=1)
+        groups = {("external_person_id", "name"): rows}
+        assert bool(choose_roads(groups, 0, seconds, 1_000).by_file) is by_file
+
+    def test_the_choice_is_told_with_both_roads(self) -> None:
+        columns = ("external_person_id", "name")
+        few, many = (
+            choose_roads({columns: rows}, 0, Estimates(), 100_000) for rows in (500, 100_000)
+        )
+        assert few == RoadChoice(frozenset(), 0.0, 5.0, 5.0)
+        assert many == RoadChoice(frozenset({columns}), 600 + 0.2 + 100, 0.0, 1_000.0)
+
+    @pytest.mark.parametrize("external", [None, "", "[null]"])
+    def test_a_row_needs_an_external_id_that_is_read_as_one(self, external: str | None) -> None:
+        told = why_not_by_file(operation(external_person_id=external), TYPES)
+        assert told is not None
+        assert "external_person_id" in told
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (set_to("external_person_id", "C1"), "adopting a person"),
+            (set_to("mdn", "+13125550142"), "the number of an existing person"),
+            (cleared("name"), "cannot clear a string"),
+            (cleared("score"), "cannot clear a number"),
+            (set_to("name", "[null]"), "cannot set a string field"),
+        ],
+    )
+    def test_one_change_that_a_file_cannot_carry_sends_the_whole_by_api(
+        self, change: Change, reason: str
+    ) -> None:
+        told = why_not_by_file(operation(set_to("tier", "gold"), change), TYPES)
+        assert told is not None
+        assert reason in told
+
+    def test_a_file_carries_values_and_clears_of_selects(self) -> None:
+        carried = operation(set_to("name", "Ada"), cleared("tier"), cleared("likes"))
+        assert why_not_by_file(carried, TYPES) is None
+
+    def test_a_file_has_the_columns_that_change_and_no_other(self) -> None:
+        changes = (set_to("tier", "gold"), set_to("born", "2000-01-01"))
+        columns = ("external_person_id", "born", "tier")
+        assert file_columns(operation(*changes)) == columns
+        assert file_columns(operation(*changes, mdn="+13125550142")) == columns
+        assert file_columns(operation(*changes, kind="add")) == columns
+        added = operation(*changes, kind="add", mdn="+13125550142")
+        assert file_columns(added) == ("external_person_id", "mdn", "born", "tier")
+
+
+class TestReceipts:
+    def test_an_acceptance_says_nothing_else(self) -> None:
+        assert receipt("op", "accepted", "Timeout", "hm") == Receipt("op", "accepted")
+
+    def test_a_refusal_keeps_its_class_and_its_words_without_personal_data(self) -> None:
+        told = receipt("op", "rejected", "HTTP 422", "bad +13125550142")
+        assert told == Receipt("op", "rejected", "HTTP 422", "bad [removed]", retry_later=False)
+
+    @pytest.mark.parametrize(
+        ("error_class", "retry_later"), [("HTTP 429", True), ("HTTP 422", False), (None, False)]
+    )
+    def test_the_registry_says_what_may_be_tried_again(
+        self, error_class: str | None, retry_later: bool
+    ) -> None:
+        assert receipt("op", "rejected", error_class).retry_later is retry_later
+
+    def test_the_sender_may_know_better(self) -> None:
+        assert receipt("op", "rejected", "HTTP 422", retry_later=True).retry_later
+        assert not receipt("op", "unknown", "Timeout", retry_later=False).retry_later
+
+    @pytest.mark.parametrize("message", [None, ""])
+    def test_an_answer_without_class_or_words(self, message: str | None) -> None:
+        assert receipt("op", "rejected", None, message) == Receipt(
+            "op", "rejected", "NoErrorClass", None, retry_later=False
+        )
+
+
+class _Counts:
+    """A ledger of which only the counts are asked."""
+
+    def __init__(self, *counts: OperationCount) -> None:
+        self.counts = counts
+
+    def operation_counts(self, diff_set: str) -> tuple[OperationCount, ...]:
+        return self.counts if diff_set == "one" else ()
+
+
+@pytest.fixture
+def counted() -> Callable[..., Tally]:
+    def count(*rows: tuple[Any, ...]) -> Tally:
+        counts = _Counts(*(OperationCount(*row) for row in rows))
+        return tally(cast("Ledger", counts), "one")
+
+    return count
+
+
+class TestTally:
+    def test_nothing_was_sent(self, counted: Callable[..., Tally]) -> None:
+        waiting = ("persons", "api", "update", "planned", None, 5)
+        assert counted(waiting) == Tally({"file": 0, "api": 0}, 0, 0, {})
+
+    @pytest.mark.parametrize("status", ["sent", "accepted", "rejected", "unknown"])
+    def test_what_left_is_counted_by_its_road(
+        self, counted: Callable[..., Tally], status: str
+    ) -> None:
+        rows = [
+            ("persons", "file", "update", status, "X", 2),
+            ("persons", "file", "add", status, "X", 3),
+            ("persons", "api", "update", status, "X", 7),
+            ("crm", "crm", "crm_update", status, "X", 11),
+            ("opt_outs", "api", "opt_out", status, "X", 13),
+            ("opt_outs", "file", "opt_out", status, "X", 17),
+            ("opt_outs", "crm", "crm_opt_out", status, "X", 19),
+        ]
+        told = counted(*rows)
+        assert told.persons_by_route == {"file": 5, "api": 7}
+        assert (told.opt_outs_to_platform, told.opt_outs_to_crm) == (30, 19)
+        assert told.rejections == ({"X": 72} if status == "rejected" else {})
+
+    def test_rejections_are_counted_by_class_in_its_order(
+        self, counted: Callable[..., Tally]
+    ) -> None:
+        told = counted(
+            ("persons", "file", "update", "rejected", "b", 1),
+            ("opt_outs", "api", "opt_out", "rejected", None, 2),
+            ("persons", "api", "add", "rejected", "a", 3),
+        )
+        assert list(told.rejections.items()) == [("a", 3), ("b", 1), ("unnamed", 2)]
+
+
+def replayed(planned: Operation, **cells: str) -> None:
+    check_replay("a.persons", tuple(cells), [tuple(cells.values())], [planned], TYPES)
+
+
+class TestReplay:
+    @pytest.mark.parametrize(
+        ("changes", "cells"),
+        [
+            ((set_to("name", "Ada"),), {"name": "Ada"}),
+            ((set_to("born", "2000-01-01"),), {"born": "2000-01-01T00:00:00Z"}),
+            ((set_to("born", "2000-01-01T08:30:00Z"),), {"born": "2000-01-01T08:30:00Z"}),
+            ((set_to("likes", "a|b"),), {"likes": "b|a|b"}),
+            ((cleared("tier"),), {"tier": ""}),
+            ((cleared("likes"),), {"likes": ""}),
+            ((set_to("name", "Ada"), cleared("tier")), {"name": "Ada", "tier": ""}),
+        ],
+    )
+    def test_a_row_that_does_what_was_planned_passes(
+        self, changes: tuple[Change, ...], cells: dict[str, str]
+    ) -> None:
+        replayed(operation(*changes), external_person_id="C1", **cells)
+
+    @pytest.mark.parametrize(
+        ("changes", "cells", "wrong"),
+        [
+            ((set_to("name", "Ada"),), {"name": "Eda"}, "name"),
+            ((set_to("name", "Ada"),), {"name": ""}, "name"),
+            ((set_to("name", "Ada"),), {}, "name"),
+            ((cleared("name"),), {"name": ""}, "name"),
+            ((set_to("name", "Ada"),), {"name": "Ada", "tier": "gold"}, "tier"),
+            ((set_to("born", "2000-01-01"),), {"born": "2000-01-02T00:00:00Z"}, "born"),
+            ((set_to("name", "Ada"), cleared("tier")), {"name": "x", "tier": "y"}, "name, tier"),
+            ((), {"mdn": "+13125550142"}, "mdn"),
+            ((), {"external_person_id": "C2"}, "external_person_id"),
+            ((), {"external_person_id": ""}, "external_person_id"),
+        ],
+    )
+    def test_a_row_that_does_something_else_is_named_without_its_values(
+        self, changes: tuple[Change, ...], cells: dict[str, str], wrong: str
+    ) -> None:
+        with pytest.raises(ReplayMismatch) as raised:
+            replayed(operation(*changes), **({"external_person_id": "C1"} | cells))
+        assert f"column {wrong};" in str(raised.value)
+        assert "a.persons: row 1 " in str(raised.value)
+        assert "op-1" in str(raised.value)
+        assert not any(value in str(raised.value) for value in ("Ada", "Eda", "2000", "gold"))
+
+    def test_an_add_carries_the_number(self) -> None:
+        added = operation(kind="add", mdn="+13125550142")
+        replayed(added, external_person_id="C1", mdn="+13125550142")
+        with pytest.raises(ReplayMismatch, match="column mdn;"):
+            replayed(added, external_person_id="C1")
+
+    def test_an_update_leaves_the_number_alone(self) -> None:
+        replayed(operation(mdn="+13125550142"), external_person_id="C1", mdn="")
+
+    def test_the_marker_that_takes_an_external_id_away_is_never_one(self) -> None:
+        with pytest.raises(ReplayMismatch, match="column external_person_id;"):
+            replayed(operation(external_person_id="[null]"), external_person_id="[null]")
+
+    def test_the_second_row_is_told_as_the_second(self) -> None:
+        rows = [("C1", "Ada"), ("C2", "Eda")]
+        planned = [operation(set_to("name", "Ada"), external_person_id=one) for one in ("C1", "C2")]
+        with pytest.raises(ReplayMismatch, match=r"a\.persons: row 2 "):
+            check_replay("a.persons", ("external_person_id", "name"), rows, planned, TYPES)
+
+    def test_a_row_too_few_is_told(self) -> None:
+        with pytest.raises(ReplayMismatch, match=r"a\.persons: 0 rows, planned 1"):
+            check_replay("a.persons", ("external_person_id",), [], [operation()], TYPES)
+
+    def test_a_row_of_another_width_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="shorter"):
+            check_replay("a", ("external_person_id", "name"), [("C1",)], [operation()], TYPES)
+
+    def test_cells_of_unknown_columns_and_blanks_of_plain_fields_change_nothing(self) -> None:
+        state = {"name": "Ada", "tier": "gold"}
+        assert replay_row(state, {"mdn": "1", "name": "", "score": ""}, TYPES) == state
+        assert replay_row(state, {"tier": ""}, TYPES) == {"name": "Ada", "tier": None}
+        assert state == {"name": "Ada", "tier": "gold"}

@@ -1,0 +1,283 @@
+"""Changes of the CRM to the platform: what leaves at once, what is left, what a cut leaves."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from vibes_pipelines.crm.database import CrmError
+from vibes_pipelines.orchestration.build import build_defs
+from vibes_pipelines.orchestration.sensors import crm_change_sensor
+from vibes_pipelines.sandbox.population import build_world
+from vibes_pipelines.stages.changes import Carried, carry_changes, changes_waiting
+from vibes_pipelines.stages.inbox import drain
+from vibes_pipelines.stages.reconciling import read_summary
+from vibes_pipelines.store.realtime import RealtimeBook
+from vibes_pipelines.sync_config import SyncConfigError, load_sync_config
+from vibes_pipelines_tests.support.loop import agreed_keys, edited_sync_config, running_loop
+from vibes_pipelines_tests.support.realtime import (
+    CHANGES,
+    LIST,
+    RealTime,
+    running_real_time,
+    tick,
+)
+
+WORLD = build_world(120, seed=11)
+OUTBOX = "  changes: {by: outbox, table: contact_outbox, id: number, key: contact, max_batch: 5}\n"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTime]:
+    with running_real_time(tmp_path_factory.mktemp("real"), WORLD) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def keys(real: RealTime) -> Iterator[str]:
+    """Contacts whose subscription both sides agree on, each given to one test."""
+    platform = real.loop.sandbox.platform
+    found = []
+    for key in agreed_keys(WORLD):
+        person = platform.find(external_person_id=key)
+        is_in = str(real.contact(key, "sms_opt_in")[0]).lower() in {"true", "1", "y", "yes"}
+        if person and is_in and platform.subscriptions_of(person.person_key):
+            found.append(key)
+    return iter(found)
+
+
+def carry(real: RealTime) -> Carried:
+    return carry_changes(real.project, dry_run=False)
+
+
+@contextmanager
+def configured(real: RealTime, folder: Path, *edits: tuple[str, str]) -> Iterator[RealTime]:
+    """The same two sides under a sync.yaml that differs."""
+    text = real.project.settings.sync_config.read_text(encoding="utf-8")
+    for old, new in edits:
+        assert old in text, old
+        text = text.replace(old, new)
+    path = folder / "other.yaml"
+    path.write_text(text, encoding="utf-8")
+    with real.loop.changed(VIBES_SYNC_CONFIG=path) as loop:
+        yield RealTime(loop, real.served, real.now)
+
+
+def opt_out(real: RealTime, key: str, at: str = "2026-05-31 12:00:00") -> None:
+    real.edit(key, sms_opt_in="false", sms_opt_in_at=at)
+
+
+def is_subscribed(real: RealTime, key: str) -> bool:
+    person_key = real.person(key).person_key
+    return bool(real.loop.sandbox.platform.subscriptions_of(person_key))
+
+
+def test_nothing_leaves_before_the_first_diff_set_was_approved_and_delivered(
+    tmp_path: Path,
+) -> None:
+    changes = ("  when_unmatched: keep", CHANGES + "  when_unmatched: keep")
+    config = edited_sync_config(tmp_path, changes)
+    with running_loop(tmp_path, build_world(20, seed=1), config) as loop:
+        assert changes_waiting(loop.project) is None
+        loop.reconcile()
+        carried = carry_changes(loop.project, dry_run=False)
+        assert carried.why == ("first run: no diff set was approved and delivered yet",)
+        with closing(RealtimeBook(loop.project.settings.ledger_url)) as book:
+            assert book.size() == 0
+
+
+def test_nor_under_a_mapping_that_nobody_approved(
+    real: RealTime, keys: Iterator[str], tmp_path: Path
+) -> None:
+    key = next(keys)
+    with configured(real, tmp_path, ("to: zip_code", "to: zip_code, when_null: clear")) as other:
+        other.edit(key, first_name="Held")
+        real.now = other.now
+        assert carry(other).why[0].startswith("the mapping changed since the last delivery")
+    assert real.person(key).custom["first_name"] != "Held"
+    assert carry(real).accepted == 1  # it was not lost
+
+
+def test_a_dry_run_says_what_would_leave_and_leaves_it(real: RealTime, keys: Iterator[str]) -> None:
+    key = next(keys)
+    real.edit(key, first_name="Dry")
+    would = carry_changes(real.project)
+    assert (would.persons, would.accepted) == (1, 0)
+    assert would.sentence.startswith("dry run: contacts ")
+    assert real.person(key).custom["first_name"] != "Dry"
+    assert carry(real).accepted == 1
+    assert real.person(key).custom["first_name"] == "Dry"
+    assert changes_waiting(real.project) is None
+
+
+def test_a_value_that_comes_back_is_sent_again(real: RealTime, keys: Iterator[str]) -> None:
+    key = next(keys)
+    [(was,)] = [real.contact(key, "first_name")]
+    for name in ("Back", was, "Back", was):
+        real.edit(key, first_name=name)
+        carry(real)
+        assert real.person(key).custom["first_name"] == name.strip()
+
+
+def test_a_look_that_was_cut_after_its_send_is_made_good_without_a_second_effect(
+    real: RealTime, keys: Iterator[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = next(keys), next(keys)
+    real.edit(one, first_name="Cut")
+    opt_out(real, other)
+    with monkeypatch.context() as cut:
+        cut.setattr(RealtimeBook, "record", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            carry(real)
+    assert changes_waiting(real.project) is not None
+    carry(real)
+    assert real.person(one).custom["first_name"] == "Cut"
+    assert not is_subscribed(real, other)
+    with closing(RealtimeBook(real.project.settings.ledger_url)) as book:
+        assert book.unfinished() == []
+    assert changes_waiting(real.project) is None
+    ended = real.loop.sandbox.platform.subscriptions_of(
+        real.person(other).person_key, active_only=False
+    )
+    assert len([stay for stay in ended if stay.opt_out_reason == "api_opt_out"]) == 1
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_of_a_large_batch_only_the_opt_outs_leave_at_once(
+    real: RealTime, keys: Iterator[str]
+) -> None:
+    many = [next(keys) for _ in range(6)]
+    for key in many[:-1]:
+        real.edit(key, last_name="Bulk")
+    opt_out(real, many[-1])
+    carried = carry(real)
+    assert (carried.accepted, carried.left_to_daily) == (1, 5)
+    assert "the daily job carries them" in carried.sentence
+    assert not is_subscribed(real, many[-1])
+    assert {real.person(key).custom["last_name"] for key in many} & {"Bulk"} == set()
+    # The next small change is small again, and takes nothing of the batch with it.
+    real.edit(many[0], first_name="Small")
+    assert carry(real).left_to_daily == 0
+    assert real.person(many[0]).custom["first_name"] == "Small"
+    assert real.person(many[1]).custom["last_name"] != "Bulk"
+
+
+def test_a_cap_on_persons_holds_no_opt_out(
+    real: RealTime, keys: Iterator[str], tmp_path: Path
+) -> None:
+    one, other = next(keys), next(keys)
+    cap = ("updates:  {max_rows: 50000, max_share: 0.20}", "updates:  {max_rows: 0}")
+    with configured(real, tmp_path, cap) as capped:
+        capped.edit(one, first_name="Capped")
+        opt_out(capped, other)
+        real.now = capped.now
+        carried = carry(capped)
+    assert carried.left_to_daily == 1
+    assert any("guards.updates" in why for why in carried.why)
+    assert real.person(one).custom["first_name"] != "Capped"
+    assert not is_subscribed(real, other)
+
+
+def test_an_opt_out_gives_way_to_a_newer_opt_in_that_only_a_callback_told_of(
+    real: RealTime, keys: Iterator[str]
+) -> None:
+    key = next(keys)
+    person_key, sandbox = real.person(key).person_key, real.loop.sandbox
+    with real.hearing("subscription_removed"):
+        sandbox.text("stop", {"person_key": person_key}, LIST)
+    with real.hearing("subscription_added"):
+        sandbox.platform.subscribe(person_key, LIST, sandbox.now())
+    opt_out(real, key, at="2025-12-24 12:00:00")  # older than what the person said by text
+    assert carry(real).opt_outs == 0
+    assert is_subscribed(real, key)
+
+
+def test_what_the_platform_refused_is_not_sent_again_unchanged(real: RealTime) -> None:
+    mdn = "+13125550399"
+    real.loop.sandbox.act("numbers/deactivate", {"mdn": mdn})
+    real.enter("C950001", mobile=mdn, first_name="Nocarrier")
+    assert carry(real).rejected == 1
+    real.edit("C950001", sms_opt_in=None)
+    again = carry(real)
+    assert (again.persons, again.rejected) == (0, 0)
+    real.edit("C950001", first_name="Other")
+    assert carry(real).persons == 1
+
+
+def test_an_outbox_is_emptied_by_what_was_carried(
+    real: RealTime, keys: Iterator[str], tmp_path: Path
+) -> None:
+    key = next(keys)
+    real.crm("CREATE TABLE contact_outbox (number INTEGER PRIMARY KEY, contact TEXT)")
+    with configured(real, tmp_path, (CHANGES, OUTBOX)) as outbox:
+        carry(outbox)
+        assert changes_waiting(outbox.project) is None
+        outbox.crm("UPDATE contacts SET first_name = 'Boxed' WHERE contact_id = ?", key)
+        outbox.crm("INSERT INTO contact_outbox (contact) VALUES (?), (?), ('C999999')", key, key)
+        assert changes_waiting(outbox.project) is not None
+        assert carry(outbox).accepted == 1
+        assert outbox.crm("SELECT * FROM contact_outbox") == []
+        assert changes_waiting(outbox.project) is None
+        outbox.crm("INSERT INTO contact_outbox (contact) VALUES ('C999999'), (NULL)")
+        assert carry(outbox) == Carried(dry_run=False, contacts=1)  # of nobody that is left
+        assert outbox.crm("SELECT * FROM contact_outbox") == []
+    assert real.person(key).custom["first_name"] == "Boxed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ("  changes: {by: updated_at}\n", "by: updated_at needs column"),
+        ("  changes: {by: outbox}\n", "by: outbox needs table"),
+    ],
+)
+def test_a_way_without_its_place_is_refused(tmp_path: Path, changes: str, message: str) -> None:
+    edit = ("  when_unmatched: keep", changes + "  when_unmatched: keep")
+    with pytest.raises(SyncConfigError, match=message):
+        load_sync_config(edited_sync_config(tmp_path, edit))
+
+
+def test_a_column_that_is_not_there_is_named_with_its_entry(real: RealTime, tmp_path: Path) -> None:
+    with (
+        configured(real, tmp_path, ("column: updated_at", "column: moved_at")) as other,
+        pytest.raises(
+            CrmError, match=r"contacts\.changes\.column: contacts has no column 'moved_at'"
+        ),
+    ):
+        carry(other)
+
+
+def test_a_crm_that_is_away_is_no_failure_of_the_sensor(real: RealTime, tmp_path: Path) -> None:
+    away = f"sqlite:///{tmp_path / 'nowhere' / 'crm.db'}"
+    with real.loop.changed(CRM_URL=away), dg.DagsterInstance.ephemeral() as instance:
+        skipped = tick(crm_change_sensor, instance, build_defs()).skip_message
+    assert skipped.startswith("CRM sqlite:///")
+    assert "check CRM_URL" in skipped
+
+
+def test_more_writes_to_the_crm_than_a_guard_lets_pass_are_left_to_the_daily_job(
+    real: RealTime, keys: Iterator[str], tmp_path: Path
+) -> None:
+    key, sandbox = next(keys), real.loop.sandbox
+    by_platform = (
+        "to: last_name,  type: string}",
+        "to: last_name,  type: string, authority: platform}",
+    )
+    cap = ("updates:  {max_rows: 50000, max_share: 0.20}", "updates:  {max_rows: 0}")
+    with configured(real, tmp_path, by_platform, cap) as other:
+        other.loop.reconcile()  # a mapping that differs needs its own approval
+        other.loop.approve(read_summary(other.project, other.loop.today))
+        other.loop.deliver()
+        was = real.contact(key, "last_name")
+        with real.hearing("person_updated"):
+            sandbox.platform.edit(
+                real.person(key).person_key, {"last_name": "Swept"}, sandbox.now()
+            )
+        drain(other.project, dry_run=False)
+        assert real.rows("person_updated")[-1]["reason"] == "left_to_daily"
+        assert real.contact(key, "last_name") == was

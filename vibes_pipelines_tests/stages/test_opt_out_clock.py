@@ -1,0 +1,160 @@
+"""The clock of opt-outs: business days, what counts as under way, and what the check says."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vibes_pipelines.callbacks.intake import posted, read_arrival
+from vibes_pipelines.orchestration.checks import opt_outs_arrive_in_time
+from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.settings import Settings
+from vibes_pipelines.stages.inbox import drain
+from vibes_pipelines.stages.opt_outs import (
+    LATE_AFTER_BUSINESS_DAYS,
+    OpenOptOut,
+    after_business_days,
+    opt_out_clock,
+    read_clock,
+)
+from vibes_pipelines.stages.project import Project, open_project
+from vibes_pipelines.store.inbox import Inbox
+from vibes_pipelines.store.realtime import RealtimeBook
+from vibes_pipelines.store.records import Change, Operation, Receipt
+from vibes_pipelines_tests.support.callbacks import REMOVED, as_bytes, subscription_body
+from vibes_pipelines_tests.support.loop import EXAMPLE, process_environment
+
+FRIDAY = datetime(2026, 1, 2, 15, tzinfo=UTC)
+instants = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+
+
+@given(instant=instants, days=st.integers(0, 30))
+def test_business_days_are_mondays_to_fridays_and_nothing_else(
+    instant: datetime, days: int
+) -> None:
+    end = after_business_days(instant, days)
+    passed = [instant + timedelta(days=n + 1) for n in range((end - instant).days)]
+    assert sum(day.weekday() < 5 for day in passed) == days
+    assert not passed or end.weekday() < 5
+
+
+def test_five_business_days_from_a_friday_end_on_the_next_friday() -> None:
+    assert after_business_days(FRIDAY, LATE_AFTER_BUSINESS_DAYS) == FRIDAY + timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("hours", "over_a_day", "late"),
+    [(-1, 0, 0), (24, 0, 0), (25, 1, 0), (7 * 24, 1, 0), (7 * 24 + 1, 1, 1)],
+)
+def test_a_day_warns_and_five_business_days_are_late(
+    hours: int, over_a_day: int, late: int
+) -> None:
+    clock = read_clock([OpenOptOut("to_crm", FRIDAY)], FRIDAY + timedelta(hours=hours))
+    assert (clock.over_a_day, clock.late) == (over_a_day, late)
+    assert clock.open == {"to_crm": 1}
+    assert clock.oldest == timedelta(hours=max(hours, 0))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    environment = {
+        "VIBES_HOME": str(tmp_path),
+        "VIBES_SYNC_CONFIG": str(EXAMPLE),
+        "CRM_URL": f"sqlite:///{tmp_path / 'crm.db'}",
+    }
+    with process_environment(environment), open_project(Settings(environment)) as opened:
+        engine = sa.create_engine(environment["CRM_URL"])
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "CREATE TABLE contacts (contact_id TEXT, sms_opt_in TEXT, sms_opt_in_at TEXT)"
+            )
+            connection.exec_driver_sql("INSERT INTO contacts VALUES ('C1', 'Y', '2020-01-01')")
+        engine.dispose()
+        yield opened
+
+
+def receive(project: Project, contact: str, at: datetime, list_id: str = "1234") -> None:
+    body = subscription_body(
+        REMOVED,
+        f"R{contact}{list_id}",
+        f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        list_id=list_id,
+        external_person_id=contact,
+    )
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", as_bytes(body)))])
+
+
+def test_an_opt_out_in_the_inbox_is_under_way_until_the_crm_has_it(project: Project) -> None:
+    receive(project, "C1", FRIDAY)
+    receive(project, "C9", FRIDAY)  # nobody's: it goes to the desk
+    receive(project, "C1", FRIDAY, list_id="9")  # of a list that is not mapped
+    assert opt_out_clock(project, FRIDAY).open == {"to_crm": 2}
+    drain(project, dry_run=False)
+    clock = opt_out_clock(project, FRIDAY + timedelta(hours=30))
+    assert clock.open == {"at_the_desk": 1}
+    assert clock.sentence == (
+        "under way: at_the_desk 1; the oldest for 30.0 h; 1 for more than 24 h,"
+        " 0 for more than 5 business days"
+    )
+
+
+def opt_out(number: int) -> Operation:
+    evidence = Change("evidence_at", "set", None, FRIDAY.isoformat(), "crm_opted_out")
+    return Operation(
+        operation_id=f"op{number}",
+        diff_set="realtime",
+        day="2026-01-02",
+        as_of=FRIDAY + timedelta(hours=number),
+        lane="opt_outs",
+        route="api",
+        route_reason="in real time",
+        kind="opt_out",
+        external_person_id="C1",
+        person_key="k1",
+        mdn=None,
+        subscription_list_id="1234",
+        changes=(evidence,),
+    )
+
+
+def test_one_that_the_platform_refused_is_under_way_until_a_later_one_is_accepted(
+    project: Project,
+) -> None:
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        book.plan([opt_out(1)])
+        assert opt_out_clock(project, FRIDAY).open == {"to_platform": 1}
+        book.mark_sent(["op1"])
+        book.record([Receipt("op1", "rejected", "HTTP 404")])
+        assert opt_out_clock(project, FRIDAY).open == {"to_platform": 1}
+        book.plan([opt_out(2)])
+        book.mark_sent(["op2"])
+        book.record([Receipt("op2", "accepted")])
+    assert opt_out_clock(project, FRIDAY).open == {}
+
+
+@pytest.mark.parametrize(
+    ("age", "passed", "severity"),
+    [
+        (timedelta(hours=1), True, None),
+        (timedelta(hours=30), False, dg.AssetCheckSeverity.WARN),
+        (timedelta(days=15), False, dg.AssetCheckSeverity.ERROR),
+    ],
+)
+def test_the_check_warns_and_fails_with_counts_and_the_oldest_age(
+    project: Project, age: timedelta, *, passed: bool, severity: dg.AssetCheckSeverity | None
+) -> None:
+    receive(project, "C1", datetime.now(UTC) - age)
+    result = opt_outs_arrive_in_time(project=ProjectResource())
+    assert isinstance(result, dg.AssetCheckResult)
+    assert result.passed is passed
+    assert passed or result.severity is severity
+    assert result.metadata["open_to_crm"].value == 1
+    oldest = result.metadata["oldest_h"].value
+    assert oldest == pytest.approx(age.total_seconds() / 3600, abs=0.2)

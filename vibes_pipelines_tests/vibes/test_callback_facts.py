@@ -1,0 +1,136 @@
+"""What callbacks say beyond whom they are about, in the bodies of the documentation."""
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vibes_pipelines.vibes.callback_facts import (
+    Fact,
+    asks_to_stop,
+    fact_of,
+    person_state,
+    subscription_dates,
+)
+from vibes_pipelines.vibes.callbacks import SHAPES, CallbackError
+
+DEVICE = {"push_device": {"app_id": "APP1", "vibes_device_id": "d1", "device_os": "IOS"}}
+WALLET = {
+    "wallet_item": {"uuid": "item-1", "tokens": {"member": " C1 "}},
+    "wallet_campaign": {"token": "r3zhm8"},
+}
+PARTICIPANT = {"participant": {"acquisition_campaign": {"id": "777"}, "status": "CONFIRMED"}}
+LISTED = {"subscription": {"subscription_list": {"id": 1234}}}
+EVENT = {
+    "event_processed": {
+        "event_id": "order-1",
+        "event_data": {"external_person_id": "C1"},
+        "action": {"type": "routing", "status": "processing"},
+    }
+}
+
+
+def body(document: Any) -> bytes:
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "document", "fact"),
+    [
+        ("subscription_added", LISTED, Fact("subscription", "1234", "subscribed")),
+        ("subscription_removed", LISTED, Fact("subscription", "1234", "unsubscribed")),
+        ("device_added", DEVICE, Fact("device", "APP1/d1", "active")),
+        ("device_updated", DEVICE, Fact("device", "APP1/d1", "active")),
+        ("device_removed", DEVICE, Fact("device", "APP1/d1", "removed")),
+        (
+            "wallet_item_install",
+            WALLET,
+            Fact("wallet_item", "r3zhm8/item-1", "installed", "item-1"),
+        ),
+        ("wallet_item_remove", WALLET, Fact("wallet_item", "r3zhm8/item-1", "removed", "item-1")),
+        ("ack_participant_changed", PARTICIPANT, Fact("participation", "777", "confirmed")),
+        ("event_processed", EVENT, Fact("event", "order-1", "routing processing", "C1")),
+        ("person_updated", {"person": {}}, None),
+        ("coupon_eaten", {}, None),
+    ],
+)
+def test_each_type_states_its_fact(kind: str, document: Any, fact: Fact | None) -> None:
+    assert fact_of(kind, body(document)) == fact
+
+
+def test_a_token_of_a_wallet_item_may_name_the_contact() -> None:
+    named = fact_of("wallet_item_install", body(WALLET), "member")
+    assert named is not None
+    assert named.contact == "C1"
+    nobody = fact_of("wallet_item_install", body(WALLET), "card")
+    assert nobody is not None
+    assert nobody.contact is None
+
+
+@pytest.mark.parametrize("kind", ["device_added", "wallet_item_install", "ack_participant_added"])
+def test_what_is_missing_is_named_by_its_place(kind: str) -> None:
+    with pytest.raises(CallbackError, match=r"^[a-z_.]+ is missing$"):
+        fact_of(kind, b"{}")
+
+
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["person", "custom_fields", "push_device", "wallet_item", "participant", "message"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None)
+@given(kind=st.sampled_from(sorted(SHAPES)), document=st.dictionaries(st.text(), documents))
+def test_any_object_is_either_read_or_refused(kind: str, document: Any) -> None:
+    for read in (lambda text: fact_of(kind, text), person_state, subscription_dates):
+        with suppress(CallbackError):
+            read(body(document))
+
+
+def test_fields_are_read_as_text_with_the_keys_of_options() -> None:
+    custom = {
+        "first_name": "Ada",
+        "score": 516.5,
+        "tier": {"option_key": "gold", "option_display": "Gold"},
+        "interests": [{"option_key": "golf"}, {"option_key": "music"}],
+        "zip_code": "",
+        "birthdate": None,
+    }
+    assert person_state(body({"person": {"custom_fields": custom}})) == {
+        "first_name": "Ada",
+        "score": "516.5",
+        "tier": "gold",
+        "interests": "golf|music",
+        "zip_code": None,
+        "birthdate": None,
+    }
+
+
+def test_the_dates_of_a_subscription_are_given_as_written() -> None:
+    dates = {"opt_in_date": "2024-01-15T15:34:52Z", "opt_out_date": "2024-02-01T00:00:00+0000"}
+    assert subscription_dates(body({"subscription": dates})) == tuple(dates.values())
+    assert subscription_dates(body({"subscription": {"opt_in_date": 5}})) == (None, None)
+
+
+@settings(deadline=None)
+@given(words=st.lists(st.sampled_from(["stop", "opt out", "fin"]), min_size=1))
+def test_a_word_counts_whatever_its_case_and_signs_but_never_inside_another(
+    words: list[str],
+) -> None:
+    for word in words:
+        for message in (word, word.upper(), f"please, {word}!", word.replace(" ", "-")):
+            assert asks_to_stop(body({"message": message}), words)
+        assert not asks_to_stop(body({"message": f"x{word}x"}), [word])
