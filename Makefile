@@ -27,7 +27,7 @@ dev: $(STAMP) ## Open the Dagster UI on http://127.0.0.1:3000 with the sandbox b
 	$(BIN)/vibes-pipelines demo --days 1 --serve
 
 test: $(STAMP) lint ## Lint, types, import rules and the tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 slow: $(STAMP) ## Disasters, days of drift, crashes, storms, load: about 35 minutes, stopped after 75
 	timeout --foreground 4500 $(BIN)/pytest -m slow --capture=no

@@ -173,7 +173,7 @@ def test_when_every_attempt_fails_the_outcome_is_unknown(
     trouble: web.Response | str, status: int | None, error_class: str
 ) -> None:
     platform = FakePlatform([trouble])
-    answer = ask(platform, lambda api: api.upsert("C-1", {}), max_attempts=2, timeout_s=0.15)
+    answer = ask(platform, lambda api: api.upsert("C-1", {}), max_attempts=2, timeout_s=0.5)
     assert (answer.outcome, answer.status, answer.error_class) == ("unknown", status, error_class)
     assert answer.message == f"Vibes API: {error_class}, at every attempt; try again later"
     # The HTTP library may send an idempotent request once more on its own when a line breaks.
