@@ -6,7 +6,6 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
-from vibes_pipelines.orchestration.events import send_events
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CRM_WRITE_BACK,
@@ -17,7 +16,11 @@ from vibes_pipelines.orchestration.keys import (
     PERSON_IMPORT,
     REJECTED,
 )
-from vibes_pipelines.orchestration.ops import carry_crm_changes, drain_callback_inbox
+from vibes_pipelines.orchestration.ops import (
+    carry_crm_changes,
+    drain_callback_inbox,
+    send_new_events,
+)
 
 DELIVERIES = (OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH, INVITES)
 
@@ -77,6 +80,15 @@ def crm_changes() -> None:
     carry_crm_changes()
 
 
+@dg.job(
+    description="Send the CRM's new events to the platform. Dry run unless told.",
+    tags=EFFECT_TAG,
+)
+def send_events() -> None:
+    """One op; it belongs to no day."""
+    send_new_events()
+
+
 JOBS: list[UnresolvedAssetJobDefinition | dg.JobDefinition] = [
     reconcile_daily,
     person_import,
@@ -97,11 +109,6 @@ def delivery_run_config(
     return dg.RunConfig(ops=ops)
 
 
-def inbox_run_config(*, dry_run: bool) -> dg.RunConfig:
-    """The run config that says whether a drain of the callback inbox has effects."""
-    return dg.RunConfig(ops={drain_callback_inbox.name: {"config": {"dry_run": dry_run}}})
-
-
-def changes_run_config(*, dry_run: bool) -> dg.RunConfig:
-    """The run config that says whether carrying the CRM's changes has effects."""
-    return dg.RunConfig(ops={carry_crm_changes.name: {"config": {"dry_run": dry_run}}})
+def op_run_config(op: dg.OpDefinition, *, dry_run: bool) -> dg.RunConfig:
+    """The run config that says whether the one op of a job has effects."""
+    return dg.RunConfig(ops={op.name: {"config": {"dry_run": dry_run}}})

@@ -8,11 +8,11 @@ from vibes_pipelines.stages.changes import carry_changes
 from vibes_pipelines.stages.inbox import drain
 
 
-class InboxConfig(dg.Config):
-    """How the callback inbox is drained.
+class EffectConfig(dg.Config):
+    """How an op with effects runs.
 
     Attributes:
-        dry_run: Say what would be done; nothing reaches the CRM, and nothing is marked.
+        dry_run: Say what would be done; nothing leaves, and nothing is marked or recorded.
     """
 
     dry_run: bool = True
@@ -20,7 +20,7 @@ class InboxConfig(dg.Config):
 
 @dg.op(pool="crm", out=dg.Out(dg.Nothing))
 def drain_callback_inbox(
-    context: dg.OpExecutionContext, config: InboxConfig, project: ProjectResource
+    context: dg.OpExecutionContext, config: EffectConfig, project: ProjectResource
 ) -> None:
     """Acts on every callback that waits; opt-outs at the platform reach the CRM first."""
     with project.open() as opened:
@@ -39,19 +39,9 @@ def drain_callback_inbox(
     )
 
 
-class ChangesConfig(dg.Config):
-    """How changes of the CRM are carried.
-
-    Attributes:
-        dry_run: Say what would be sent; nothing reaches the platform, and nothing is marked.
-    """
-
-    dry_run: bool = True
-
-
 @dg.op(pool="vibes_api", out=dg.Out(dg.Nothing))
 def carry_crm_changes(
-    context: dg.OpExecutionContext, config: ChangesConfig, project: ProjectResource
+    context: dg.OpExecutionContext, config: EffectConfig, project: ProjectResource
 ) -> None:
     """Sends what changed in the CRM since the last look to the platform, opt-outs first."""
     with project.open() as opened:
@@ -70,6 +60,33 @@ def carry_crm_changes(
             "why": dg.MetadataValue.text("; ".join(carried.why) or "nothing was held"),
             "rejected_by_class": dg.MetadataValue.md(
                 as_markdown(["error class", "rows"], list(carried.error_classes.items()))
+            ),
+        }
+    )
+
+
+@dg.op(pool="vibes_events", out=dg.Out(dg.Nothing))
+def send_new_events(
+    context: dg.OpExecutionContext, config: EffectConfig, project: ProjectResource
+) -> None:
+    """Records outcomes, plans the CRM's new events, sends what is open: each once."""
+    from vibes_pipelines.stages.events import send_crm_events  # noqa: PLC0415 - HTTP is slow to import
+
+    with project.open() as opened:
+        run = send_crm_events(opened, dry_run=config.dry_run)
+    context.log.info("%s", run.sentence)
+    context.add_output_metadata(
+        {
+            "dry_run": run.dry_run,
+            "new": run.new,
+            "refused": run.refused,
+            "expired": run.expired,
+            "outcomes": run.outcomes,
+            "accepted": run.sent.accepted,
+            "rejected": run.sent.rejected,
+            "unclear": run.sent.unclear,
+            "by_error_class": dg.MetadataValue.md(
+                as_markdown(["error class", "events"], list(run.sent.error_classes.items()))
             ),
         }
     )

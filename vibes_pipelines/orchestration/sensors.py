@@ -15,15 +15,15 @@ from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.orchestration.jobs import (
     JOBS,
     callback_inbox,
-    changes_run_config,
     crm_changes,
     delivery_run_config,
-    inbox_run_config,
+    op_run_config,
     person_import,
     reconcile_daily,
     repush,
 )
 from vibes_pipelines.orchestration.keys import PERSON_IMPORT
+from vibes_pipelines.orchestration.ops import carry_crm_changes, drain_callback_inbox
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.arrivals import GapNotOver, arrived_day
 from vibes_pipelines.stages.changes import changes_waiting
@@ -150,7 +150,7 @@ def callback_inbox_sensor(
         newest = newest_waiting(opened)
     if newest is None:
         return dg.SkipReason("no callback waits")
-    return _ask(context, newest, "callbacks", inbox_run_config(dry_run=False))
+    return _ask(context, newest, "callbacks", op_run_config(drain_callback_inbox, dry_run=False))
 
 
 @dg.sensor(
@@ -169,7 +169,7 @@ def crm_change_sensor(
             return dg.SkipReason(str(away))
     if waiting is None:
         return dg.SkipReason("no change of the CRM waits")
-    return _ask(context, waiting, "changes", changes_run_config(dry_run=False))
+    return _ask(context, waiting, "changes", op_run_config(carry_crm_changes, dry_run=False))
 
 
 def _ask(

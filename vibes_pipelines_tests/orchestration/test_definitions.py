@@ -14,7 +14,7 @@ from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNod
 from vibes_pipelines.orchestration.assets.delivery import DeliveryConfig
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.jobs import DELIVERIES
-from vibes_pipelines.orchestration.ops import ChangesConfig, InboxConfig
+from vibes_pipelines.orchestration.ops import EffectConfig
 from vibes_pipelines.orchestration.partitions import DAILY
 
 ROOT = Path(__file__).parents[2]
@@ -152,8 +152,7 @@ def test_everything_made_is_of_a_day_and_a_backfill_is_one_run(nodes: list[BaseA
 
 def test_a_delivery_is_a_dry_run_unless_told(repository: dg.RepositoryDefinition) -> None:
     assert DeliveryConfig().dry_run is True
-    assert InboxConfig().dry_run is True
-    assert ChangesConfig().dry_run is True
+    assert EffectConfig().dry_run is True
     for key in DELIVERIES:
         description = repository.asset_graph.get(key).description
         assert description is not None

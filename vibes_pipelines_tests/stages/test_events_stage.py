@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from vibes_pipelines.cli.main import main
 from vibes_pipelines.crm.database import CrmError
-from vibes_pipelines.orchestration.events import events_run_config, send_events
+from vibes_pipelines.orchestration.jobs import op_run_config, send_events
+from vibes_pipelines.orchestration.ops import send_new_events
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages.api import vibes_api
@@ -175,7 +176,7 @@ def test_the_job_sends_and_its_dry_run_does_not(loop: Loop) -> None:
     happen(loop, 1, contact_of(loop))
     resources = {"project": ProjectResource()}
     for dry_run, sent in ((True, 0), (False, 1)):
-        config = events_run_config(dry_run=dry_run)
+        config = op_run_config(send_new_events, dry_run=dry_run)
         assert send_events.execute_in_process(run_config=config, resources=resources).success
         assert len(loop.sandbox.account.events.accepted) == sent
 
