@@ -14,13 +14,14 @@ from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
 from vibes_pipelines.vibes.extracts import ExtractMissing, IncompleteExtract
 from vibes_pipelines.vibes.extracts import land_extracts as read_extracts
-from vibes_pipelines.vibes.sftp import SftpAccount
 from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
 from vibes_pipelines.vibes.share import land_share_feed
 from vibes_pipelines.vibes.share_errors import ShareRefreshed, ShareUnavailable
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
+
+    from vibes_pipelines.vibes.sftp import SftpAccount
 
 Landed = tuple[Snapshot, bool]
 Connect = Callable[[], AbstractContextManager["SnowflakeConnection"]]
@@ -33,8 +34,11 @@ TRANSIENT = (ShareUnavailable, ShareRefreshed, SftpUnavailable, ExtractMissing, 
 LANDED_SHARE_FEEDS = (PERSONS, "share/subscriptions")
 
 
-def sftp_account(project: Project, sleep: Callable[[float], None] = time.sleep) -> SftpAccount:
+def sftp_account(project: Project, sleep: Callable[[float], None] = time.sleep) -> "SftpAccount":
     """The customer's SFTP account; the time of its last session is kept in the data folder."""
+    # paramiko is slow to import, and every process that loads the assets would pay for it.
+    from vibes_pipelines.vibes.sftp import SftpAccount  # noqa: PLC0415
+
     settings = project.settings.sftp
     return SftpAccount(
         host=settings.host,

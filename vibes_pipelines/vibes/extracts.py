@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from vibes_pipelines.store.snapshots import Snapshot, SnapshotStore, Source
 from vibes_pipelines.sync_config import EXTRACT_FEEDS, Feed, SyncConfig
 from vibes_pipelines.vibes.extract_reader import ExtractError, convert_extract
-from vibes_pipelines.vibes.sftp_session import RemoteFile
+
+if TYPE_CHECKING:  # paramiko is slow to import
+    from vibes_pipelines.vibes.sftp_session import RemoteFile
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "extract/current_subscribers": (
@@ -144,7 +146,7 @@ def _find_all(session: Session, directory: str, names: Mapping[str, str]) -> dic
     return {feed: _find(session, directory, files, name) for feed, name in names.items()}
 
 
-def _find(session: Session, directory: str, files: Mapping[str, RemoteFile], name: str) -> _Found:
+def _find(session: Session, directory: str, files: "Mapping[str, RemoteFile]", name: str) -> _Found:
     if name not in files:
         msg = f"{directory}: no {name} yet; try again later, or correct its pattern in sync.yaml"
         raise ExtractMissing(msg)
