@@ -105,11 +105,43 @@ def sandbox() -> None:
 @click.option(
     "--lag-h", default=0, show_default=True, help="Age of what the share shows, in hours."
 )
-def sandbox_up(persons: int, home: Path, faults: Path | None, seed: int, lag_h: int) -> None:
+@click.option(
+    "--switch",
+    "readings",
+    multiple=True,
+    metavar="NAME=READING",
+    help="How to read the documentation where it leaves room, e.g. extract_kinds=all; may be given "
+    "more than once. docs/sandbox.md lists them.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the world in --home; people and seed as they were when it began.",
+)
+def sandbox_up(
+    persons: int,
+    home: Path,
+    faults: Path | None,
+    seed: int,
+    lag_h: int,
+    *,
+    readings: tuple[str, ...],
+    resume: bool,
+) -> None:
     """Serve every stand-in until stopped; prints the environment that leads to them."""
-    from vibes_pipelines.sandbox.service import serve  # noqa: PLC0415 - needs the extra `sandbox`
+    import yaml  # noqa: PLC0415 - slow to import
 
-    serve(home.absolute(), persons, faults, seed=seed, lag_h=lag_h)
+    from vibes_pipelines.sandbox.service import serve  # noqa: PLC0415 - needs the extra `sandbox`
+    from vibes_pipelines.sandbox.switches import Switches  # noqa: PLC0415 - as above
+
+    named = dict(reading.partition("=")[::2] for reading in readings)
+    try:
+        switches = Switches.from_mapping({n: yaml.safe_load(r) for n, r in named.items()})
+    except (ValueError, yaml.YAMLError) as malformed:
+        raise click.BadParameter(str(malformed), param_hint="--switch") from malformed
+    serve(
+        home.absolute(), persons, faults, seed=seed, lag_h=lag_h, resume=resume, switches=switches
+    )
 
 
 _FILE = click.Path(path_type=Path, exists=True)

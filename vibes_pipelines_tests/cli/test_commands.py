@@ -153,3 +153,14 @@ def test_approve_without_a_diff_set_says_what_to_do(
     result = _run("approve", "0123456789ab", "--reason", "looked at")
     assert result.exit_code == 1
     assert "there is no diff set to approve; run the reconcile first" in result.output
+
+
+@pytest.mark.parametrize(
+    ("switch", "told"),
+    [("nonsense=1", "unknown switch 'nonsense'"), ("delete_status=300", "takes one of (204, 200)")],
+)
+def test_a_switch_that_there_is_not_is_refused_before_anything_is_served(tmp_path, switch, told):
+    result = _run("sandbox", "up", "--home", tmp_path / "home", "--switch", switch)
+    assert result.exit_code == 2
+    assert told in " ".join(result.output.split())
+    assert not (tmp_path / "home").exists()
