@@ -28,8 +28,8 @@ CONCURRENCY = 32
 INTENT_ROWS = 500
 """Operations marked as sent in one write to the ledger, ahead of their requests."""
 
-INVITE_ROWS = 25
-"""The same for invitations: consent is looked at again this shortly before they leave."""
+INVITE_ROWS = 1
+"""The same for invitations: consent is looked at again right before each of them leaves."""
 
 RECEIPT_ROWS = 200
 """Receipts gathered for one write to the ledger; a kill repeats at most these, harmlessly."""

@@ -93,6 +93,9 @@ def deliver_files(
         return FilesResult(files=len(waiting), rows=rows)
     lease = ledger.take_lease(lease_name(lane_of(waiting[0]), "file"), LEASE)
     try:
+        # Read again: another process may have sent them until the lease was ours.
+        now = {batch.batch_id: batch for batch in ledger.batches(diff_set=waiting[0].diff_set)}
+        waiting = [now[batch.batch_id] for batch in waiting]
         with open_session() as session:
             return _upload(waiting, session, folders, ledger, workdir, lease)
     finally:
@@ -183,6 +186,8 @@ def _upload(
 ) -> FilesResult:
     files = rows = already_there = 0
     for batch in batches:
+        if batch.status == "done":
+            continue
         if batch.status == "sent" and _is_on_server(batch, session, folders):
             already_there += 1
             continue

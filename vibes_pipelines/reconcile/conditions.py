@@ -42,6 +42,12 @@ def condition(one: Condition, contacts: Source) -> str:
     return f"({text}) IS DISTINCT FROM {nullable_literal(clean_text(one.not_equals or ''))}"
 
 
+def is_unreadable(one: Condition, contacts: Source) -> str:
+    """SQL for: the cell of a comparison is neither blank nor what it is compared as."""
+    column = _column(one, contacts)
+    return f"({as_text(*column)}) IS NOT NULL AND {_typed(one, column)} IS NULL"
+
+
 def count_unreadable(
     connection: duckdb.DuckDBPyConnection, config: SyncConfig, contacts: Source
 ) -> None:
@@ -53,8 +59,7 @@ def count_unreadable(
     for one in config.contacts.conditions:
         if one.compared_type is None:
             continue
-        column = _column(one, contacts)
-        unreadable = f"({as_text(*column)}) IS NOT NULL AND {_typed(one, column)} IS NULL"
+        unreadable = is_unreadable(one, contacts)
         connection.execute(
             "INSERT INTO unreadable_condition"
             f" SELECT ?, count(*) FROM {contacts.relation} WHERE {unreadable}",

@@ -165,7 +165,8 @@ def _refuse_unreadable_dates(connection: duckdb.DuckDBPyConnection) -> None:
 def _change_sql(index: int, consent: Consent) -> str:
     state, changed_at = f"c.state_{index}", f"c.changed_at_{index}"
     newer_at_platform = f"coalesce(s.last_in > {latest_possible(changed_at)}, false)"
-    newer_at_crm = f"({state} = {OPTED_IN} AND coalesce({changed_at} > s.last_out, false))"
+    opted_out_by = latest_possible("s.last_out")
+    newer_at_crm = f"({state} = {OPTED_IN} AND coalesce({changed_at} > {opted_out_by}, false))"
     return f"""
         (SELECT CASE WHEN s.is_active THEN 'platform' ELSE 'crm' END AS side,
                 m.contact_row, m.person_row, s.person_key, s.list,

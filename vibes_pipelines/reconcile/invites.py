@@ -15,7 +15,7 @@ import duckdb
 
 from vibes_pipelines.reconcile.consent import OPTED_IN
 from vibes_pipelines.reconcile.identifiers import refuse_collision
-from vibes_pipelines.reconcile.moments import instant_literal, moment_of
+from vibes_pipelines.reconcile.moments import instant_literal, latest_possible, moment_of
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.values import as_text
@@ -96,7 +96,7 @@ def _wanted_sql(index: int, consent: Consent, as_of: datetime | None) -> str:
     What is blocked is left alone, for the platform refuses this person. An opt-in with a time that
     is still to come is a broken clock, not evidence.
     """
-    given = f"c.changed_at_{index}"
+    given, opted_out_by = f"c.changed_at_{index}", latest_possible("s.last_out")
     is_past = "true" if as_of is None else f"{given} <= {instant_literal(as_of)}"
     return f"""
         SELECT m.contact_row, m.person_row, s.person_key, {literal(consent.list.strip())}, {given},
@@ -115,7 +115,7 @@ def _wanted_sql(index: int, consent: Consent, as_of: datetime | None) -> str:
           AND c.mdn = p.mdn AND p.person_key IS NOT NULL
           AND coalesce({given} > period.since, period.since IS NULL)
           AND CASE WHEN s.list IS NULL THEN {given} IS NOT NULL
-                   ELSE NOT s.is_active AND coalesce({given} > s.last_out, false) END"""
+                   ELSE NOT s.is_active AND coalesce({given} > {opted_out_by}, false) END"""
 
 
 def _name_invited(connection: duckdb.DuckDBPyConnection, open_since: str) -> None:
@@ -135,7 +135,8 @@ def _name_invited(connection: duckdb.DuckDBPyConnection, open_since: str) -> Non
         ANTI JOIN invitation sent
           ON sent.key = c.key AND sent.list = i.list AND coalesce(sent.sent_at > {open_since}, true)
              AND NOT coalesce(i.last_in >= sent.sent_at, false)
-        ANTI JOIN disconnect d ON d.person_key = p.person_key AND d.ended_at >= i.evidence_at""")
+        ANTI JOIN disconnect d ON d.person_key = p.person_key
+             AND {latest_possible("d.ended_at")} >= i.evidence_at""")
 
 
 def _open_since(config: SyncConfig, as_of: datetime | None) -> str:

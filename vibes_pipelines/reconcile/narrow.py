@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from vibes_pipelines.reconcile.conditions import condition
+from vibes_pipelines.reconcile.conditions import condition, is_unreadable
 from vibes_pipelines.reconcile.consent import (
     UNREADABLE,
     changed_at_columns,
@@ -67,12 +67,16 @@ def contact_rows_sql(
     inner = [*_identifier_texts(ids), f"{passes} AS passes", *_named(stand_ins)]
     inner += [f"{column} AS raw_{index}" for index, column in enumerate(raw)]
     marks, kept = [one.doubt for one in stand_ins if one.doubt is not None], []
+    for index, one in enumerate(config.contacts.conditions):
+        if one.compared_type is not None:  # who cannot be compared has not left the conditions
+            inner.append(f"{is_unreadable(one, contacts)} AS is_incomparable_{index}")
+            marks.append(f"is_incomparable_{index}")
     for index, consent in enumerate(config.consents):
-        changed_at, is_unreadable = changed_at_columns(consent, contacts)
+        changed_at, unreadable = changed_at_columns(consent, contacts)
         inner += [
             f"{state_column(consent, contacts)} AS state_{index}",
             f"{changed_at} AS changed_at_{index}",
-            f"{is_unreadable} AS is_unreadable_{index}",
+            f"{unreadable} AS is_unreadable_{index}",
         ]
         kept += consent_columns(index)
         marks += [f"state_{index} = {UNREADABLE}", f"is_unreadable_{index}"]

@@ -101,9 +101,9 @@ def _raw_value_sql(config: SyncConfig, contacts: Source) -> str:
 
 
 def _typed(text: str, kind: str) -> str:
-    """SQL for a value in its own type again; what is made of other values is only read as text."""
-    is_nested = kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION", "VARIANT"))
-    return text if is_nested or kind == "VARCHAR" else f"CAST({text} AS {kind})"
+    """SQL for a value in its own type again; a record is only read as text."""
+    is_record = kind.startswith(("STRUCT", "MAP", "UNION", "VARIANT")) and not kind.endswith("]")
+    return text if is_record or kind == "VARCHAR" else f"CAST({text} AS {kind})"
 
 
 def contact_times(config: SyncConfig) -> dict[str, str]:

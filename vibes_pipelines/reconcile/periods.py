@@ -55,12 +55,13 @@ def _seen_at(as_of: datetime | None) -> str:
 _CHANGE = """
     CREATE TEMP TABLE number_change AS
     SELECT now.row AS person_row, coalesce(before.mdn = now.mdn, false) AS is_same_number,
-           coalesce(before.mdn <> now.mdn, false)
+           (now.mdn IS NOT NULL AND before.mdn IS DISTINCT FROM now.mdn)
                OR coalesce(before.carrier <> now.carrier, false) AS is_changed,
            before.external_person_id AS agreed_with, before.since,
            before.carrier AS old_carrier, now.carrier AS new_carrier
     FROM number_now now JOIN number_before before USING (key)
-    WHERE before.mdn <> now.mdn OR before.carrier <> now.carrier OR before.since IS NOT NULL"""
+    WHERE (now.mdn IS NOT NULL AND before.mdn IS DISTINCT FROM now.mdn)
+       OR before.carrier <> now.carrier OR before.since IS NOT NULL"""
 
 # The same number at the same person, and another carrier; what was agreed with another contact is
 # no base.

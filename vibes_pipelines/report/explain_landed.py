@@ -378,7 +378,7 @@ def _cell(number: int, raw: str | None, value: str | None) -> Cell:
 
 def _unmet(conditions: Sequence[Condition], row: Mapping[str, Any]) -> Iterator[str]:
     for index, one in enumerate(conditions):
-        if row.get(f"meets_{index}") is False:
+        if f"meets_{index}" in row and row[f"meets_{index}"] is not True:
             yield condition_text(one, row[f"tested_{index}"])
 
 

@@ -213,7 +213,7 @@ class _Carrier:
             persons=found.persons_landed,
             adds=before.get("add", 0) + adds,
             updates=before.get("update", 0) + len(persons) - adds,
-            clears=clears,
+            clears=self._book.clears(self._today) + clears,
             crm_updates=0,
             crm_clears=0,
             opt_outs_to_platform=before.get("opt_out", 0) + len(opt_outs),

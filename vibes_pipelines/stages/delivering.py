@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from vibes_pipelines.crm.write_back import CrmTable
 from vibes_pipelines.delivery import release
-from vibes_pipelines.delivery.consent_watch import InboxWatch
 from vibes_pipelines.delivery.file_import import (
     Folders,
     collect_reports,
@@ -26,6 +25,7 @@ from vibes_pipelines.delivery.routes import Estimates
 from vibes_pipelines.delivery.write_back import write_back as write_back_operations
 from vibes_pipelines.stages.api import vibes_api
 from vibes_pipelines.stages.landing import sftp_account
+from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.progress import Progress, Step
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary
@@ -209,7 +209,7 @@ def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> De
         return Delivered(dry_run=False, counts={}, why=why)
     progress = Progress(options.tell)
     with closing(Inbox(project.settings.ledger_url)) as inbox:
-        watch = InboxWatch(inbox, project.config.company_key)
+        watch = LastLook(project, inbox)
         result = asyncio.run(_push(project, planned.diff_set, lane, watch, progress))
     release.accept_if_delivered(project.ledger, planned.diff_set)
     names = ("planned", "accepted", "rejected", "unknown", "repeated", "withdrawn")
@@ -225,7 +225,7 @@ def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> De
 
 
 async def _push(
-    project: Project, diff_set: str, lane: Lane, watch: InboxWatch, progress: Progress
+    project: Project, diff_set: str, lane: Lane, watch: LastLook, progress: Progress
 ) -> "PushResult":
     # The HTTP client is slow to import, and every process that loads the assets would pay for it.
     from vibes_pipelines.delivery.api_push import push  # noqa: PLC0415

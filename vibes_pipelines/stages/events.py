@@ -127,6 +127,7 @@ def send_one(project: Project, event_type: str, key: str, **parts: Any) -> Event
     event = Event(event_id, event_type, **parts)
     with closing(Events(project.settings.ledger_url)) as store:
         store.plan([PlannedEvent(event_id, CALL, event_type, event.event_data, event.debug_data)])
+        store.expire()
         asyncio.run(_send(project, store))
         found = store.find(event_id)
     return found or EventReceipt(event_id, "unknown")

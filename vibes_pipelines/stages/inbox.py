@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.stages.inbox_effects import settle_others
 from vibes_pipelines.stages.inbox_facts import note_facts
 from vibes_pipelines.stages.inbox_opt_outs import SUBSCRIPTION_EVENTS, settle_subscriptions
@@ -47,13 +48,22 @@ def drain(project: Project, *, dry_run: bool = True) -> Drained:
     """
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    fault: CrmError | None = None
     with closing(Inbox(project.settings.ledger_url)) as inbox:
         for page in inbox.waiting(urgent=SUBSCRIPTION_EVENTS):
             ended = _settle(project, inbox, page, dry_run=dry_run)
+            try:
+                ended = note_facts(project, inbox, page, ended, dry_run=dry_run)
+            except CrmError as broken:
+                # Opt-outs do not wait for the table of facts: the next page has its effects too.
+                fault = broken
+                continue
             if not dry_run:
                 inbox.finish(ended)
             counts.update(finished.status for finished in ended)
             reasons.update(finished.reason for finished in ended)
+    if fault is not None:
+        raise fault
     return Drained(
         dry_run,
         applied=counts["applied"],
@@ -73,7 +83,5 @@ def _settle(
     project: Project, inbox: Inbox, page: Sequence[StoredCallback], *, dry_run: bool
 ) -> list[Finished]:
     if page[0].event_type in SUBSCRIPTION_EVENTS:  # a page never has both
-        ended = settle_subscriptions(project, inbox, page, dry_run=dry_run)
-    else:
-        ended = settle_others(project, inbox, page, dry_run=dry_run)
-    return note_facts(project, inbox, page, ended, dry_run=dry_run)
+        return settle_subscriptions(project, inbox, page, dry_run=dry_run)
+    return settle_others(project, inbox, page, dry_run=dry_run)

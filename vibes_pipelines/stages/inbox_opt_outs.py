@@ -125,14 +125,16 @@ def _judge(
 def _without_effect(
     config: SyncConfig, inbox: Inbox, callback: StoredCallback, lists: Mapping[str, str]
 ) -> Finished | None:
-    if callback.company_key not in {None, config.company_key}:
+    companies = {None, config.company_key}
+    if callback.company_key not in companies:
         return Finished(callback.id, "parked", OTHER_COMPANY)
     if callback.subscription_list_id not in lists:
         return Finished(callback.id, "ignored", LIST_NOT_MAPPED)
     if callback.event_type == SUBSCRIPTION_ADDED:
         return Finished(callback.id, "ignored", OPT_IN_NOT_CARRIED)
     later = inbox.later_events(callback, SUBSCRIPTION_ADDED)
-    if any(_same_person(callback, added) for added in later):
+    ours = [added for added in later if added.company_key in companies]
+    if any(_same_person(callback, added) for added in ours):
         return Finished(callback.id, "ignored", SUPERSEDED)
     return None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from vibes_pipelines.reconcile.findings import OF_VALUES
+from vibes_pipelines.reconcile.findings import NOT_OF_IDENTITY
 from vibes_pipelines.reconcile.guards import LANES, Breach, Lane, check_quarantine
 from vibes_pipelines.reconcile.options import count_unknown_options
 from vibes_pipelines.reconcile.succession import Sources, check_succession
@@ -71,7 +71,7 @@ def _doubts(kinds: object) -> int:
     """Findings about who is who."""
     if not isinstance(kinds, dict):
         return 0
-    return sum(int(rows) for kind, rows in kinds.items() if kind not in OF_VALUES)
+    return sum(int(rows) for kind, rows in kinds.items() if kind not in NOT_OF_IDENTITY)
 
 
 def _copies(project: Project, day: str) -> Iterator[Breach]:

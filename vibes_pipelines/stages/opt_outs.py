@@ -14,7 +14,7 @@ from typing import Literal
 from vibes_pipelines.delivery.intents import Origin, evidence_at, opt_out_intents
 from vibes_pipelines.stages.inbox_effects import ASKS_TO_STOP, UNMATCHED
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.store.inbox import CONFLICT, Inbox
+from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import Kind, Operation, Route
 from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED
@@ -116,7 +116,7 @@ def _in_the_inbox(project: Project) -> Iterator[OpenOptOut]:
             if callback.subscription_list_id in lists:
                 yield OpenOptOut("to_crm", callback.order_at)
         for callback in inbox.parked((SUBSCRIPTION_REMOVED, UNMATCHED)):
-            is_ours = callback.subscription_list_id in lists and callback.reason != CONFLICT
+            is_ours = callback.subscription_list_id in lists
             if is_ours or callback.reason == ASKS_TO_STOP:
                 yield OpenOptOut("at_the_desk", callback.order_at)
 

@@ -152,7 +152,8 @@ class Inbox(Database):
     def later_events(self, callback: StoredCallback, event_type: str) -> list[StoredCallback]:
         """Events of a type, for the same list, dated after this one, that share an identifier.
 
-        Whether they are of the same person is not decided here. Parked ones are left out.
+        Whether they are of the same person is not decided here. Left out are those that are parked
+        and those that a person dropped.
         """
         table = callbacks.c
         shared = [
@@ -163,7 +164,7 @@ class Inbox(Database):
             table.event_type == event_type,
             table.subscription_list_id == callback.subscription_list_id,
             table.event_at > callback.order_at,
-            table.status != "parked",
+            table.status.not_in(("parked", "dropped")),
         )
         return self._read(query.order_by(table.order_at, table.id))
 

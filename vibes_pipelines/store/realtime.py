@@ -147,6 +147,15 @@ class RealtimeBook(Database):
         with self._engine.begin() as connection:
             return Counter({row[0]: row[1] for row in connection.execute(query)})
 
+    def clears(self, day: str) -> int:
+        """How many operations of the day clear a field, whatever became of them."""
+        query = sa.select(_ops.changes).where(_ops.day == day)
+        with self._engine.begin() as connection:
+            return sum(
+                any(change["action"] == "clear" for change in row[0] or ())
+                for row in connection.execute(query)
+            )
+
     def cursor(self, name: str) -> str | None:
         """How far something was read."""
         query = sa.select(cursors.c.value).where(cursors.c.name == name)

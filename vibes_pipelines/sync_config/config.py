@@ -81,7 +81,7 @@ class MappedField(Section):
         if self.options is not None and self.type not in SELECT_TYPES:
             msg = f"options belong to single_select and multi_select only, not to {self.type}"
             raise ValueError(msg)
-        if self.to in IDENTIFIERS:
+        if self.to.lower() in IDENTIFIERS:  # columns are found in any case
             msg = f"{self.to!r} is an identifier, not a custom field; see `contacts`"
             raise ValueError(msg)
         if self.authority == "newest" and self.changed_at is None:
@@ -219,10 +219,12 @@ class SyncConfig(Section):
 
     @model_validator(mode="after")
     def _targets_are_unique(self) -> Self:
-        _refuse_repeats("fields", "to", [field.to for field in self.fields])
+        _refuse_repeats("fields", "to", [field.to.lower() for field in self.fields])
         _refuse_repeats(
-            "consents", "list and channel", [f"{c.list}/{c.channel}" for c in self.consents]
+            "consents", "list and channel", [f"{c.list.strip()}/{c.channel}" for c in self.consents]
         )
+        asking = [c.campaign.strip() for c in self.consents if c.invites and c.campaign]
+        _refuse_repeats("consents", "campaign that invites", asking)
         return self
 
     @model_validator(mode="after")

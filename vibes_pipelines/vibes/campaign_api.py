@@ -19,7 +19,7 @@ from vibes_pipelines.vibes.api_calls import (
     segment,
     text_of,
 )
-from vibes_pipelines.vibes.api_transport import VibesApiError, VibesAuthError
+from vibes_pipelines.vibes.api_transport import VibesApiError
 from vibes_pipelines.vibes.subscription_api import SubscriptionApi
 
 InvitationState = Literal[
@@ -118,9 +118,8 @@ class CampaignApi:
         external = external_person_id if mdn is None else None
         try:
             found = await self.standing(campaign_id, list_id, mdn=mdn, external_person_id=external)
-        except VibesAuthError:
-            raise
         except VibesApiError:
+            # A refused login too: the invitation may have left, so that it stays unknown.
             found = None
         return found or _invitation(answer)
 

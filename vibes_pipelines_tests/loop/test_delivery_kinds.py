@@ -238,3 +238,16 @@ def test_numbers_opt_outs_in_bulk_and_hostile_text_leave_and_the_next_day_is_qui
     after = next_day(loop)
     assert (after.updated, after.unexplained) == (0, 0)
     assert after.confirmed == 1 + len(HOSTILE) + len(leavers)
+
+
+def test_who_opts_out_in_the_crm_before_the_delivery_is_not_asked(loop: Loop) -> None:
+    one, other = keys = strangers(loop, 2)
+    opt_in(loop, keys, day=2)
+    summary = loop.reconcile()
+    loop.edit_contacts("sms_opt_in = 'false', sms_opt_in_at = '2026-01-02 08:00:00'", [one])
+    loop.deliver()
+    assert invited(loop) == {other: 1}
+    assert statuses(loop, "invites", summary.diff_set) == {
+        ("api", "accepted"): 1,
+        ("api", "superseded"): 1,
+    }

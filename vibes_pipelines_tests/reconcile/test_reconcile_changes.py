@@ -205,3 +205,17 @@ def test_an_add_of_which_something_changed_since_it_was_rejected_goes_whole(run,
     assert list(done.changes_of("C1")) == ["name"]
     done = added(run, make_config(), blocked=WHOLE_ADD[:2])
     assert list(done.changes_of("C1")) == ["name"]
+
+
+def test_a_set_may_stand_in_a_column_of_lists(make_config, tmp_path):
+    field = {"from": "likes", "to": "likes", "type": "multi_select"}
+    config = make_config(contacts={"key": "id"}, fields=[field])
+    contacts, persons = tmp_path / "c.parquet", tmp_path / "p.parquet"
+    likes = pa.array([["b", "a, c", None]], type=pa.list_(pa.string()))
+    pq.write_table(pa.table({"id": ["C1"], "likes": likes}), contacts)
+    pq.write_table(
+        pa.table({"person_key": ["k1"], "external_person_id": ["C1"], "likes": ["d"]}), persons
+    )
+    reconcile(config, Inputs(contacts, persons), tmp_path / "out")
+    [row] = pq.read_table(tmp_path / "out" / "person_changes.parquet").to_pylist()
+    assert [change["after"] for change in row["changes"]] == ["a, c|b"]

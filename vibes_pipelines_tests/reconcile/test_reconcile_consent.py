@@ -50,6 +50,9 @@ TO_CRM = [("crm", "opt_out", "platform_opted_out")]
         ("yes", OLD, [rows_of(OLD, OLD), rows_of(NEW)], []),
         ("no", None, [rows_of(OLD, OLD), rows_of(NEW)], TO_PLATFORM),
         ("yes", OLD, [rows_of(OLD), rows_of(None, NEW)], TO_CRM),
+        # Of an opt-out only the day is known: it may have been given after the opt-in of that day.
+        ("yes", "2026-01-05T09:00:00Z", [rows_of(OLD, "2026-01-05")], TO_CRM),
+        ("yes", "2026-01-06T09:00:00Z", [rows_of(OLD, "2026-01-05")], []),
     ],
 )
 def test_who_learns_of_which_opt_out(run, make_config, sms, sms_at, subscriptions, expected):

@@ -74,6 +74,22 @@ def test_who_stops_matching_is_treated_by_the_policy(tmp_path: Path, policy: str
 
 
 @pytest.mark.parametrize("policy", ["clear", "opt_out"])
+def test_who_cannot_be_compared_has_not_stopped_matching(tmp_path: Path, policy: str) -> None:
+    contacts = {
+        "key": "id",
+        "conditions": [{"column": "type", "at_least": "2026-01-01"}],
+        "when_unmatched": policy,
+    }
+    consents = [{"from": "sms", "list": "77"}]
+    days = Days(tmp_path, build_config(contacts=contacts, fields=FIELDS, consents=consents))
+    days.day([contact("2026-02-01")], [person()], subscriptions=[SUBSCRIBED])
+    out = days.day([contact("01/02/2026")], [person()], subscriptions=[SUBSCRIBED])
+    assert cleared(out) == {}
+    assert opted_out(out) == []
+    assert days.summary.filtered == 1
+
+
+@pytest.mark.parametrize("policy", ["clear", "opt_out"])
 def test_such_a_contact_stays_filtered_and_its_changes_are_counted_apart(
     tmp_path: Path, policy: str
 ) -> None:
