@@ -16,9 +16,15 @@ FAMILY_STOP_S = 5
 
 
 def serve_ui(host: str, port: str) -> None:
-    """Serves the UI until it ends or the demo is interrupted; leaves no process behind."""
+    """Serves the UI until it ends or the demo is interrupted; leaves no process behind.
+
+    It runs in its Dagster home: the folder of the project may have an `.env` that leads to real
+    systems, and Dagster would let its lines win over the sandbox.
+    """
     command = [sys.executable, "-m", "dagster", "dev", "-h", host, "-p", port]
-    process = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own command
+    command += ["-m", "vibes_pipelines.definitions"]
+    home = os.environ["DAGSTER_HOME"]
+    process = subprocess.Popen(command, cwd=home, start_new_session=True)  # noqa: S603 - our own
     try:
         process.wait()
     except KeyboardInterrupt:
