@@ -29,7 +29,6 @@ from vibes_pipelines.delivery.intents import (
 from vibes_pipelines.reconcile.engine import Limits
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.sql import ident, literal
-from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.bases import base_of
 from vibes_pipelines.stages.landing import CONTACTS, PERSONS
 from vibes_pipelines.stages.project import Project
@@ -73,7 +72,6 @@ class Slice:
     persons: tuple[Operation, ...]
     opt_outs: tuple[Operation, ...]
     crm: tuple[Operation, ...]
-    quarantined: int
     share_as_of: datetime
     contacts_landed: int
     persons_landed: int
@@ -127,8 +125,8 @@ def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> S
             as_of=persons.manifest.as_of,
             relative_guards=False,
         )
-        summary = reconcile(project.config, inputs, folder / "out", Limits(threads=1))
-        return _slice(folder / "out", day, set(contacts), name, summary, (landed, persons))
+        reconcile(project.config, inputs, folder / "out", Limits(threads=1))
+        return _slice(folder / "out", day, set(contacts), name, (landed, persons))
 
 
 def _slice(
@@ -136,7 +134,6 @@ def _slice(
     day: str,
     contacts: Collection[str],
     name: str,
-    summary: Summary,
     landed: tuple[Snapshot, Snapshot],
 ) -> Slice:
     origin = Origin(name, day, datetime.now(UTC), out)
@@ -148,7 +145,6 @@ def _slice(
         ours(o for o in person_intents(origin) if o.kind in PERSON_KINDS),
         ours(o for o in opt_out_intents(origin) if o.kind == "opt_out"),
         ours(crm_intents(origin)),
-        summary.quarantined,
         landed[1].manifest.as_of,
         landed[0].manifest.rows,
         landed[1].manifest.rows,

@@ -190,6 +190,19 @@ def test_consent_does_not_travel_to_a_changed_number(tmp_path, rows_in):
     assert asked_on(days, rows_in, after | {"sms_at": "2026-01-04"}, moved)
 
 
+def test_consent_does_not_travel_to_a_number_that_came_after_none(tmp_path, rows_in):
+    days = Watched(tmp_path, build_config(consents=[CONSENT], policies={"mdn_change": "replace"}))
+    other = {"person_key": "k9", "subscription_list_id": "77", "opt_in_date": "2025-01-01"}
+    for theirs in ("+13125550100", None, "+13125550199"):
+        contact = {"id": "C1", "name": "Ann", "phone": "+13125550199"} | {
+            "sms": "yes",
+            "sms_at": "2025-06-01T00:00:00Z",
+        }
+        person = {"person_key": "k1", "external_person_id": "C1", "mdn": theirs, "name": "Ann"}
+        out = days.day([contact], [person], subscriptions=[other])
+        assert rows_in(out, "subscription_changes") == []
+
+
 def test_a_number_that_came_back_from_another_carrier_starts_without_consent(tmp_path, rows_in):
     days = Watched(tmp_path, build_config(consents=[CONSENT], policies={"mdn_recycled": "ignore"}))
     contact = ANN | {"sms_at": "2026-01-01"}

@@ -80,6 +80,11 @@ def test_an_invitation_whose_answer_is_lost_is_looked_for(lost: web.Response | s
     ]
 
 
+def test_a_lost_invitation_stays_unknown_when_the_login_is_refused_meanwhile() -> None:
+    found = invite(FakePlatform(["reset", refusal(401)]))
+    assert (found.outcome, found.state) == ("unknown", "unknown")
+
+
 def test_with_its_list_a_lost_invitation_is_looked_for_among_the_subscribers() -> None:
     subscriber = web.json_response({"person_key": "p1", "mobile_phone": {"mdn": MDN}})
     platform = FakePlatform(["reset", web.json_response([]), subscriber])
