@@ -1,0 +1,1 @@
+"""Tribe CRM: everything its API and its webhooks say, and nothing of what is done about it."""
