@@ -1,0 +1,84 @@
+"""The production layout in deploy/ says what the project says, and nothing that does not exist."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+INSTALLED = "/opt/vibes-pipelines"
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return document
+
+
+def test_the_production_instance_differs_in_its_storage_only() -> None:
+    production, local = _yaml(DEPLOY / "dagster.yaml"), _yaml(ROOT / "dagster.yaml")
+    assert production.pop("storage") == {
+        "postgres": {"postgres_url": {"env": "DAGSTER_POSTGRES_URL"}}
+    }
+    local.pop("storage")
+    assert production == local
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_understands_each_unit(unit: Path, tmp_path: Path) -> None:
+    verifier = shutil.which("systemd-analyze")
+    if verifier is None:
+        pytest.skip("needs systemd-analyze")
+    # A program that is not installed here is no fault of the unit.
+    text = re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", unit.read_text(encoding="utf-8"))
+    for name in (each.name for each in UNITS):
+        (tmp_path / name).write_text(text if name == unit.name else _minimal(), encoding="utf-8")
+    shutil.copy(DEPLOY / "systemd" / "vibes-pipelines.target", tmp_path)
+    checked = subprocess.run(
+        [verifier, "verify", str(tmp_path / unit.name)], capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def _minimal() -> str:
+    return "[Service]\nExecStart=/bin/true\n"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_each_unit_starts_a_program_of_the_environment(unit: Path) -> None:
+    [command] = re.findall(r"^ExecStart=(\S+)", unit.read_text(encoding="utf-8"), re.MULTILINE)
+    program = command.removeprefix(f"{INSTALLED}/.venv/bin/")
+    assert program in {"dagster", "dagster-webserver", "dagster-daemon", "vibes-pipelines"}
+
+
+def test_the_target_wants_every_unit() -> None:
+    target = (DEPLOY / "systemd" / "vibes-pipelines.target").read_text(encoding="utf-8")
+    [wanted] = re.findall(r"^Wants=(.+)$", target, re.MULTILINE)
+    assert sorted(wanted.split()) == [unit.name for unit in UNITS]
+
+
+def test_compose_runs_what_the_units_run() -> None:
+    services = _yaml(DEPLOY / "compose.yaml")["services"]
+    for unit in UNITS:
+        [line] = re.findall(r"^ExecStart=(.+)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
+        told = line.removeprefix(f"{INSTALLED}/.venv/bin/").split()
+        command = services[unit.stem.removeprefix("vibes-")]["command"]
+        assert len(command) == len(told), unit.name
+        same = [a == b for a, b in zip(command, told, strict=True)]
+        differing = [b for a, b, equal in zip(command, told, same, strict=True) if not equal]
+        # Only where a service listens may differ: in a container it is any address.
+        assert all(re.fullmatch(r"127\.0\.0\.1|\$\{VIBES_CODE_SERVER_\w+\}", b) for b in differing)
+
+
+def test_every_variable_of_the_environment_file_is_known() -> None:
+    example = (DEPLOY / "environment.example").read_text(encoding="utf-8")
+    names = set(re.findall(r"^([A-Z_]+)=", example, re.MULTILINE))
+    known = (ROOT / ".env.example").read_text(encoding="utf-8")
+    known += (DEPLOY / "dagster.yaml").read_text(encoding="utf-8")
+    known += (DEPLOY / "workspace.yaml").read_text(encoding="utf-8")
+    assert {name for name in names if name not in known} == set()

@@ -1,0 +1,154 @@
+"""The services of production on PostgreSQL: runs beside each other, a backfill, flat memory."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from vibes_pipelines.sandbox.population import build_world
+from vibes_pipelines_tests.support.dagster_services import Services, running_services
+from vibes_pipelines_tests.support.loop import Loop, running_loop
+
+pytestmark = [pytest.mark.slow, pytest.mark.postgresql, pytest.mark.timeout(3600)]
+
+RECONCILE = ("person_changes", "subscription_changes", "crm_changes", "quarantine")
+ASSETS = [{"path": ["reconcile", name]} for name in RECONCILE]
+RUN_S = 240
+
+# `VIBES_LOAD_MINUTES=30 pytest -m slow …` looks for longer.
+LOAD_MINUTES = float(os.environ.get("VIBES_LOAD_MINUTES", "3"))
+MOST_GROWTH = 1.15
+
+LAUNCH_RUN = """
+mutation Launch($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on InvalidSubsetError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}"""
+LAUNCH_BACKFILL = """
+mutation Launch($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}"""
+BACKFILL = """
+query Backfill($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } }
+}"""
+RUNS = """
+{ runsOrError { ... on Runs { results { runId status startTime endTime } } } }"""
+
+
+@dataclass(frozen=True)
+class Production:
+    """The services, and four delivered days behind them."""
+
+    services: Services
+    loop: Loop
+    days: list[str]
+
+    def launch(self, day: str) -> str:
+        """Rebuilds one day in a run of its own; returns the run's id."""
+        params = {
+            "selector": {
+                "pipelineName": "__ASSET_JOB",
+                "repositoryName": "__repository__",
+                "repositoryLocationName": "vibes_pipelines",
+                "assetSelection": ASSETS,
+            },
+            "mode": "default",
+            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": day}]},
+        }
+        launched = self.services.ask(LAUNCH_RUN, params=params)["launchPipelineExecution"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        run_id: str = launched["run"]["runId"]
+        return run_id
+
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """Every run by its id."""
+        results = self.services.ask(RUNS)["runsOrError"]["results"]
+        return {run["runId"]: run for run in results}
+
+    def await_runs(self, run_ids: list[str]) -> list[dict[str, Any]]:
+        """Waits until these runs have ended."""
+        deadline = time.monotonic() + RUN_S
+        while time.monotonic() < deadline:
+            runs = self.runs()
+            found = [runs[run_id] for run_id in run_ids]
+            if all(run["endTime"] for run in found):
+                return found
+            time.sleep(1)
+        raise TimeoutError(f"these runs did not end: {self.runs()}")
+
+
+@pytest.fixture(scope="module")
+def production(
+    tmp_path_factory: pytest.TempPathFactory, postgresql_server: int
+) -> Iterator[Production]:
+    import psycopg  # noqa: PLC0415 - as the server, only where PostgreSQL is
+
+    home = tmp_path_factory.mktemp("services")
+    address = f"postgresql://crm@127.0.0.1:{postgresql_server}"
+    with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE services_dagster")
+        connection.execute("CREATE DATABASE services_ledger")
+    dagster_url = f"postgresql+psycopg2{address.removeprefix('postgresql')}/services_dagster"
+    ledger_url = f"postgresql+psycopg{address.removeprefix('postgresql')}/services_ledger"
+    with (
+        running_loop(home, build_world(200, seed=7)) as loop,
+        loop.changed(VIBES_LEDGER_URL=ledger_url) as ours,
+    ):
+        days = []
+        for number in range(4):
+            days.append(ours.sandbox.next_day().isoformat() if number else ours.today)
+            ours.day(approve=True)
+        with running_services(home, ours.environment, dagster_url) as services:
+            yield Production(services, ours, days)
+
+
+def test_four_runs_go_beside_each_other(production: Production) -> None:
+    ended = production.await_runs([production.launch(day) for day in production.days])
+    assert [run["status"] for run in ended] == ["SUCCESS"] * 4
+    moments = [run["startTime"] for run in ended]
+    beside = [sum(r["startTime"] <= at < r["endTime"] for r in ended) for at in moments]
+    sys.stdout.write(f"at most {max(beside)} of four runs at one moment\n")
+    assert max(beside) > 1
+
+
+def test_a_backfill_of_all_days_ends_well_and_delivers_nothing(production: Production) -> None:
+    effects = production.loop.sandbox.audit()
+    params = {"partitionNames": production.days, "assetSelection": ASSETS}
+    launched = production.services.ask(LAUNCH_BACKFILL, params=params)["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    deadline = time.monotonic() + RUN_S
+    status = "REQUESTED"
+    while time.monotonic() < deadline and status in {"REQUESTED", "COMPLETING"}:
+        time.sleep(1)
+        found = production.services.ask(BACKFILL, id=launched["backfillId"])
+        status = found["partitionBackfillOrError"]["status"]
+    assert status == "COMPLETED_SUCCESS"
+    assert production.loop.sandbox.audit() == effects
+
+
+def test_memory_stays_flat_under_load(production: Production) -> None:
+    production.await_runs([production.launch(day) for day in production.days])  # warm
+    begun, seen = time.monotonic(), []
+    while time.monotonic() - begun < LOAD_MINUTES * 60:
+        production.await_runs([production.launch(day) for day in production.days[:2]])
+        seen.append([production.services.memory_mb(unit) for unit in ("webserver", "daemon")])
+        minutes = (time.monotonic() - begun) / 60
+        webserver, daemon = seen[-1]
+        sizes = f"webserver {webserver:.0f} MB, daemon {daemon:.0f} MB"
+        sys.stdout.write(f"{minutes:5.1f} min: {sizes}\n")
+    for first, last in zip(seen[0], seen[-1], strict=True):
+        assert last < first * MOST_GROWTH

@@ -1,0 +1,141 @@
+"""The services of deploy/systemd as processes of this machine, on PostgreSQL, for tests."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vibes_pipelines_tests.support.real_parts import free_port
+
+ROOT = Path(__file__).parents[2]
+START_S, STOP_S = 120, 20
+
+
+@dataclass(frozen=True)
+class Services:
+    """What runs: the UI's address and the process of each unit."""
+
+    url: str
+    processes: Mapping[str, "subprocess.Popen[bytes]"]
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Asks the GraphQL API."""
+        request = urllib.request.Request(
+            f"{self.url}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                document = json.loads(answer.read())
+        except urllib.error.HTTPError as refused:
+            raise RuntimeError(refused.read().decode()) from refused
+        assert "errors" not in document, document
+        found: dict[str, Any] = document["data"]
+        return found
+
+    def memory_mb(self, unit: str) -> float:
+        """The resident memory of one unit's main process."""
+        status = Path(f"/proc/{self.processes[unit].pid}/status").read_text(encoding="utf-8")
+        [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
+        return int(line.split()[1]) / 1024
+
+
+@contextmanager
+def running_services(
+    home: Path, environment: Mapping[str, str], postgres_url: str
+) -> Iterator[Services]:
+    """Starts code server, webserver and daemon by the lines of their units."""
+    storage = home / "dagster"
+    storage.mkdir()
+    shutil.copy(ROOT / "deploy" / "dagster.yaml", storage)
+    port = free_port()
+    ours = {
+        **os.environ,
+        **environment,
+        "DAGSTER_HOME": str(storage),
+        "VIBES_DAGSTER_STORAGE": str(storage),
+        "DAGSTER_POSTGRES_URL": postgres_url,
+        "VIBES_CODE_SERVER_HOST": "127.0.0.1",
+        "VIBES_CODE_SERVER_PORT": str(free_port()),
+    }
+    url = f"http://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        processes = {}
+        for unit in ("code-server", "webserver", "daemon"):
+            process = _start(unit, home, ours, port)
+            stack.callback(_end, process)
+            processes[unit] = process
+            if unit == "code-server":
+                _await_health(ours)
+            if unit == "webserver":
+                _await_answer(url, process, home / "webserver.log")
+        yield Services(url, processes)
+
+
+def _start(
+    unit: str, home: Path, environment: Mapping[str, str], port: int
+) -> "subprocess.Popen[bytes]":
+    text = (ROOT / "deploy" / "systemd" / f"vibes-{unit}.service").read_text(encoding="utf-8")
+    [line] = [each for each in text.splitlines() if each.startswith("ExecStart=")]
+    line = line.removeprefix("ExecStart=").replace("--port 3000", f"--port {port}")
+    line = line.replace("/opt/vibes-pipelines/.venv/bin", f"{sys.prefix}/bin")
+    line = line.replace("/opt/vibes-pipelines", str(ROOT))
+    for name in ("VIBES_CODE_SERVER_HOST", "VIBES_CODE_SERVER_PORT"):
+        line = line.replace(f"${{{name}}}", environment[name])
+    # A shell that runs the tests in the background lets its children ignore the interrupt.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with (home / f"{unit}.log").open("wb") as output:
+            return subprocess.Popen(
+                shlex.split(line),
+                cwd=home,
+                env=dict(environment),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _await_health(environment: Mapping[str, str]) -> None:
+    """What the unit does after its start."""
+    address = ("--host", environment["VIBES_CODE_SERVER_HOST"])
+    address += ("--port", environment["VIBES_CODE_SERVER_PORT"])
+    command = [f"{sys.prefix}/bin/dagster", "api", "grpc-health-check", *address]
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if subprocess.run(command, check=False, capture_output=True).returncode == 0:
+            return
+    raise TimeoutError("the code server does not answer")
+
+
+def _await_answer(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(urllib.error.URLError, ConnectionError):
+            urllib.request.urlopen(f"{url}/server_info", timeout=5).close()
+            return
+        time.sleep(0.3)
+    raise RuntimeError(f"the webserver did not start:\n{log.read_text(encoding='utf-8')}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
