@@ -1,0 +1,155 @@
+"""Contacts from Tribe CRM: its persons as one snapshot of the day, labels as columns.
+
+What the absence of a label means is decided in `tribe_labels`. Labels that could not be read mean
+nothing at all: then no snapshot comes about.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vibes_pipelines.crm.arrow_columns import as_text
+from vibes_pipelines.crm.contacts import FEED
+from vibes_pipelines.crm.mapped_columns import mapped_columns
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.tribe_labels import ABSENT, KnownLabels, known_labels, labels_of
+from vibes_pipelines.store.snapshots import DATA, EmptySource, Snapshot, Source
+from vibes_pipelines.sync_config import SyncConfig
+from vibes_pipelines.sync_config.tribe import LABEL, LABEL_SINCE, TribeSource, label_of
+from vibes_pipelines.tribe.labels import label_id_of, label_ids
+
+if TYPE_CHECKING:
+    from vibes_pipelines.tribe.client import Person, TribeClient
+
+SOURCE = "Tribe Relation_Person"
+ROWS_AT_ONCE = 10_000
+
+
+def tribe_client(project: Project) -> "AbstractAsyncContextManager[TribeClient]":
+    """A client of the project's Tribe application."""
+    # The HTTP client is slow to import, and every process that loads the assets would pay for it.
+    from vibes_pipelines.tribe.client import TribeClient  # noqa: PLC0415
+
+    return TribeClient(project.settings.tribe)
+
+
+def land_tribe_contacts(project: Project, day: str, as_of: datetime) -> tuple[Snapshot, bool]:
+    """Lands the persons of Tribe for `day`; asks Tribe only when they are not landed yet.
+
+    Raises:
+        TribeError: Tribe cannot be read whole, or has not the fields and labels of sync.yaml.
+        EmptySource: there is no person at all.
+    """
+
+    def write(folder: Path) -> Source:
+        copying = _Copying(project.config, known_labels(project, day), as_of)
+        rows = asyncio.run(_copy(project, copying, folder / DATA, None))
+        if rows == 0:
+            msg = "Tribe: there is no person; check TRIBE_CLIENT_ID. Nothing was landed"
+            raise EmptySource(msg)
+        return Source(SOURCE, as_of)
+
+    return project.snapshots.land(FEED, day, write)
+
+
+def copy_tribe_contacts(project: Project, path: Path, keys: Collection[str]) -> int:
+    """Writes the contacts with these keys, as they are now, as a landed day would have them.
+
+    Raises:
+        TribeError: as `land_tribe_contacts`.
+    """
+    copying = _Copying(project.config, known_labels(project), datetime.now(UTC))
+    return asyncio.run(_copy(project, copying, path, keys))
+
+
+def fields_of(config: SyncConfig) -> dict[str, str]:
+    """Tribe's fields that are read, each with the entry of sync.yaml that names it."""
+    return {c: entry for c, entry in mapped_columns(config).items() if label_of(c) is None}
+
+
+@dataclass(frozen=True)
+class _Copying:
+    """How a person becomes a row."""
+
+    config: SyncConfig
+    known: KnownLabels
+    as_of: datetime
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Tribe's fields, in the order of sync.yaml."""
+        return tuple(fields_of(self.config))
+
+    @cached_property
+    def if_never(self) -> str | None:
+        """The state of a label that a person was never seen with."""
+        source = self.config.contacts.tribe or TribeSource()
+        return ABSENT if source.when_label_absent == "opted_out" else None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Text throughout: Tribe's fields, then each label with its time."""
+        labels = labels_of(self.config)
+        columns = [*self.fields, *(LABEL + name for name in labels)]
+        columns += [LABEL_SINCE + name for name in labels]
+        return pa.schema([(column, pa.string()) for column in columns])
+
+    def row(self, person: "Person", label_ids_by_name: Mapping[str, str]) -> dict[str, str | None]:
+        row = {name: as_text(_value(person, name)) for name in self.fields}
+        contact = row[self.config.contacts.key] or ""
+        held = set(label_ids(person, SOURCE))
+        for name, identifier in label_ids_by_name.items():
+            is_present = identifier in held
+            state, since = self.known.state(
+                name, contact, self.as_of, is_present=is_present, if_never=self.if_never
+            )
+            row[LABEL + name], row[LABEL_SINCE + name] = state, since
+        return row
+
+
+async def _copy(
+    project: Project, copying: _Copying, path: Path, keys: Collection[str] | None
+) -> int:
+    config, schema = project.config, copying.schema
+    rows, waiting = 0, list[dict[str, str | None]]()
+    async with tribe_client(project) as client:
+        (await client.metadata()).require(fields_of(config))
+        existing = await client.labels()
+        identifiers = {name: label_id_of(existing, name) for name in labels_of(config)}
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            async for page in _pages(client, config, keys):
+                waiting += [copying.row(person, identifiers) for person in page]
+                if len(waiting) >= ROWS_AT_ONCE:
+                    writer.write_table(pa.Table.from_pylist(waiting, schema))
+                    rows, waiting = rows + len(waiting), []
+            writer.write_table(pa.Table.from_pylist(waiting, schema))
+    return rows + len(waiting)
+
+
+async def _pages(
+    client: "TribeClient", config: SyncConfig, keys: Collection[str] | None
+) -> AsyncIterator[list["Person"]]:
+    select = list(fields_of(config))
+    if keys is not None:
+        yield await client.find(config.contacts.key, keys, select)
+        return
+    async for page in client.persons(select=select):
+        yield page
+
+
+def _value(person: Mapping[str, Any], path: str) -> Any:
+    """A field, `Address/City` that of what the person refers to."""
+    found: Any = person
+    for name in path.split("/"):
+        if not isinstance(found, dict):
+            return None
+        found = found.get(name)
+    return found

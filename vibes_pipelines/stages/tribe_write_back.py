@@ -1,0 +1,197 @@
+"""Writing the platform's opt-outs and fields back to Tribe CRM.
+
+An opt-out takes the label off, and nothing here ever puts one on. The same row again changes
+nothing. What to write, and whether it may be written, is decided elsewhere.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from vibes_pipelines.crm.cells import ValueDoesNotFit, accepted_opt_outs, field_value, instant_of
+from vibes_pipelines.crm.database import CrmError
+from vibes_pipelines.crm.write_back import (
+    CHANGED_MEANWHILE,
+    CONTACT_NOT_FOUND,
+    VALUE_DOES_NOT_FIT,
+    FieldChange,
+    OptOut,
+    WriteBack,
+)
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.tribe_contacts import tribe_client
+from vibes_pipelines.stages.tribe_labels import ABSENT, PRESENT, KnownLabels, known_labels
+from vibes_pipelines.sync_config import Consent, MappedField
+from vibes_pipelines.sync_config.tribe import LABEL
+from vibes_pipelines.tribe.errors import TribeError
+from vibes_pipelines.tribe.labels import Label, label_id_of, label_ids
+from vibes_pipelines.tribe.metadata import Metadata
+
+if TYPE_CHECKING:
+    from vibes_pipelines.tribe.client import Person, TribeClient
+
+CONCURRENCY = 16
+"""Contacts written at once; a contact's own rows one after the other."""
+
+_ACCEPTED = WriteBack("accepted")
+_COLUMN_TYPES: Mapping[str, sa.types.TypeEngine[Any]] = {
+    "Edm.Boolean": sa.Boolean(),
+    **dict.fromkeys(("Edm.Double", "Edm.Single", "Edm.Decimal"), sa.Float()),
+    **dict.fromkeys(("Edm.Byte", "Edm.Int16", "Edm.Int32", "Edm.Int64"), sa.Integer()),
+}
+
+Row = OptOut | FieldChange
+Write = Callable[["Person", Any], Awaitable[WriteBack]]
+
+
+@dataclass(frozen=True)
+class TribeWriter:
+    """Tribe's persons, for writing; answers as the CRM's table does."""
+
+    project: Project
+
+    def apply_opt_outs(self, rows: Sequence[OptOut]) -> list[WriteBack]:
+        """Takes the label of each opt-out off, or writes the field that holds the consent.
+
+        Somebody who got the label after the opt-out was recorded is left alone: the newer word
+        stands.
+
+        Raises:
+            CrmError: Tribe cannot be written, or sync.yaml does not map the list.
+        """
+        return self._apply(rows, lambda writing: writing.opt_out)
+
+    def apply_fields(self, rows: Sequence[FieldChange]) -> list[WriteBack]:
+        """Writes each field in the form that Tribe's type of it has.
+
+        Raises:
+            CrmError: Tribe cannot be written, or sync.yaml does not map the field.
+        """
+        return self._apply(rows, lambda writing: writing.set_field)
+
+    def _apply(self, rows: Sequence[Any], chosen: Callable[["_Writing"], Write]) -> list[WriteBack]:
+        if not rows:
+            return []
+        try:
+            return asyncio.run(self._write(rows, chosen))
+        except TribeError as failed:
+            raise CrmError(str(failed)) from failed
+
+    async def _write(
+        self, rows: Sequence[Row], chosen: Callable[["_Writing"], Write]
+    ) -> list[WriteBack]:
+        key = self.project.config.contacts.key
+        async with tribe_client(self.project) as client:
+            metadata, labels = await client.metadata(), await client.labels()
+            contacts = {row.contact_id for row in rows}
+            persons: defaultdict[str, list[Person]] = defaultdict(list)
+            for person in await client.find(key, contacts, [key]):
+                persons[str(person.get(key))].append(person)
+            known = known_labels(self.project)
+            writing = _Writing(self.project, client, metadata, labels, known)
+            return await _by_contact(rows, persons, chosen(writing))
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """One call: the client and what Tribe says of its fields and labels."""
+
+    project: Project
+    client: "TribeClient"
+    metadata: Metadata
+    labels: Sequence[Label]
+    known: KnownLabels
+
+    async def opt_out(self, person: "Person", row: OptOut) -> WriteBack:
+        consent = self._consent(row.list)
+        if not consent.from_.startswith(LABEL):
+            column = self._column(consent.from_, "consents[].from")
+            spelling = "false" if isinstance(column.type, sa.Boolean) else consent.opted_out[0]
+            if spelling not in accepted_opt_outs(consent):
+                msg = f"sync.yaml: consents: opted_out of {consent.from_} must hold {spelling!r}"
+                raise CrmError(msg)
+            value = False if isinstance(column.type, sa.Boolean) else spelling
+            return await self._put(person, consent.from_, value)
+        name = consent.from_.removeprefix(LABEL).strip()
+        label = label_id_of(self.labels, name)
+        if label not in label_ids(person, "Relation_Person"):
+            return _ACCEPTED
+        if self._appeared_after(row, name):
+            return WriteBack("rejected", CHANGED_MEANWHILE)
+        is_there = await self.client.remove_label(person["ID"], label)
+        return _ACCEPTED if is_there else WriteBack("rejected", CONTACT_NOT_FOUND)
+
+    async def set_field(self, person: "Person", row: FieldChange) -> WriteBack:
+        mapped = self._field(row.field)
+        column = self._column(mapped.from_, "fields[].from")
+        try:
+            value = field_value(column, mapped, row.after, "tribe")
+        except ValueDoesNotFit:
+            return WriteBack("rejected", VALUE_DOES_NOT_FIT)
+        return await self._put(person, mapped.from_, value)
+
+    async def _put(self, person: "Person", name: str, value: Any) -> WriteBack:
+        is_there = await self.client.update(person["ID"], {name: value})
+        return _ACCEPTED if is_there else WriteBack("rejected", CONTACT_NOT_FOUND)
+
+    def _appeared_after(self, row: OptOut, label: str) -> bool:
+        """Whether the label, which the person has now, certainly came after the opt-out."""
+        if row.evidence_at is None or self.known.as_of is None:
+            return False
+        state, since = self.known.states.get(label, {}).get(row.contact_id, (None, None))
+        if state == ABSENT:
+            return self.known.as_of > row.evidence_at
+        instant: datetime | None = instant_of(since)
+        return state == PRESENT and instant is not None and instant > row.evidence_at
+
+    def _column(self, name: str, entry: str) -> sa.Column[Any]:
+        if "/" in name or name.startswith(LABEL):
+            msg = f"sync.yaml: {entry}: {name} cannot be written back; map a field of the person"
+            raise CrmError(msg)
+        edm = self.metadata.type_of(name, entry)
+        return sa.Column(name, _COLUMN_TYPES.get(edm, sa.Text()))
+
+    def _consent(self, subscription_list: str) -> Consent:
+        for consent in self.project.config.consents:
+            if consent.list == subscription_list:
+                return consent
+        msg = f"sync.yaml: consents: no entry for list {subscription_list}; map it to write it back"
+        raise CrmError(msg)
+
+    def _field(self, name: str) -> MappedField:
+        for mapped in self.project.config.fields:
+            if mapped.to == name:
+                return mapped
+        msg = f"sync.yaml: fields: no entry with to: {name}; map it to write it back"
+        raise CrmError(msg)
+
+
+async def _by_contact(
+    rows: Sequence[Row], persons: Mapping[str, Iterable["Person"]], write: Write
+) -> list[WriteBack]:
+    """Each row's answer, in order; a row about several persons of one key is for all of them."""
+    gate = asyncio.Semaphore(CONCURRENCY)
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[row.contact_id].append(place)
+    answers: dict[int, WriteBack] = {}
+
+    async def one(contact: str) -> None:
+        async with gate:
+            for place in places[contact]:
+                answer = WriteBack("rejected", CONTACT_NOT_FOUND)
+                for person in persons.get(contact, ()):
+                    answer = await write(person, rows[place])
+                answers[place] = answer
+
+    # All come to their end before one that failed ends the call: none is left half done.
+    ended = await asyncio.gather(*(one(contact) for contact in places), return_exceptions=True)
+    for failed in ended:
+        if failed is not None:
+            raise failed
+    return [answers[place] for place in range(len(rows))]

@@ -1,0 +1,99 @@
+"""Reading while users of Tribe work: who was there all the while is never missed."""
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vibes_pipelines.sandbox.tribe_sandbox import TribeSandbox
+from vibes_pipelines.sandbox.tribe_switches import TribeSwitches
+from vibes_pipelines.tribe.errors import TribeMovedError
+from vibes_pipelines.tribe.persons import Paging, read_pages
+from vibes_pipelines_tests.support.tribe import tribe_client
+
+PEOPLE = 330
+
+
+def read_while(
+    tribe: TribeSandbox, disturb: Any, paging: Paging | None = None
+) -> list[dict[str, Any]]:
+    """Reads everybody; `disturb` is called after each answer of Tribe."""
+    tribe.audit.log = lambda _: disturb()
+
+    async def read() -> list[dict[str, Any]]:
+        async with tribe_client(tribe) as client:
+            pages = read_pages(client._api, "Relation_Person", ("ID",), None, paging or Paging())
+            return [person async for page in pages for person in page]
+
+    return asyncio.run(read())
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 10_000),
+    deleted=st.integers(0, 25),
+    created=st.integers(0, 25),
+    switches=st.sampled_from(
+        [
+            TribeSwitches(),
+            TribeSwitches(guid_order="last_bytes_first", count="ignored"),
+            TribeSwitches(next_link=True),
+        ]
+    ),
+)
+def test_whoever_was_there_all_the_while_is_found_once(
+    seed: int, deleted: int, created: int, switches: TribeSwitches
+) -> None:
+    chance = Random(seed)
+    with TribeSandbox.of_people(PEOPLE, switches, seed=seed) as tribe:
+        world = tribe.world
+        stayed = {one["ID"] for one in world.persons()}
+
+        def disturb() -> None:
+            with world.lock:
+                for _ in range(deleted):
+                    gone = chance.choice(world.rows("Relation_Person"))["ID"]
+                    world.delete("Relation_Person", gone)
+                    stayed.discard(gone)
+                for _ in range(created):
+                    world.create("Relation_Person", {"LastName": "New"})
+
+        try:
+            found = read_while(tribe, disturb)
+        except TribeMovedError:
+            return  # it said so, which is allowed; a wrong list would not be
+        ids = [one["ID"] for one in found]
+        assert len(ids) == len(set(ids))
+        assert stayed <= set(ids)
+
+
+def test_a_person_deleted_in_an_earlier_page_hides_nobody() -> None:
+    with TribeSandbox.of_people(PEOPLE) as tribe:
+        world = tribe.world
+        done: list[str] = []
+
+        def disturb() -> None:
+            if len(done) < 3:
+                done.append(world.rows("Relation_Person")[0]["ID"])
+                world.delete("Relation_Person", done[-1])
+
+        found = read_while(tribe, disturb, Paging(in_flight=1))
+        assert {one["ID"] for one in world.persons()} <= {one["ID"] for one in found}
+
+
+def test_a_set_that_never_comes_to_rest_is_an_error() -> None:
+    with TribeSandbox.of_people(PEOPLE) as tribe:
+        world = tribe.world
+
+        def disturb() -> None:
+            with world.lock:
+                for person in list(world.rows("Relation_Person"))[:200]:
+                    world.delete("Relation_Person", person["ID"])
+                for _ in range(250):
+                    world.create("Relation_Person", {"LastName": "New"})
+
+        with pytest.raises(TribeMovedError, match="quieter hour"):
+            read_while(tribe, disturb, Paging(max_steps_back=0))

@@ -1,0 +1,247 @@
+"""The whole Vibes sync from Tribe CRM: landed, compared, delivered, written back, and proven."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from vibes_pipelines.crm.database import CrmError
+from vibes_pipelines.crm.write_back import CHANGED_MEANWHILE, CONTACT_NOT_FOUND, VALUE_DOES_NOT_FIT
+from vibes_pipelines.delivery.ports import CrmFieldChange, CrmOptOut
+from vibes_pipelines.sandbox.faults import Fault
+from vibes_pipelines.sandbox.population import build_world
+from vibes_pipelines.sandbox.tribe_population import OFFERS
+from vibes_pipelines.sandbox.tribe_sandbox import TribeSandbox
+from vibes_pipelines.sandbox.tribe_schema import CUSTOM
+from vibes_pipelines.sandbox.tribe_switches import TribeSwitches
+from vibes_pipelines.stages.crm_side import copy_crm_contacts, crm_writer
+from vibes_pipelines.stages.landing import land_contacts
+from vibes_pipelines.store.snapshots import EmptySource
+from vibes_pipelines.sync_config import SyncConfigError, load_sync_config
+from vibes_pipelines.tribe.errors import TribeAnswerError, TribeFieldError
+from vibes_pipelines_tests.support.loop import Loop
+from vibes_pipelines_tests.support.tribe import running_tribe_loop, tribe_sync_config
+
+LIST = "1234"
+COLUMN, SINCE = f"label:{OFFERS}", f"label_since:{OFFERS}"
+OPENING, CLOSING = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+Both = tuple[Loop, TribeSandbox]
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Both]:
+    with running_tribe_loop(tmp_path, build_world(200, seed=3)) as running:
+        yield running
+
+
+def landed(loop: Loop) -> dict[str, dict[str, Any]]:
+    """The day's contacts by key."""
+    snapshot = loop.project.snapshots.find("crm/contacts", loop.today)
+    assert snapshot is not None
+    return {row["ImportId"]: row for row in pq.read_table(snapshot.data).to_pylist()}
+
+
+def person_of(tribe: TribeSandbox, key: str) -> dict[str, Any]:
+    return next(person for person in tribe.world.persons() if person["ImportId"] == key)
+
+
+def holds(tribe: TribeSandbox, key: str, label: str = OFFERS) -> bool:
+    return label in {one["Name"] for one in person_of(tribe, key)["Labels"]}
+
+
+def text_stop(loop: Loop, key: str) -> bool:
+    return loop.sandbox.text("stop", {"external_person_id": key}, LIST)
+
+
+def subscribed(loop: Loop, tribe: TribeSandbox, count: int) -> list[str]:
+    """Contacts with the label whose persons at Vibes can leave the list."""
+    platform = loop.sandbox.platform
+    active = {
+        platform.persons[one.person_key].external_person_id
+        for one in platform.subscriptions
+        if platform.subscriptions_of(one.person_key)
+    }
+    labelled = {one["ImportId"] for one in tribe.world.persons() if holds(tribe, one["ImportId"])}
+    return sorted(key for key in labelled & active if key)[:count]
+
+
+def test_two_days_from_landing_to_a_day_without_anything_to_do(both: Both) -> None:
+    loop, tribe = both
+    first = loop.day(approve=True)
+    assert first.added > 0
+    assert first.updated > 0
+    assert first.landed["crm/contacts"] == len(list(tribe.world.persons()))
+
+    never_labelled = {key for key, row in landed(loop).items() if row[COLUMN] is None}
+    assert first.opt_outs_to_crm > tribe.audit.effects("labels")
+    leaves, left = subscribed(loop, tribe, 2)
+    assert text_stop(loop, leaves)
+    tribe.world.detach(person_of(tribe, left)["ID"], tribe.world.label_id(OFFERS))
+    tribe.world.update("Relation_Person", person_of(tribe, left)["ID"], {"FirstName": "Renamed"})
+
+    loop.sandbox.next_day(edits=False)
+    second = loop.day()
+    assert (second.unexplained, second.confirmed) == (0, first.confirmed or second.confirmed)
+    assert (second.opt_outs_to_platform, second.opt_outs_to_crm, second.updated) == (1, 1, 1)
+    assert not holds(tribe, leaves)
+    # Those were told to a CRM that keeps no trace of it, and are not told again.
+    told = {key for key, row in landed(loop).items() if row[COLUMN] == "false"}
+    assert told & never_labelled
+    assert landed(loop)[left][COLUMN] == "false"
+    assert landed(loop)[leaves][COLUMN] == "true"  # as of the morning
+
+    loop.sandbox.next_day(edits=False)
+    written = tribe.audit.effects()
+    third = loop.day()
+    assert third.unexplained == 0
+    nothing = (third.added, third.updated, third.opt_outs_to_platform, third.opt_outs_to_crm)
+    assert nothing == (0, 0, 0, 0)
+    assert tribe.audit.effects() == written
+    assert landed(loop)[leaves][COLUMN] == "false"
+
+
+def test_nobody_is_opted_out_because_a_page_failed(both: Both) -> None:
+    loop, tribe = both
+    tribe.faults.replace((Fault("status", status=400, method="GET", times=1),))
+    with pytest.raises(Exception, match="HTTP 400"):
+        land_contacts(loop.project, loop.today)
+    assert loop.project.snapshots.find("crm/contacts", loop.today) is None
+    for person in list(tribe.world.persons())[-3:]:
+        person["Labels"] = None
+    with pytest.raises(TribeAnswerError, match="Labels"):
+        land_contacts(loop.project, loop.today)
+    assert loop.project.snapshots.find("crm/contacts", loop.today) is None
+
+
+def test_a_field_or_label_that_tribe_does_not_have_is_named_with_near_ones(
+    both: Both, tmp_path: Path
+) -> None:
+    loop, _ = both
+    text = (tmp_path / "sync.yaml").read_text(encoding="utf-8")
+    for wrong, right in (("FirstNam", "FirstName"), ("Offer by SMS", OFFERS)):
+        other = tmp_path / f"{wrong.split()[0]}.yaml"
+        other.write_text(text.replace(right, wrong), encoding="utf-8")
+        with (
+            loop.changed(VIBES_SYNC_CONFIG=other) as changed,
+            pytest.raises(TribeFieldError, match=f"did you mean {right}"),
+        ):
+            land_contacts(changed.project, changed.today)
+
+
+def test_a_tribe_without_persons_lands_nothing(both: Both) -> None:
+    loop, tribe = both
+    for person in list(tribe.world.persons()):
+        tribe.world.delete("Relation_Person", person["ID"])
+    with pytest.raises(EmptySource):
+        land_contacts(loop.project, loop.today)
+
+
+def test_absence_is_a_no_where_the_config_says_so(tmp_path: Path) -> None:
+    world = build_world(60, seed=3)
+    extra = ", when_label_absent: opted_out"
+    with running_tribe_loop(tmp_path, world, extra=extra) as (loop, _):
+        land_contacts(loop.project, loop.today)
+        assert {row[COLUMN] for row in landed(loop).values()} == {"true", "false"}
+        assert {row[SINCE] for row in landed(loop).values()} == {None}
+
+
+@pytest.mark.parametrize(("put", "write"), [("replaces", "replace"), ("adds", "add")])
+def test_write_back_takes_labels_off_and_never_puts_one_on(
+    tmp_path: Path, put: Any, write: str
+) -> None:
+    switches = TribeSwitches(label_put=put)
+    with running_tribe_loop(
+        tmp_path, build_world(60, seed=3), switches, TRIBE_LABEL_WRITE=write
+    ) as (loop, tribe):
+        labelled = [
+            one["ImportId"] for one in tribe.world.persons() if holds(tribe, one["ImportId"])
+        ]
+        without = [
+            one["ImportId"] for one in tribe.world.persons() if not holds(tribe, one["ImportId"])
+        ]
+        keys = [labelled[0], without[0], "nobody", "O'Neill"]
+        rows = [CrmOptOut(key, LIST, loop.sandbox.now()) for key in keys]
+        others = {one["ImportId"]: len(one["Labels"]) for one in tribe.world.persons()}
+        for _ in range(2):
+            answers = crm_writer(loop.project).apply_opt_outs(rows)
+            assert [answer.outcome for answer in answers[:2]] == ["accepted"] * 2
+            assert [answer.error_class for answer in answers[2:]] == [CONTACT_NOT_FOUND] * 2
+        assert tribe.audit.effects("labels") == 1
+        assert not holds(tribe, labelled[0])
+        assert all(len(one["Labels"]) <= others[one["ImportId"]] for one in tribe.world.persons())
+
+
+def test_a_label_that_came_after_the_opt_out_stands(tmp_path: Path) -> None:
+    world, extra = build_world(60, seed=3), ", when_label_absent: opted_out"
+    with running_tribe_loop(tmp_path, world, extra=extra) as (loop, tribe):
+        loop.day(approve=True)
+        keys = [one["ImportId"] for one in tribe.world.persons()]
+        key = next(key for key in keys if not holds(tribe, key))
+        tribe.world.attach(person_of(tribe, key)["ID"], tribe.world.label_id(OFFERS))
+        early, late = CrmOptOut(key, LIST, OPENING), CrmOptOut(key, LIST, CLOSING)
+        [answer] = crm_writer(loop.project).apply_opt_outs([early])
+        assert answer.error_class == CHANGED_MEANWHILE
+        assert holds(tribe, key)
+        [answer] = crm_writer(loop.project).apply_opt_outs([late])
+        assert answer.outcome == "accepted"
+        assert not holds(tribe, key)
+
+
+def test_fields_are_written_in_the_form_that_tribe_holds(both: Both) -> None:
+    loop, tribe = both
+    key = next(tribe.world.persons())["ImportId"]
+    rows = [
+        CrmFieldChange(key, "first_name", "Ann"),
+        CrmFieldChange(key, "score", "12.5"),
+        CrmFieldChange(key, "tier", "gold"),
+        CrmFieldChange(key, "birthdate", None),
+        CrmFieldChange(key, "score", "many"),
+        CrmFieldChange("nobody", "first_name", "Ann"),
+    ]
+    answers = crm_writer(loop.project).apply_fields(rows)
+    classes = [answer.error_class for answer in answers]
+    assert classes == [None, None, None, None, VALUE_DOES_NOT_FIT, CONTACT_NOT_FOUND]
+    person = person_of(tribe, key)
+    assert (person["FirstName"], person["BirthDate"]) == ("Ann", None)
+    assert (person[CUSTOM["score"]], person[CUSTOM["tier"]]) == (12.5, "Gold")
+
+
+def test_a_tribe_that_is_down_is_told_as_the_crm_being_down(both: Both) -> None:
+    loop, tribe = both
+    tribe.faults.replace((Fault("status", status=403),))
+    with pytest.raises(CrmError, match="Tribe"):
+        crm_writer(loop.project).apply_opt_outs([CrmOptOut("C1", LIST, None)])
+
+
+def test_some_contacts_are_read_as_a_landed_day_has_them(both: Both, tmp_path: Path) -> None:
+    loop, tribe = both
+    land_contacts(loop.project, loop.today)
+    keys = [one["ImportId"] for one in list(tribe.world.persons())[:45]]
+    path = tmp_path / "some.parquet"
+    assert copy_crm_contacts(loop.project, path, [*keys, "nobody"]) >= 45
+    whole = landed(loop)
+    for row in pq.read_table(path).to_pylist():
+        if sum(one["ImportId"] == row["ImportId"] for one in tribe.world.persons()) == 1:
+            assert row == whole[row["ImportId"]]
+
+
+def test_the_config_says_what_does_not_belong_to_tribe(tmp_path: Path) -> None:
+    path = tribe_sync_config(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("  key: ImportId", "  key: ImportId\n  query: SELECT 1"))
+    with pytest.raises(SyncConfigError, match="query does not belong to source: tribe"):
+        load_sync_config(path)
+    path.write_text(text.replace("  source: tribe", "  source: sql"))
+    with pytest.raises(SyncConfigError, match="tribe does not belong to source: sql"):
+        load_sync_config(path)
+
+
+def test_a_changed_source_needs_an_approval_and_nothing_else_changes(tmp_path: Path) -> None:
+    path = tribe_sync_config(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    tribe = load_sync_config(path)
+    path.write_text(text.replace(", when_label_absent: opted_out", "").replace("[VIP]", "[]"))
+    assert load_sync_config(path).mapping_hash != tribe.mapping_hash
