@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.report.explain_consents import consent_facts
 from vibes_pipelines.report.explain_day import DayInputs, Ends, FoundPerson
+from vibes_pipelines.report.explain_decisions import decisions_of
 from vibes_pipelines.report.explain_diff_sets import (
     QUARANTINE,
     SUMMARY,
@@ -54,7 +55,7 @@ from vibes_pipelines.sync_config import SyncConfig
 HISTORY_DAYS = 60
 """How many days a history goes back; each day asked for by its date is answered all the same."""
 
-_LANES: tuple[Lane, ...] = ("opt_outs", "persons", "crm")
+_LANES: tuple[Lane, ...] = ("opt_outs", "persons", "crm", "invites")
 
 
 class UnknownFieldError(ExplainError):
@@ -102,6 +103,7 @@ def explain(
             days=tuple(told),
             older_days=older,
             callbacks=tuple(callbacks_of(ledger, subject.external_person_id, keys, mdns)),
+            decisions=tuple(decisions_of(ledger, subject.external_person_id, keys, mdns)),
         )
 
 

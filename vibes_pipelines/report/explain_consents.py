@@ -1,7 +1,7 @@
 """The consents of one day: the CRM's cell, the platform's rows, the opt-out planned, and why.
 
-The rules are those of the reconcile: opt-outs go both ways, opt-ins are never carried, and absence
-changes nothing.
+The rules are those of the reconcile: opt-outs go both ways, an opt-in is at most asked about, and
+absence changes nothing.
 """
 
 from collections.abc import Iterator, Sequence

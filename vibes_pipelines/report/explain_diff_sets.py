@@ -21,6 +21,8 @@ from vibes_pipelines.delivery.intents import (
     EVIDENCE,
     Origin,
     crm_intents,
+    invite_intents,
+    opt_in_intents,
     opt_out_intents,
     person_intents,
 )
@@ -243,6 +245,19 @@ class Sending:
         self._files.copy_changes(record.day, name, self._who, target)
         origin = Origin(record.diff_set, record.day, record.as_of, self._workspace)
         yield from _CHANGES[name](origin)
+        if name == SUBSCRIPTION_CHANGES:
+            yield from opt_in_intents(origin)
+            campaigns = self._campaigns()
+            asked = {r["subscription_list_id"] for r in stored[name] if r["action"] == "invite"}
+            if asked <= campaigns.keys():  # else sync.yaml does not invite there any more
+                yield from invite_intents(origin, campaigns)
+
+    def _campaigns(self) -> dict[str, str]:
+        return {
+            consent.list.strip(): consent.campaign
+            for consent in self._project.config.consents
+            if consent.invites and consent.campaign is not None
+        }
 
     def _why_deferred(self, record: DiffSet, intent: Operation) -> str | None:
         ledger, lag_h = self._project.ledger, self._project.config.policies.visibility_lag_h

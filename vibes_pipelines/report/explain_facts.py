@@ -221,6 +221,20 @@ class CallbackFact:
 
 
 @dataclass(frozen=True)
+class DecisionFact:
+    """A decision at the quarantine desk; it counts from the first day after `after_day`."""
+
+    case_id: str
+    kind: str
+    action: str
+    person_key: str | None
+    reason: str
+    decided_by: str
+    decided_at: str
+    after_day: str
+
+
+@dataclass(frozen=True)
 class End:
     """Where the contact ended that day. `how` says whether that was stored or worked out now."""
 
@@ -261,6 +275,7 @@ class Explanation:
     days: tuple[DayFacts, ...]
     older_days: int
     callbacks: tuple[CallbackFact, ...]
+    decisions: tuple[DecisionFact, ...] = ()
 
     def to_document(self) -> dict[str, Any]:
         """The explanation as plain JSON values."""

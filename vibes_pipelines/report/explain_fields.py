@@ -114,10 +114,7 @@ def _field(
         crm=crm,
         platform=platform,
         changes=made,
-        why=why
-        or _fault(crm)
-        or _ENDS.get(end.status)
-        or _at_rest(mapped, inputs, crm, platform, lag),
+        why=why or _at_rest(mapped, inputs, crm, platform, lag),
     )
 
 

@@ -8,6 +8,7 @@ from vibes_pipelines.report.explain_facts import (
     ChangeFact,
     ConsentFact,
     DayFacts,
+    DecisionFact,
     DiffSetFact,
     Doubt,
     Explanation,
@@ -30,6 +31,8 @@ def render(explanation: Explanation) -> str:
         lines += ["", *_day(days, is_whole=position == 0 or is_narrow)]
     if explanation.callbacks:
         lines += ["", "callbacks", *_callbacks(explanation.callbacks)]
+    if explanation.decisions:
+        lines += ["", "decisions", *_decisions(explanation.decisions)]
     if explanation.older_days:
         lines += ["", f"{explanation.older_days} older days: ask for one with --day"]
     return "\n".join(lines)
@@ -231,6 +234,13 @@ def _callbacks(callbacks: Iterable[CallbackFact]) -> Iterator[str]:
         why = f": {one.reason}" if one.reason else ""
         told = f"{one.event_type or 'unreadable'} of {one.event_at or '-'}{listed}"
         yield _line("", f"{told}, received {one.received_at}, {one.status}{why}")
+
+
+def _decisions(decisions: Iterable[DecisionFact]) -> Iterator[str]:
+    for one in decisions:
+        whom = f" to {one.person_key}" if one.person_key and one.action == "link" else ""
+        told = f"{one.action}{whom} by {one.decided_by} at {one.decided_at}, {one.kind}"
+        yield _line(f"case {one.case_id}", f"{told}, from after {one.after_day}: {one.reason}")
 
 
 def _line(name: str, text: str) -> str:

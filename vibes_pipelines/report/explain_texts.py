@@ -29,10 +29,11 @@ REASONS: Mapping[str, str] = {
 STATUSES: Mapping[str, str] = {
     "planned": "planned, not sent",
     "sent": "sent, no answer yet",
-    "unknown": "sent, and no answer came; it will be sent again",
+    "unknown": "sent, and no answer came: what still differs is sent again, an invitation only"
+    " after a look whether it arrived",
     "accepted": "accepted",
     "rejected": "rejected",
-    "superseded": "withdrawn before it left, for the person opted out meanwhile",
+    "superseded": "withdrawn before it left, for something newer became known",
 }
 
 _EVIDENCE: Mapping[str, str] = {

@@ -357,7 +357,9 @@ def test_the_command_prints_text_or_one_json_object(project: Project) -> None:
     told = invoke("k1", "--day", DAYS[0], "--json")
     assert told.exit_code == 0, told.output
     document = json.loads(told.stdout)
-    assert document.keys() == {"who", "field", "days", "older_days", "callbacks"}
+    assert document.keys() == {
+        *("who", "field", "days", "older_days", "callbacks", "decisions"),
+    }
     [facts] = document["days"]
     assert facts.keys() == FACTS
     assert document["who"] == {

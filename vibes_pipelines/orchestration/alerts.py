@@ -1,0 +1,218 @@
+"""The sensors that tell a person: of failed runs, of failing checks, and when either is over.
+
+What is told, where and how often is in `stages.alerts`; here Dagster's events become causes. An
+error's class is looked at to tell a failed check from a failed step; its text never is.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+import dagster as dg
+
+from vibes_pipelines.orchestration.jobs import JOBS
+from vibes_pipelines.orchestration.tribe import TRIBE_JOBS
+from vibes_pipelines.settings import Settings
+from vibes_pipelines.stages.alert_settings import AlertSettings, read_alert_settings
+from vibes_pipelines.stages.alerts import AlertBook, Cause, Firing
+
+RUNS_A_TICK = 50
+RUNS_REMEMBERED = 200
+INTERVAL_S = 60
+
+NO_CHANNEL = "neither VIBES_ALERT_WEBHOOK nor another channel of docs/alerts.md is set"
+
+_FINISHED = [
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.FAILURE,
+    dg.DagsterRunStatus.CANCELED,
+]
+_HELD_BY_CHECK = "DagsterAssetCheckFailedError"
+# What these jobs send again is what a failed daily job left; each ends a failure of its steps.
+_SENDS_AGAIN = "repush"
+_SENT_AGAIN = ("delivery__", "report__")
+
+
+def _book(settings: AlertSettings) -> AlertBook:
+    return AlertBook(Settings().home, settings)
+
+
+@dg.run_failure_sensor(
+    monitored_jobs=[*JOBS, *TRIBE_JOBS],
+    minimum_interval_seconds=30,
+    description="Tells where a job failed, what is safe and what to do, once per cause.",
+)
+def run_failure_sensor(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+    """Tells job, day, run and the failed steps; never a message, which could name a person."""
+    settings = read_alert_settings()
+    if not settings.has_channel:
+        return dg.SkipReason(NO_CHANNEL)
+    _book(settings).report(list(causes_of(context)), datetime.now(UTC))
+    return None
+
+
+def causes_of(context: dg.RunFailureSensorContext) -> Iterator[Cause]:
+    """The checks that held the run, and the steps that failed for another reason."""
+    run, held, failed = context.dagster_run, False, []
+    for event in context.get_step_failure_events():
+        error = event.step_failure_data.error
+        names = {one.cls_name for one in (error, error.cause if error else None) if one}
+        if _HELD_BY_CHECK in names:
+            held = True
+        elif event.step_key:
+            failed.append(event.step_key)
+    if held:
+        entries = context.instance.all_logs(
+            run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        )
+        yield from (cause for entry in entries if (cause := _failing(entry, run)) is not None)
+    if failed or not held:
+        yield _run_cause(run, tuple(sorted(failed)))
+
+
+def _run_cause(run: dg.DagsterRun, steps: tuple[str, ...]) -> Cause:
+    day = day_of(run)
+    where = f" at {', '.join(steps)}" if steps else ", without a failed step"
+    return Cause(
+        key=f"run:{run.job_name}:{','.join(steps)}",
+        what=f"the job {run.job_name}{f' of {day}' if day else ''} failed{where}",
+        names=steps,
+        job=run.job_name,
+        day=day,
+        run_id=run.run_id,
+        failed_steps=steps,
+    )
+
+
+def day_of(run: dg.DagsterRun) -> str | None:
+    """The day that a run is about; of several, the newest."""
+    tags = run.tags
+    return tags.get("dagster/partition") or tags.get("dagster/asset_partition_range_end")
+
+
+def check_key(asset: dg.AssetKey, name: str) -> str:
+    """The key of the cause that a check is."""
+    return f"check:{asset.to_user_string()}:{name}"
+
+
+def _failing(entry: dg.EventLogEntry, run: dg.DagsterRun) -> Cause | None:
+    """The cause that a check's evaluation is, when it failed."""
+    event = entry.dagster_event
+    found = event.asset_check_evaluation_data if event else None
+    if found is None or found.passed:
+        return None
+    day = day_of(run)
+    severity: Literal["error", "warn"] = (
+        "error" if found.severity is dg.AssetCheckSeverity.ERROR else "warn"
+    )
+    where = f"{found.check_name} of {found.asset_key.to_user_string()}"
+    return Cause(
+        key=check_key(found.asset_key, found.check_name),
+        what=f"the check {where} fails{f' for {day}' if day else ''}",
+        names=(found.check_name,),
+        job=run.job_name,
+        day=day,
+        run_id=entry.run_id,
+        severity=severity,
+    )
+
+
+@dataclass(frozen=True)
+class Look:
+    """Up to where finished runs were read: their last change, and the newest ids, for ties."""
+
+    updated: str
+    seen: tuple[str, ...] = ()
+
+    @classmethod
+    def from_cursor(cls, cursor: str) -> "Look":
+        """The inverse of `cursor`."""
+        document = json.loads(cursor)
+        return cls(document["updated"], tuple(document["seen"]))
+
+    @property
+    def cursor(self) -> str:
+        """The text that Dagster keeps."""
+        return json.dumps(asdict(self))
+
+    def after(self, records: Sequence[dg.RunRecord]) -> "Look":
+        """The look after these records, oldest first."""
+        if not records:
+            return self
+        ids = [record.dagster_run.run_id for record in records]
+        updated = records[-1].update_timestamp.isoformat()
+        return Look(updated, (*self.seen, *ids)[-RUNS_REMEMBERED:])
+
+
+@dg.sensor(
+    minimum_interval_seconds=INTERVAL_S,
+    description="Tells of checks that fail, and when a check or a job is well again; no run.",
+)
+def check_alert_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """Reads the runs that finished since the last look; the first only says where it begins."""
+    settings = read_alert_settings()
+    if not settings.has_channel:
+        return dg.SkipReason(NO_CHANNEL)
+    now, instance = datetime.now(UTC), context.instance
+    if context.cursor is None:
+        return dg.SensorResult(cursor=Look(now.isoformat()).cursor)
+    look, book = Look.from_cursor(context.cursor), _book(settings)
+    records = instance.get_run_records(
+        dg.RunsFilter(statuses=_FINISHED, updated_after=datetime.fromisoformat(look.updated)),
+        limit=RUNS_A_TICK,
+        order_by="update_timestamp",
+        ascending=True,
+    )
+    for record in records:
+        run = record.dagster_run
+        if run.run_id not in look.seen:
+            for entry in instance.all_logs(
+                run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+            ):
+                _tell(book, run, entry, now)
+    book.resolve([one.cause.key for one in book.firing() if _is_over(instance, one)], now)
+    return dg.SensorResult(
+        skip_reason=f"{len(records)} finished runs read", cursor=look.after(records).cursor
+    )
+
+
+def _tell(book: AlertBook, run: dg.DagsterRun, entry: dg.EventLogEntry, now: datetime) -> None:
+    """One evaluation: a failure is told, a success ends what it covers."""
+    cause = _failing(entry, run)
+    if cause is not None:
+        book.report([cause], now)
+        return
+    event = entry.dagster_event
+    found = event.asset_check_evaluation_data if event else None
+    if found is None:
+        return
+    key, day = check_key(found.asset_key, found.check_name), day_of(run)
+    if any(one.cause.key == key and _covers(day, one.cause.day) for one in book.firing()):
+        book.resolve([key], now)
+
+
+def _covers(day: str | None, failed: str | None) -> bool:
+    """Whether what went well on `day` ends a failure of that day: an older day proves nothing."""
+    return day is None or failed is None or day >= failed
+
+
+def _is_over(instance: dg.DagsterInstance, firing: Firing) -> bool:
+    """Whether the job that failed succeeded later, or another sent what it left."""
+    cause = firing.cause
+    if not cause.key.startswith("run:") or cause.job is None:
+        return False
+    jobs = [cause.job]
+    if cause.failed_steps and all(step.startswith(_SENT_AGAIN) for step in cause.failed_steps):
+        jobs.append(_SENDS_AGAIN)
+    return any(
+        _covers(day_of(run), cause.day)
+        for job in jobs
+        for run in instance.get_runs(
+            dg.RunsFilter(
+                job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS], created_after=firing.told
+            ),
+            limit=10,
+        )
+    )

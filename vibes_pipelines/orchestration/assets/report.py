@@ -1,0 +1,87 @@
+"""The report assets: the day's page, first when the day is compared, again after its deliveries.
+
+A held lane keeps what is below it from running, the second of the two with it: the first is made
+from what no guard blocks, so that a held day has a page that says how to release it.
+"""
+
+import time
+from collections.abc import Sequence
+
+import dagster as dg
+
+from vibes_pipelines.orchestration.day_metadata import page_metadata
+from vibes_pipelines.orchestration.keys import (
+    API_PUSH,
+    CERTIFICATE,
+    CRM_CHANGES,
+    CRM_WRITE_BACK,
+    INVITES,
+    OPT_OUTS,
+    OWNERS,
+    PERSON_CHANGES,
+    PERSON_IMPORT,
+    QUARANTINE,
+    REJECTED,
+    REPORT,
+    REPORT_DRAFT,
+    SUBSCRIPTION_CHANGES,
+)
+from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
+from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.report.day_page import write_report
+
+_WHOLE_DAY = [
+    CERTIFICATE,
+    PERSON_CHANGES,
+    SUBSCRIPTION_CHANGES,
+    CRM_CHANGES,
+    QUARANTINE,
+    OPT_OUTS,
+    CRM_WRITE_BACK,
+    PERSON_IMPORT,
+    API_PUSH,
+    INVITES,
+    REJECTED,
+    REPORT_DRAFT,
+]
+_DOCS = "docs/report.md"
+
+
+def _page_asset(
+    key: dg.AssetKey, deps: Sequence[dg.AssetKey], description: str
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=key,
+        deps=deps,
+        description=f"{description}\n\nCounts and masks only. How to read it: {_DOCS}.",
+        partitions_def=DAILY,
+        backfill_policy=SINGLE_RUN,
+        group_name="report",
+        kinds={"html"},
+        owners=OWNERS,
+    )
+    def page(
+        context: dg.AssetExecutionContext, project: ProjectResource
+    ) -> dg.MaterializeResult[None]:
+        with project.open() as opened:
+            for day in context.partition_keys:
+                began = time.monotonic()
+                path = write_report(opened, day)
+                shown = page_metadata(opened, day, path, began)
+                context.add_asset_metadata(shown, partition_key=day)
+                context.log.info("report of %s: %s", day, path)
+        return dg.MaterializeResult()
+
+    return page
+
+
+REPORT_ASSETS = [
+    _page_asset(
+        REPORT_DRAFT,
+        [CERTIFICATE, CRM_CHANGES, QUARANTINE],
+        "The day's page before anything is delivered: what would be sent, what is held.",
+    ),
+    _page_asset(
+        REPORT, _WHOLE_DAY, "The day's page after its deliveries, and the index over days."
+    ),
+]
