@@ -1,0 +1,197 @@
+"""Erasing a person: at the platform, in every file and every table of ours, and from then on.
+
+Everything is done again when the same command is run again, and what is done already changes
+nothing; so that a run which died is simply repeated. Until it is finished, the identifiers stand in
+a file that only this account can read. The order: from the first step on the person is kept out of
+new landings, then the platform, then our own files, then the ledger.
+"""
+
+import mmap
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vibes_pipelines.reconcile.destinations import DESTINATIONS, VIBES
+from vibes_pipelines.stages.erasing_files import (
+    Naming,
+    blank_import_file,
+    blank_parquet,
+    mark_snapshot,
+)
+from vibes_pipelines.stages.erasing_ledger import blank_ledger, open_operations
+from vibes_pipelines.stages.erasing_platform import erase_at_platform
+from vibes_pipelines.stages.erasing_subject import ErasureError, Subject, find_subject
+from vibes_pipelines.stages.masking import hash_key
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.pseudonyms import PREFIX, pseudonym
+from vibes_pipelines.store.database import is_there
+from vibes_pipelines.store.erasures import Erasures
+from vibes_pipelines.store.snapshots import DATA, MANIFEST, REJECTS
+from vibes_pipelines.vibes.import_kinds import KINDS
+
+UNFINISHED = "erasing"
+"""The folder in the data folder where unfinished erasures stand."""
+
+_LANDING_PREFIX = ".unfinished-"
+_LANDING_LASTS_S = 6 * 3600
+_LEAST_WORD = 6
+"""Shorter identifiers stand in foreign files by chance."""
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What an erasure did, in counts: rows per kind of file and table, and the platform's answers.
+
+    `left` are files that are not ours to change and still hold an identifier.
+    """
+
+    erasure_id: str
+    dry_run: bool
+    files: dict[str, int] = field(default_factory=dict)
+    ledger: dict[str, int] = field(default_factory=dict)
+    platform: dict[str, int] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+
+
+def erase(
+    project: Project, asked: str, reason: str, decided_by: str, *, dry_run: bool = False
+) -> Erased:
+    """Erases the person of a contact key (external_person_id) or person_key.
+
+    Raises:
+        ErasureError: nobody has this identifier, no reason, an answer of the platform is awaited,
+            or a step could not be finished: the same command again goes on.
+    """
+    if not reason.strip():
+        raise ErasureError("an erasure needs a reason; say why with --reason")
+    key = hash_key(project.settings.keys_home)
+    subject, unfinished = _subject(project, asked)
+    erasure_id = pseudonym(subject.external_person_id or subject.person_keys[0], key)
+    naming = Naming.of(subject, key, project.config)
+    waiting = open_operations(project, subject)
+    if waiting:
+        msg = f"{len(waiting)} operations about this person await the platform's answer"
+        raise ErasureError(f"{msg}; run the job repush, then erase again")
+    if dry_run:
+        return Erased(
+            erasure_id,
+            dry_run=True,
+            files=_blank_files(project, naming, dry_run=True),
+            ledger=_blank_ledgers(project, naming, dry_run=True),
+        )
+    work = _keep(project, erasure_id, subject)
+    with closing(Erasures(project.settings.inbox_url)) as book:
+        book.begin(erasure_id, subject.pseudonyms(key), reason.strip(), decided_by)
+        platform = erase_at_platform(project, subject, erasure_id)
+        files = _blank_files(project, naming)
+        ledger = _blank_ledgers(project, naming)
+        left = tuple(_leftovers(project, subject))
+        outcome = {"files": files, "ledger": ledger, "platform": platform, "left": len(left)}
+        book.finish(erasure_id, outcome)
+    for path in {work, *unfinished}:
+        path.unlink(missing_ok=True)
+    return Erased(
+        erasure_id, dry_run=False, files=files, ledger=ledger, platform=platform, left=left
+    )
+
+
+def _subject(project: Project, asked: str) -> tuple[Subject, list[Path]]:
+    """Whom is meant, also when an erasure that died left only a part to be found."""
+    found = find_subject(project, asked)
+    unfinished = []
+    for path in sorted((project.settings.home / UNFINISHED).glob(f"{PREFIX}*.json")):
+        kept = Subject.from_json(path.read_text(encoding="utf-8"))
+        if {asked.strip(), asked.strip().lower()} & kept.keys:
+            found = kept.joined(found) if found else kept
+            unfinished.append(path)
+    if found is None:
+        msg = "nobody has this contact key or person_key in what is stored; see `explain`"
+        raise ErasureError(msg)
+    return found, unfinished
+
+
+def _keep(project: Project, erasure_id: str, subject: Subject) -> Path:
+    folder = project.settings.home / UNFINISHED
+    folder.mkdir(mode=0o700, exist_ok=True)
+    path = folder / f"{erasure_id}.json"
+    draft = path.with_suffix(".draft")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(subject.to_json())
+    draft.replace(path)
+    return path
+
+
+def _ours(project: Project) -> Iterator[tuple[str, Path]]:
+    """Every file that may hold rows of people, with the name of the folder it is counted under.
+
+    Raises:
+        ErasureError: a landing is under way.
+    """
+    home = project.settings.home
+    for folder in home.glob(f"landing/*/*/{_LANDING_PREFIX}*"):
+        if time.time() - folder.stat().st_mtime < _LANDING_LASTS_S:
+            raise ErasureError("a landing is under way; run the same erase again after it")
+        shutil.rmtree(folder)  # of a process that died
+    imports = {f".{kind}" for kind in KINDS}
+    for path in sorted(home.rglob("*")):
+        place = path.relative_to(home).parts[0]
+        if path.is_file() and (path.suffix == ".parquet" or path.suffix in imports):
+            yield place, path
+
+
+def _blank_files(project: Project, naming: Naming, *, dry_run: bool = False) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for place, path in _ours(project):
+        if path.suffix != ".parquet":
+            counts[place] += blank_import_file(path, naming, dry_run=dry_run)
+            continue
+        if path.name == "hashes.parquet":
+            continue  # goes with its data
+        rows = blank_parquet(path, naming, dry_run=dry_run)
+        if path.name == DATA and (path.parent / MANIFEST).is_file() and not dry_run:
+            mark_snapshot(path.parent, rows)
+        if path.name != REJECTS:
+            counts[place] += rows
+    return {place: rows for place, rows in counts.items() if rows}
+
+
+def _blank_ledgers(project: Project, naming: Naming, *, dry_run: bool = False) -> dict[str, int]:
+    """Every destination has a ledger of its own."""
+    counts = Counter(blank_ledger(project.settings.ledger_url, naming, dry_run=dry_run))
+    for name, destination in DESTINATIONS.items():
+        settings = project.settings.of_destination(name)
+        if destination is VIBES or not settings.home.is_dir() or not is_there(settings.ledger_url):
+            continue
+        counts.update(blank_ledger(settings.ledger_url, naming, dry_run=dry_run))
+    return dict(counts)
+
+
+def _leftovers(project: Project, subject: Subject) -> Iterator[str]:
+    """Files of others, such as Dagster's storage, in which an identifier can still be read."""
+    roots = [project.settings.home]
+    dagster = os.environ.get("DAGSTER_HOME")
+    if dagster:
+        roots.append(Path(dagster))
+    words = {one for one in {*subject.keys, *subject.mdns} if len(one) >= _LEAST_WORD}
+    if not words:
+        return
+    listed = b"|".join(re.escape(word.encode()) for word in sorted(words))
+    pattern = re.compile(rb"(?<![0-9A-Za-z])(?:" + listed + rb")(?![0-9A-Za-z])", re.IGNORECASE)
+    for root in roots:
+        for path in sorted(root.rglob("*")):
+            if not path.is_file() or path.suffix == ".parquet" or UNFINISHED in path.parts:
+                continue
+            if path.stat().st_size and _holds(path, pattern):
+                yield str(path)
+
+
+def _holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return pattern.search(content) is not None

@@ -1,0 +1,193 @@
+"""Whom an erasure is about: every stored identifier of the person; nothing is asked outside.
+
+A person is named by an identifier that is its own alone: a number has had others before.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import duckdb
+import sqlalchemy as sa
+
+from vibes_pipelines.reconcile.judged_phones import judge_phones
+from vibes_pipelines.reconcile.narrow import region_of
+from vibes_pipelines.reconcile.sql import ident
+from vibes_pipelines.stages.landing import CONTACTS, PERSONS
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.pseudonyms import pseudonym
+from vibes_pipelines.store.database import open_engine
+from vibes_pipelines.store.models import operations
+
+
+class ErasureError(RuntimeError):
+    """An erasure that cannot begin or is not finished; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One person's identifiers. `mdns` are all spellings of its numbers that were landed."""
+
+    external_person_id: str | None
+    person_keys: tuple[str, ...]
+    mdns: tuple[str, ...]
+    newest_mdns: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The identifiers that are this person's alone; a number may have others after it."""
+        external = {self.external_person_id} if self.external_person_id else set()
+        return frozenset({*self.person_keys, *external})
+
+    def pseudonyms(self, key: bytes) -> list[str]:
+        """What the keys are replaced by."""
+        return sorted(pseudonym(one, key) for one in self.keys)
+
+    def joined(self, other: "Subject") -> "Subject":
+        """Both, of one person that was found twice."""
+        return Subject(
+            self.external_person_id or other.external_person_id,
+            tuple(sorted({*self.person_keys, *other.person_keys})),
+            tuple(sorted({*self.mdns, *other.mdns})),
+            tuple(sorted({*self.newest_mdns, *other.newest_mdns})),
+        )
+
+    def to_json(self) -> str:
+        """The subject as an unfinished erasure keeps it."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Subject":
+        """Reads what `to_json` wrote."""
+        document = json.loads(text)
+        return cls(
+            document["external_person_id"],
+            *(tuple(document[name]) for name in ("person_keys", "mdns", "newest_mdns")),
+        )
+
+
+def find_subject(project: Project, asked: str) -> Subject | None:
+    """The person of a contact key (external_person_id) or person_key; None when nobody has it.
+
+    Raises:
+        ErasureError: a person_key had several contacts.
+    """
+    asked = asked.strip()
+    landed = _landed(project)
+    with duckdb.connect() as engine:
+        external, keys = _identity(project, engine, landed, asked)
+        if external is None and not keys:
+            return None
+        mdns, newest = _numbers(project, engine, landed, external, keys)
+    return Subject(external, tuple(sorted(keys)), tuple(sorted(mdns)), tuple(sorted(newest)))
+
+
+def _landed(project: Project) -> dict[str, list[Path]]:
+    """The data of every landed day, oldest first."""
+    found = {}
+    for feed in (CONTACTS, PERSONS):
+        snapshots = [project.snapshots.find(feed, day) for day in project.snapshots.days(feed)]
+        found[feed] = [one.data for one in snapshots if one is not None]
+    return found
+
+
+def _identity(
+    project: Project,
+    engine: duckdb.DuckDBPyConnection,
+    landed: dict[str, list[Path]],
+    asked: str,
+) -> tuple[str | None, set[str]]:
+    contact_key = ident(project.config.contacts.key)
+    contacts = _rows(engine, landed[CONTACTS], f"trim(CAST({contact_key} AS VARCHAR))", asked)
+    pairs = _pairs(project, engine, landed[PERSONS], asked)
+    if contacts or any(external == asked for external, _ in pairs):
+        return asked, {key for external, key in pairs if external == asked and key}
+    key = asked.lower()
+    externals = {external for external, found in pairs if found == key and external}
+    if len(externals) > 1:
+        msg = f"this person_key had {len(externals)} contacts; give the key of one of them"
+        raise ErasureError(msg)
+    if externals:
+        return _identity(project, engine, landed, externals.pop())
+    return None, {key} if any(found == key for _, found in pairs) else set()
+
+
+def _pairs(
+    project: Project, engine: duckdb.DuckDBPyConnection, persons: list[Path], asked: str
+) -> set[tuple[str | None, str | None]]:
+    """(external_person_id, person_key) as landed or recorded, where either is the one asked for."""
+    found: set[tuple[str | None, str | None]] = set()
+    if persons:
+        found |= set(
+            engine.execute(
+                "SELECT DISTINCT external_person_id, lower(person_key)"
+                " FROM read_parquet(?, union_by_name = true)"
+                " WHERE external_person_id = ? OR lower(person_key) = ?",
+                [[str(path) for path in persons], asked, asked.lower()],
+            ).fetchall()
+        )
+    columns = operations.c
+    query = sa.select(columns.external_person_id, sa.func.lower(columns.person_key)).where(
+        sa.or_(columns.external_person_id == asked, columns.person_key == asked.lower())
+    )
+    ledger = open_engine(project.settings.ledger_url)
+    try:
+        with ledger.begin() as connection:
+            found |= {(row[0], row[1]) for row in connection.execute(query.distinct())}
+    finally:
+        ledger.dispose()
+    return found
+
+
+def _numbers(
+    project: Project,
+    engine: duckdb.DuckDBPyConnection,
+    landed: dict[str, list[Path]],
+    external: str | None,
+    keys: Iterable[str],
+) -> tuple[set[str], set[str]]:
+    """Every spelling of the person's numbers, and the platform's numbers of the newest day."""
+    mdns: set[str] = set()
+    newest: set[str] = set()
+    for path in landed[PERSONS]:
+        newest = {
+            row[0]
+            for row in engine.execute(
+                "SELECT DISTINCT mdn FROM read_parquet(?) WHERE mdn IS NOT NULL"
+                " AND (external_person_id = ? OR list_contains(?, lower(person_key)))",
+                [str(path), external, list(keys)],
+            ).fetchall()
+        }
+        mdns |= newest
+    mapped = project.config.contacts
+    if mapped.mdn is not None and external is not None and landed[CONTACTS]:
+        texts = f"CAST({ident(mapped.mdn.column)} AS VARCHAR)"
+        key = f"trim(CAST({ident(mapped.key)} AS VARCHAR))"
+        given = _rows(engine, landed[CONTACTS], key, external, texts)
+        mdns |= given | _e164(project, engine, given)
+    return mdns, newest
+
+
+def _rows(
+    engine: duckdb.DuckDBPyConnection,
+    files: list[Path],
+    where: str,
+    value: str,
+    shown: str = "''",
+) -> set[str]:
+    if not files:
+        return set()
+    found = engine.execute(
+        f"SELECT DISTINCT {shown} FROM read_parquet(?, union_by_name = true)"  # noqa: S608
+        f" WHERE {where} = ?",
+        [[str(path) for path in files], value],
+    ).fetchall()
+    return {row[0] for row in found if row[0] is not None}
+
+
+def _e164(project: Project, engine: duckdb.DuckDBPyConnection, texts: Iterable[str]) -> set[str]:
+    engine.execute("CREATE OR REPLACE TEMP TABLE given AS SELECT unnest(?) AS phone", [list(texts)])
+    judge_phones(engine, "SELECT phone FROM given", region_of(project.config))
+    found = engine.execute("SELECT mdn FROM judged_phone WHERE mdn IS NOT NULL").fetchall()
+    return {f"+{row[0]}" for row in found}
