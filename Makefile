@@ -6,7 +6,7 @@ DATA ?= .vibes
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test slow mutants lint format bench clean
+.PHONY: help install demo dev test quiet-lint tests slow mutants lint format bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,11 +26,20 @@ demo: $(STAMP) ## Run three simulated days of the daily job against the sandbox
 dev: $(STAMP) ## Open the Dagster UI on http://127.0.0.1:3000 with the sandbox behind it
 	$(BIN)/vibes-pipelines demo --days 1 --serve
 
-test: $(STAMP) lint ## Lint, types, import rules and the tests
-	$(BIN)/pytest --numprocesses 3 --dist loadfile
+# Lint fills the gaps in which the tests wait. Compiled files are kept: a hundred processes start.
+test: export PYTHONDONTWRITEBYTECODE :=
+test: $(STAMP) ## Lint, types, import rules and the tests
+	@$(MAKE) --no-print-directory --jobs 2 quiet-lint tests
 
-slow: $(STAMP) ## Disasters, days of drift, crashes, storms, load: about 35 minutes, stopped after 75
+quiet-lint:
+	@nice -n 10 $(MAKE) --no-print-directory lint
+
+tests:
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+
+slow: $(STAMP) ## Disasters, days of drift, crashes, storms, load: about 45 minutes, stopped after 85
 	timeout --foreground 4500 $(BIN)/pytest -m slow --capture=no
+	VIBES_TESTS_EXAMPLES=all timeout --foreground 600 $(BIN)/pytest -q -m "hypothesis and not slow"
 
 mutants: $(STAMP) ## Faults put into the pure rules, one at a time: stopped after two hours
 	timeout --foreground 7200 nice -n 15 $(BIN)/python -m tools.mutants --minutes 110
@@ -51,6 +60,15 @@ bench: $(STAMP) ## Benchmarks: ratios against a reference in the same run
 	$(BIN)/python -m benchmarks.reconcile_landed
 	$(BIN)/python -m benchmarks.phones
 	$(BIN)/python -m benchmarks.callbacks
+	$(BIN)/python -m benchmarks.opt_out_lane
+	$(BIN)/python -m benchmarks.extracts
+	$(BIN)/python -m benchmarks.import_files
+	$(BIN)/python -m benchmarks.push
+	$(BIN)/python -m benchmarks.sftp
+	$(BIN)/python -m benchmarks.share
+
+docs: $(STAMP) ## Build the documentation into .vibes/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 clean: ## Remove the demo's data (.vibes)
 	rm -rf $(DATA)

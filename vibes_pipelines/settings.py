@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import SecretStr
 
@@ -58,6 +59,41 @@ class ShareSettings:
     protocol: str | None
 
 
+@dataclass(frozen=True)
+class TribeSettings:
+    """The Tribe CRM application (client credentials) and how its webhooks are signed.
+
+    `calls_per_min` is Tribe's limit per application and environment. `label_write` says how a
+    written list of labels is taken: instead of the labels a person has, or beside them; Tribe's
+    documentation is silent.
+    """
+
+    api_url: str
+    auth_url: str
+    client_id: str
+    client_secret: SecretStr
+    organization_id: str | None = None
+    calls_per_min: int = 1000
+    label_write: Literal["replace", "add"] = "replace"
+
+
+@dataclass(frozen=True)
+class TribeWebhookSettings:
+    """The secret of the webhook, and the header in which Tribe sends the signature."""
+
+    secret: SecretStr
+    header: str
+
+
+@dataclass(frozen=True)
+class ApsisSettings:
+    """The APSIS One account. `url` is the host of its region: EU or APAC."""
+
+    url: str
+    client_id: str
+    client_secret: SecretStr
+
+
 class Settings:
     """The environment, read lazily: a command needs only the settings that it uses."""
 
@@ -68,6 +104,31 @@ class Settings:
     def home(self) -> Path:
         """The data folder: snapshots, diff sets, the ledger."""
         return Path(self._get("VIBES_HOME", ".vibes")).absolute()
+
+    def of_destination(self, name: str) -> "Settings":
+        """The same environment with the data folder and the ledger of another destination.
+
+        The ledger is at `VIBES_<NAME>_LEDGER_URL`, by default a SQLite file in that folder.
+        """
+        home = self.home / name
+        ledger_url = self._get(f"VIBES_{name.upper()}_LEDGER_URL", f"sqlite:///{home}/ledger.db")
+        own = {
+            "VIBES_HOME": str(home),
+            "VIBES_LEDGER_URL": ledger_url,
+            "VIBES_INBOX_URL": self.ledger_url,
+            "VIBES_KEYS_HOME": str(self.home),
+        }
+        return Settings({**self._environment, **own})
+
+    @property
+    def keys_home(self) -> Path:
+        """The folder with the key by which erased people are known: one for all destinations."""
+        return Path(self._get("VIBES_KEYS_HOME", str(self.home)))
+
+    @property
+    def inbox_url(self) -> str:
+        """The SQLAlchemy URL of the inbox: one for all destinations, in the ledger of Vibes."""
+        return self._get("VIBES_INBOX_URL", self.ledger_url)
 
     @property
     def sync_config(self) -> Path:
@@ -130,6 +191,47 @@ class Settings:
             host=self._environment.get("SNOWFLAKE_HOST"),
             port=self._whole("SNOWFLAKE_PORT", 0) if port else None,
             protocol=self._environment.get("SNOWFLAKE_PROTOCOL"),
+        )
+
+    @property
+    def tribe(self) -> TribeSettings:
+        """The Tribe CRM application."""
+        return TribeSettings(
+            api_url=self._get("TRIBE_API_URL", "https://api.tribecrm.nl"),
+            auth_url=self._get("TRIBE_AUTH_URL", "https://auth.tribecrm.nl"),
+            client_id=self._require("TRIBE_CLIENT_ID", "from Configuration > API of Tribe"),
+            client_secret=SecretStr(self._require("TRIBE_CLIENT_SECRET", "from your secret store")),
+            organization_id=self._environment.get("TRIBE_ORGANIZATION_ID") or None,
+            calls_per_min=self._whole("TRIBE_CALLS_PER_MIN", 1000) or 1000,
+            label_write=self._label_write(),
+        )
+
+    @property
+    def tribe_webhook(self) -> TribeWebhookSettings | None:
+        """How Tribe signs its webhooks; None when no secret is set, and none is accepted."""
+        secret = self._environment.get("TRIBE_WEBHOOK_SECRET")
+        if not secret:
+            return None
+        header = self._get("TRIBE_WEBHOOK_HEADER", "X-Tribe-Signature")
+        return TribeWebhookSettings(SecretStr(secret), header)
+
+    def _label_write(self) -> Literal["replace", "add"]:
+        match self._get("TRIBE_LABEL_WRITE", "replace"):
+            case "replace":
+                return "replace"
+            case "add":
+                return "add"
+            case other:
+                msg = f"TRIBE_LABEL_WRITE must be replace or add, not {other!r}"
+                raise SettingsError(msg)
+
+    @property
+    def apsis(self) -> ApsisSettings:
+        """The APSIS One account."""
+        return ApsisSettings(
+            url=self._require("APSIS_API_URL", "https://api.apsis.one"),
+            client_id=self._require("APSIS_CLIENT_ID", "of an API key in APSIS One"),
+            client_secret=SecretStr(self._require("APSIS_CLIENT_SECRET", "from your secret store")),
         )
 
     def _get(self, name: str, default: str) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from vibes_pipelines.callbacks.tribe import tribe_arrival
 from vibes_pipelines.store.inbox import Arrival, Reception
+from vibes_pipelines.tribe.webhooks import Verdict
 from vibes_pipelines.vibes.callbacks import CallbackError, read_callback
 
 MOST_AT_ONCE = 200
@@ -20,13 +22,17 @@ Store = Callable[[Sequence[Arrival]], Sequence[Reception]]
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """One request's body. `body` may be its beginning only; size and hash are of the whole."""
+    """One request's body. `body` may be its beginning only; size and hash are of the whole.
+
+    `tribe`: what is said of the signature of a webhook of Tribe CRM; None for all other bodies.
+    """
 
     source_address: str
     path: str
     body: bytes
     body_bytes: int
     sha256: str
+    tribe: Verdict | None = None
 
     @property
     def is_cut(self) -> bool:
@@ -41,6 +47,10 @@ def posted(source_address: str, path: str, body: bytes) -> Posted:
 
 def read_arrival(posting: Posted) -> Arrival:
     """What the inbox keeps of a body. One that cannot be read is parked with the reason."""
+    if posting.tribe is not None:
+        return tribe_arrival(
+            posting.source_address, posting.body, posting.body_bytes, posting.sha256, posting.tribe
+        )
     if posting.is_cut:
         return _parked(posting, TOO_LONG)
     try:

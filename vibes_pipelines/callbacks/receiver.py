@@ -9,9 +9,9 @@ allowed: its address is not, or it shows no certificate in an allowed name.
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -30,6 +30,8 @@ from vibes_pipelines.callbacks.intake import Intake, Posted
 from vibes_pipelines.callbacks.metrics import Board, Tally, exposition
 from vibes_pipelines.callbacks.signup import OpenSignup, SignupDesk
 from vibes_pipelines.callbacks.tls import STATE_KEY
+from vibes_pipelines.callbacks.tribe import PATH as TRIBE_PATH
+from vibes_pipelines.callbacks.tribe import TribeGate
 from vibes_pipelines.store.inbox import Inbox
 
 Network = IPv4Network | IPv6Network
@@ -67,6 +69,7 @@ class Receiver:
     tally: Tally = field(default_factory=Tally)
     board: Board | None = None
     signup: OpenSignup | None = None
+    tribe: TribeGate | None = None
 
     def __post_init__(self) -> None:
         self._intake = Intake(self.inbox.store)
@@ -77,6 +80,8 @@ class Receiver:
         """The application; its inbox stays open until it has stopped."""
         taken_in = [Route(path, self.receive, methods=["POST", "PUT"]) for path in PATHS]
         signed_up = [Route("/signup", self._desk.receive, methods=["POST"])] if self.signup else []
+        if self.tribe:
+            taken_in.append(Route(TRIBE_PATH, self.receive_tribe, methods=["POST"]))
         told = [Route("/health", self.health), Route("/metrics", self.metrics)]
         return Starlette(
             routes=[*taken_in, *signed_up, *told],
@@ -90,15 +95,28 @@ class Receiver:
             self.board.publish(self.tally)
         return answer
 
+    async def receive_tribe(self, request: Request) -> Response:
+        """Stores a webhook of Tribe CRM, then answers; its signature says whose it is."""
+        answer = await self._take_in(request, self._read_tribe)
+        if self.board:
+            self.board.publish(self.tally)
+        return answer
+
     async def _receive(self, request: Request) -> Response:
         source = request.client.host if request.client else "unknown"
         if not self._is_allowed(source) or not self._is_named(request):
             self.tally.refused += 1
             return PlainTextResponse("this source is not allowed\n", 403)
+        return await self._take_in(request, self._read)
+
+    async def _take_in(
+        self, request: Request, read: Callable[[Request, str], Awaitable[Posted]]
+    ) -> Response:
+        source = request.client.host if request.client else "unknown"
         self.tally.received += 1
         try:
             async with asyncio.timeout(self.rules.read_timeout_s):
-                posting = await self._read(request, source)
+                posting = await read(request, source)
             async with asyncio.timeout(self.rules.store_timeout_s):
                 self.tally.count(await self._intake.put(posting))
         except Exception as failed:  # noqa: BLE001 - whatever it was, the platform must send again
@@ -150,6 +168,13 @@ class Receiver:
             size += len(chunk)
         path = str(request.scope["path"]).replace("\0", "")[:_MAX_PATH]
         return Posted(source[:_MAX_ADDRESS], path, bytes(kept), size, digest.hexdigest())
+
+    async def _read_tribe(self, request: Request, source: str) -> Posted:
+        posting = await self._read(request, source)
+        gate = self.tribe or TribeGate(None)
+        is_whole = not posting.is_cut
+        verdict = gate.verdict(posting.body, request.headers) if is_whole else "invalid"
+        return replace(posting, tribe=verdict)
 
     def _is_allowed(self, source: str) -> bool:
         if not self.rules.allowed:

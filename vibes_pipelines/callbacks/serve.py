@@ -17,6 +17,7 @@ from vibes_pipelines.callbacks.metrics import Board, Tally
 from vibes_pipelines.callbacks.receiver import Receiver, Rules
 from vibes_pipelines.callbacks.signup import OpenSignup
 from vibes_pipelines.callbacks.tls import Tls, apply_tls
+from vibes_pipelines.callbacks.tribe import TribeGate
 from vibes_pipelines.callbacks.workers import Workers, when_orphaned
 from vibes_pipelines.callbacks.workers import context as workers_context
 from vibes_pipelines.store.inbox import Inbox
@@ -59,6 +60,7 @@ class _Service:
     listener: socket.socket
     signup: OpenSignup | None
     cells: Any = None
+    tribe: TribeGate | None = None
 
     def __call__(self, number: int, serves: Event) -> None:
         """The work of one process among several."""
@@ -74,7 +76,7 @@ class _Service:
     ) -> "_Server":
         """A server over an open inbox."""
         tally = board.own() if board else Tally()
-        receiver = Receiver(inbox, self.rules, tally, board, self.signup)
+        receiver = Receiver(inbox, self.rules, tally, board, self.signup, self.tribe)
         config = uvicorn.Config(
             receiver.app(),
             log_config=None,
@@ -98,6 +100,7 @@ def serve(
     rules: Rules,
     ready: Callable[[str], None],
     signup: OpenSignup | None = None,
+    tribe: TribeGate | None = None,
 ) -> None:
     """Serves until stopped; `ready` is told the address once connections are accepted.
 
@@ -114,7 +117,7 @@ def serve(
             rules = replace(rules, client_names=place.tls.client_names)
     with _listening(place) as listener, _open_inbox(ledger_url) as inbox:
         tell = partial(ready, _address(listener, place))
-        service = _Service(ledger_url, place, rules, listener, signup)
+        service = _Service(ledger_url, place, rules, listener, signup, tribe=tribe)
         if place.processes == 1:
             with _quiet_signals():
                 service.server(inbox, tell).serve_until_stopped(listener)

@@ -84,6 +84,12 @@ def send_new(*, dry_run: bool, as_json: bool) -> None:
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - as above
 
     with open_project() as project:
+        if project.config.events is None:
+            msg = (
+                "sync.yaml has no section events, so that no table is read; add it (docs/events.md)"
+                ", or tell single events by `events send`"
+            )
+            raise click.ClickException(msg)
         run = send_crm_events(project, dry_run=dry_run)
     if as_json:
         click.echo(json.dumps(asdict(run), sort_keys=True))

@@ -5,7 +5,8 @@ from datetime import date
 import click
 
 
-def _day(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+def parse_day(_context: click.Context, _option: click.Parameter, text: str | None) -> str | None:
+    """The callback of a `--day` option: an ISO date."""
     if text is None:
         return None
     try:
@@ -17,7 +18,7 @@ def _day(_context: click.Context, _option: click.Parameter, text: str | None) ->
 @click.command()
 @click.argument("person")
 @click.option("--field", help="Only this: a custom field, a list, or its CRM column.")
-@click.option("--day", callback=_day, help="Only this day, e.g. 2026-01-31.")
+@click.option("--day", callback=parse_day, help="Only this day, e.g. 2026-01-31.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 def explain(person: str, field: str | None, day: str | None, *, as_json: bool) -> None:
     """Say why a person has the values it has, and what became of every change.
@@ -33,7 +34,7 @@ def explain(person: str, field: str | None, day: str | None, *, as_json: bool) -
     from vibes_pipelines.report.explain_render import render  # noqa: PLC0415
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415
 
-    with open_project() as project:
+    with open_project(may_create=False) as project:
         try:
             explanation = explain_person(project, person, field, day)
         except UnknownFieldError as unmapped:

@@ -12,14 +12,30 @@ from typing import Any
 import click
 
 from vibes_pipelines.cli.callbacks import callbacks
+from vibes_pipelines.cli.doctor import doctor
+from vibes_pipelines.cli.env_file import env_file
+from vibes_pipelines.cli.erase import erase
 from vibes_pipelines.cli.events import events
 from vibes_pipelines.cli.explain import explain
+from vibes_pipelines.cli.init import init
+from vibes_pipelines.cli.preview import preview
+from vibes_pipelines.cli.quarantine import quarantine
+from vibes_pipelines.cli.report import report
+from vibes_pipelines.cli.retention import retention
+from vibes_pipelines.cli.tribe import tribe
 
 HELD = 3
+_ASKS_FOR_HELP = "vibes_pipelines.asks_for_help"
+# They meet the sandbox alone, and never what the project's .env leads to.
+_WITHOUT_ENV_FILE = frozenset({"demo", "sandbox"})
 
 
 class _Command(click.Group):
     """Shows the errors that a user can cure as one message; any other keeps its traceback."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ASKS_FOR_HELP] = not {"-h", "--help"}.isdisjoint(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -49,8 +65,17 @@ def _message(error: Exception) -> str | None:
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="vibes-pipelines")
-def main() -> None:
-    """Keep a CRM and the Vibes Mobile Engagement Platform in agreement, and prove it."""
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Keep a CRM and the Vibes Mobile Engagement Platform in agreement, and prove it.
+
+    Settings come from the environment, else from the file .env of the working folder.
+    """
+    if ctx.invoked_subcommand in _WITHOUT_ENV_FILE or ctx.meta[_ASKS_FOR_HELP]:
+        return
+    read = ctx.with_resource(env_file())
+    if read is not None:
+        click.echo(f"settings that the environment lacks are read from {read}", err=True)
 
 
 @main.command()
@@ -226,16 +251,36 @@ def _instant(text: str | None) -> datetime | None:
 @main.command()
 @click.argument("diff_set")
 @click.option("--reason", required=True, help="Why it may go out; kept in the ledger.")
-def approve(diff_set: str, reason: str) -> None:
+@click.option(
+    "--destination",
+    type=click.Choice(["vibes", "apsis"]),
+    default="vibes",
+    show_default=True,
+    help="Whose diff set.",
+)
+def approve(diff_set: str, reason: str, destination: str) -> None:
     """Release a held diff set. DIFF_SET is its hash, or at least six characters of it."""
+    from vibes_pipelines.reconcile.destinations import DESTINATIONS  # noqa: PLC0415
     from vibes_pipelines.stages.delivering import approve as release_diff_set  # noqa: PLC0415
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415
 
-    with open_project() as project:
+    with open_project(None, DESTINATIONS[destination], may_create=False) as project:
         approved = release_diff_set(project, diff_set, reason)
-    click.echo(f"{approved[:12]} is approved; the diff_set_sensor, or the job repush, delivers it")
+    carriers = {
+        "vibes": "the diff_set_sensor, or the job repush, delivers it",
+        "apsis": "the job apsis_push, or `vibes-pipelines tribe full-sync --resume`, sends it",
+    }
+    click.echo(f"{approved[:12]} is approved; {carriers[destination]}")
 
 
 main.add_command(callbacks)
+main.add_command(doctor)
 main.add_command(events)
 main.add_command(explain)
+main.add_command(init)
+main.add_command(preview)
+main.add_command(report)
+main.add_command(quarantine)
+main.add_command(erase)
+main.add_command(retention)
+main.add_command(tribe)

@@ -108,11 +108,13 @@ def serve_callbacks(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Store every callback in the ledger's database until stopped.
 
-    Serves POST /callbacks and below, GET /health and GET /metrics; with --signup, POST /signup.
+    Serves POST /callbacks and below, GET /health and GET /metrics; with --signup, POST /signup;
+    with TRIBE_WEBHOOK_SECRET, POST /tribe/webhooks.
     Callbacks are not acted on here: the sensor callback_inbox_sensor does that.
     """
     from vibes_pipelines.callbacks.receiver import Rules  # noqa: PLC0415 - slow to import
     from vibes_pipelines.callbacks.serve import Place, serve  # noqa: PLC0415 - as above
+    from vibes_pipelines.callbacks.tribe import TribeGate  # noqa: PLC0415 - as above
     from vibes_pipelines.settings import Settings  # noqa: PLC0415 - as above
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -122,8 +124,9 @@ def serve_callbacks(  # noqa: PLR0913 - one parameter per option
         settings.ledger_url,
         Place(host, port, proxy, processes, tls),
         Rules(allowed=allow, max_body_bytes=max_bytes),
-        partial(_tell, has_signup=signup),
+        partial(_tell, has_signup=signup, has_tribe=settings.tribe_webhook is not None),
         _checked_signup(settings) if signup else None,
+        TribeGate(settings.tribe_webhook) if settings.tribe_webhook else None,
     )
 
 
@@ -156,8 +159,10 @@ def _tls(
     return Tls(certificate, key, client_ca, names or (PLATFORM_NAME,))
 
 
-def _tell(address: str, *, has_signup: bool) -> None:
+def _tell(address: str, *, has_signup: bool, has_tribe: bool) -> None:
     click.echo(f"{address}/callbacks")
     if has_signup:
         click.echo(f"{address}/signup")
+    if has_tribe:
+        click.echo(f"{address}/tribe/webhooks")
     click.echo("# ready")

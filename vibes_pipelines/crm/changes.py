@@ -1,4 +1,4 @@
-"""Which contacts changed in the CRM since it was last asked, and the contacts themselves.
+"""Which contacts changed in the CRM since it was last asked.
 
 Two ways, chosen in `contacts.changes` of sync.yaml: an outbox table that the CRM fills, or the time
 of change that each contact has. What a change means belongs elsewhere.
@@ -7,19 +7,20 @@ of change that each contact has. What a change means belongs elsewhere.
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.cells import instant_of
-from vibes_pipelines.crm.contacts import copy_contacts
 from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column, reflect_table
 from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.realtime import Changes
+
+CLOCK_SKEW = timedelta(hours=1)
+"""How far the CRM's clock may run ahead before it is said."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class Changed:
 
     `position` is where the next look begins; of an outbox `rows` are to be taken off after the
     effects. `seen` are marks of what the next look at times reads again and need not act on.
+    `ahead` counts changes of the page whose time is still to come.
     """
 
     contacts: tuple[str, ...]
     position: str | None
     rows: tuple[Any, ...] = ()
     seen: tuple[str, ...] = ()
+    ahead: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class CrmChanges:
         """What changed since a position, page by page of at most `max_batch`, in its order.
 
         `seen` are the marks that the last look gave. Without a position a look at times begins now
-        and finds nothing.
+        and finds nothing. A time that is still to come moves no position: what changes before then
+        is found all the same.
 
         Raises:
             CrmError: no connection, table or column, or a position that this way does not know.
@@ -67,11 +71,6 @@ class CrmChanges:
             table = reflect_table(connection, self.changes.table or "", "contacts.changes.table")
             identifier = _column(table, self.changes.id, "contacts.changes.id")
             connection.execute(sa.delete(table).where(identifier.in_(rows)))
-
-    def land(self, contacts: Collection[str], path: Path) -> int:
-        """Writes these contacts, as they are now, in the form in which a day's are landed."""
-        with crm_engine(self.crm_url) as engine, engine.connect() as connection:
-            return copy_contacts(connection, self.config, path, contacts)
 
     def _of_outbox(self, engine: sa.Engine) -> Iterator[Changed]:
         # Rows are not taken to be older than others with a higher id: a transaction may end late.
@@ -97,10 +96,12 @@ class CrmChanges:
             if begins is None:
                 newest = connection.scalar(sa.select(sa.func.max(changed_at)).select_from(table))
                 begins = as_text(newest) or _BEGINNING
+            now = _now(changed_at, begins)
+            begins = min(begins, now)
             query = sa.select(key, changed_at).select_from(table).order_by(changed_at, key)
             query = query.where(changed_at >= self._from(changed_at, begins))
             rows = [(as_text(contact), at) for contact, at in connection.execute(query)]
-        ends = max(begins, as_text(rows[-1][1]) or begins) if rows else begins
+        ends = _newest(begins, now, rows)
         window = self._from(changed_at, ends)
         marks = tuple(_mark(contact, at) for contact, at in rows if _is_from(at, window))
         if position is None:
@@ -109,7 +110,9 @@ class CrmChanges:
         unseen = [row for row in rows if _mark(*row) not in seen]
         for page in chunks(unseen, self.changes.max_batch):
             contacts = dict.fromkeys(contact for contact, _ in page if contact)
-            yield Changed(tuple(contacts), max(begins, as_text(page[-1][1]) or ""), seen=marks)
+            begins = _newest(begins, now, page)
+            ahead = sum((as_text(at) or "") > _now(changed_at, now, CLOCK_SKEW) for _, at in page)
+            yield Changed(tuple(contacts), begins, seen=marks, ahead=ahead)
 
     def _from(self, column: sa.ColumnElement[Any], position: str) -> Any:
         instant = instant_of(position)
@@ -138,6 +141,18 @@ def _mark(contact: str | None, at: Any) -> str:
 def _is_from(at: Any, begin: Any) -> bool:
     """Whether a time of change is not before another, each as its column gives it."""
     return bool((as_text(at) or "") >= begin if isinstance(begin, str) else at >= begin)
+
+
+def _newest(position: str, now: str, rows: Sequence[tuple[str | None, Any]]) -> str:
+    """The newest time of change, other than those that are still to come."""
+    times = (as_text(at) or "" for _, at in rows)
+    return max((time for time in times if time <= now), default=position)
+
+
+def _now(column: sa.ColumnElement[Any], like: str, later: timedelta = timedelta()) -> str:
+    """The present instant, or a later one, as text in the form of a position."""
+    instant = datetime.now(UTC).replace(microsecond=0) + later
+    return as_text(_as_the_column_writes(column, instant, like)) or like
 
 
 _BEGINNING = "1970-01-01 00:00:00"

@@ -45,11 +45,11 @@ def land_contacts(
             rows = _copy(connection, config, folder / DATA)
         if rows == 0:
             msg = (
-                f"CRM: {_place(config)} holds no contact; check CRM_URL and contacts.table or "
+                f"CRM: {place_of(config)} holds no contact; check CRM_URL and contacts.table or "
                 "contacts.query in sync.yaml. Nothing was landed"
             )
             raise EmptySource(msg)
-        return Source(_place(config), as_of)
+        return Source(place_of(config), as_of)
 
     return store.land(FEED, day, write)
 
@@ -115,14 +115,14 @@ def _statement(connection: sa.Connection, config: SyncConfig) -> tuple[sa.Select
     existing = _existing_columns(connection, config)
     for column, entry in wanted.items():
         if column not in existing:
-            raise missing_column(entry, column, _place(config), list(existing))
+            raise missing_column(entry, column, place_of(config), list(existing))
     # Values as the driver gives them: a declared type of SQLite promises nothing about a value.
     selected: list[sa.Label[Any]] = [
         sa.literal_column(connection.dialect.identifier_preparer.quote(column)).label(column)
         for column in wanted
     ]
     schema = pa.schema([(column, existing[column]) for column in wanted])
-    return sa.select(*selected).select_from(_relation(config)), schema
+    return sa.select(*selected).select_from(relation_of(config)), schema
 
 
 def _is_among(
@@ -155,19 +155,21 @@ def _existing_columns(connection: sa.Connection, config: SyncConfig) -> Mapping[
     if config.contacts.query is None and connection.dialect.name != "sqlite":
         table = reflect_table(connection, config.contacts.table)
         return {column.name: arrow_type(column.type) for column in table.columns}
-    return dict.fromkeys(_names(connection, config), pa.string())
+    return dict.fromkeys(column_names(connection, config), pa.string())
 
 
-def _names(connection: sa.Connection, config: SyncConfig) -> list[str]:
+def column_names(connection: sa.Connection, config: SyncConfig) -> list[str]:
+    """The columns of the table or query that contacts are read from, in their order."""
     if config.contacts.query is None:
         table = reflect_table(connection, config.contacts.table)
         return [column.name for column in table.columns]
-    everything = sa.select(sa.text("*")).select_from(_relation(config)).where(sa.false())
+    everything = sa.select(sa.text("*")).select_from(relation_of(config)).where(sa.false())
     with connection.execute(everything) as result:
         return list(result.keys())
 
 
-def _relation(config: SyncConfig) -> sa.FromClause:
+def relation_of(config: SyncConfig) -> sa.FromClause:
+    """The table or query that contacts are read from, to select from."""
     query = config.contacts.query
     if query is not None:
         return sa.text(query.strip().rstrip(";")).columns().subquery("contacts")
@@ -175,5 +177,6 @@ def _relation(config: SyncConfig) -> sa.FromClause:
     return sa.table(table, schema=schema or None)
 
 
-def _place(config: SyncConfig) -> str:
+def place_of(config: SyncConfig) -> str:
+    """What sync.yaml calls where contacts are read from."""
     return "contacts.query" if config.contacts.query is not None else config.contacts.table

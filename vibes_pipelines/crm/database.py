@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.exc import (
@@ -21,6 +22,7 @@ def crm_engine(crm_url: str) -> Iterator[sa.Engine]:
     """An engine for the CRM, disposed of afterwards; database errors become `CrmError`."""
     engine = _create(crm_url)
     place = engine.url.render_as_string(hide_password=True)
+    _refuse_to_make_a_file(engine.url, place)
     try:
         yield engine
     except StatementError as failed:
@@ -73,6 +75,13 @@ def _create(crm_url: str) -> sa.Engine:
             "example: postgresql+psycopg://reader@crm.internal/crm"
         )
         raise CrmError(msg) from None  # the cause may hold the password
+
+
+def _refuse_to_make_a_file(url: sa.URL, place: str) -> None:
+    """SQLite would make an empty database of a name that is spelled wrongly."""
+    file = url.database if url.get_backend_name() == "sqlite" else None
+    if file and file != ":memory:" and not file.startswith("file:") and not Path(file).exists():
+        raise CrmError(f"CRM {place}: no such file; correct CRM_URL")
 
 
 def _error_class(failed: StatementError) -> str:

@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from vibes_pipelines.delivery.lane_lease import PAUSE_S, LaneLease
-from vibes_pipelines.delivery.ports import ConsentWatch, Inviter, PersonWriter, WriteAnswer
+from vibes_pipelines.delivery.ports import (
+    ConsentWatch,
+    Inviter,
+    OperationSender,
+    PersonWriter,
+    WriteAnswer,
+)
 from vibes_pipelines.delivery.receipts import receipt
 from vibes_pipelines.delivery.sends import PushError, Sender
 from vibes_pipelines.store.ledger import Ledger
@@ -76,15 +82,37 @@ async def push(
         LaneBusy: another process pushes this lane; nothing was sent.
         LeaseLost: this process stood still for so long that another one took the lane over.
     """
+    sender = Sender(api, types, campaigns)
+    return await push_by(
+        sender, operations, ledger, consent=consent, dry_run=dry_run, on_progress=on_progress
+    )
+
+
+async def push_by(
+    sender: OperationSender,
+    operations: Iterable[Operation],
+    ledger: Ledger,
+    *,
+    consent: ConsentWatch | None = None,
+    dry_run: bool = True,
+    on_progress: Progress | None = None,
+) -> PushResult:
+    """The same by the sender of any destination; `on_progress` may raise to stop the push.
+
+    Raises:
+        PushError: what `sender` cannot carry, or a login that it is refused.
+        LaneBusy: another process pushes this lane; nothing was sent.
+        LeaseLost: this process stood still for so long that another one took the lane over.
+    """
     if dry_run:
         return PushResult(planned=sum(1 for _ in operations))
     waiting = iter(operations)
     first = next(waiting, None)
     if first is None:
         return PushResult()
-    if first.lane == "invites" and consent is None:
+    if first.kind == "invite" and consent is None:
         raise PushError("invitations are not sent without a look at the callback inbox before")
-    running = _Push(Sender(api, types, campaigns), ledger, first.lane, consent, on_progress)
+    running = _Push(sender, ledger, first, consent, on_progress)
     await running.run(chain((first,), waiting))
     counts = running.counts
     return PushResult(
@@ -103,15 +131,16 @@ class _Push:
 
     def __init__(
         self,
-        sender: Sender,
+        sender: OperationSender,
         ledger: Ledger,
-        lane: Lane,
+        first: Operation,
         consent: ConsentWatch | None,
         on_progress: Progress | None,
     ) -> None:
         self._sender = sender
         self._ledger = ledger
-        self._lane = lane
+        self._lane: Lane = first.lane
+        self._intent_rows = INVITE_ROWS if first.kind == "invite" else INTENT_ROWS
         self._consent = consent
         self._on_progress = on_progress
         self._stopped = False
@@ -138,8 +167,7 @@ class _Push:
                 raise end
 
     def _marked(self, operations: Iterable[Operation]) -> Iterator[Operation]:
-        size = INVITE_ROWS if self._lane == "invites" else INTENT_ROWS
-        for chunk in chunks(operations, size):
+        for chunk in chunks(operations, self._intent_rows):
             leaving = self._without_withdrawn(chunk)
             ids = [operation.operation_id for operation in leaving]
             self._ledger.mark_sent(ids)
@@ -172,6 +200,12 @@ class _Push:
 
     async def _carry(self, operation: Operation, lease: LaneLease) -> None:
         lease.require()
+        if reason := await self._sender.overtaken(operation):
+            self._certainly_not_sent.discard(operation.operation_id)
+            self._ledger.withdraw({operation.operation_id: reason}, operation.day)
+            self.withdrawn += 1
+            return
+        lease.require()
         self._certainly_not_sent.discard(operation.operation_id)
         try:
             answer = await self._sender.send(operation)
@@ -181,7 +215,13 @@ class _Push:
         self._take(operation, answer)
 
     def _take(self, operation: Operation, answer: WriteAnswer) -> None:
-        taken = receipt(operation.operation_id, answer.outcome, answer.error_class, answer.message)
+        taken = receipt(
+            operation.operation_id,
+            answer.outcome,
+            answer.error_class,
+            answer.message,
+            retry_later=self._sender.may_retry(answer),
+        )
         self._receipts.setdefault(operation.day, []).append(taken)
         self.counts[taken.status] += 1
         if taken.error_class is not None:

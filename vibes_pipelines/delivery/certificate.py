@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 
 from vibes_pipelines.delivery import certificate_sql as sql
+from vibes_pipelines.reconcile.destinations import Evidence
 from vibes_pipelines.reconcile.sources import Source, open_source
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.store.ledger import Ledger
@@ -29,11 +30,15 @@ _FETCH_ROWS = 10_000
 
 @dataclass(frozen=True)
 class Landed:
-    """The landed snapshots of the day, as the reconcile takes them: files or snapshot folders."""
+    """The landed snapshots of the day, as the reconcile takes them: files or snapshot folders.
+
+    `evidence` is what the persons show: the share, or what the API was asked.
+    """
 
     persons: Path
     subscriptions: Sequence[Path] = ()
     contacts: Path | None = None
+    evidence: Evidence = "share"
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,7 @@ def _load(
         contacts = open_source(connection, "contacts", landed.contacts, workspace)
         connection.execute(sql.landed_contact(config, contacts))
     sources = [
-        _subscriptions(connection, index, path, workspace)
+        _subscriptions(connection, index, path, workspace, landed.evidence)
         for index, path in enumerate(landed.subscriptions)
     ]
     if sources:
@@ -130,20 +135,25 @@ def _load(
         config,
         contacts_landed=landed.contacts is not None,
         subscriptions_landed=bool(sources),
+        evidence=landed.evidence,
     ):
         connection.execute(statement)
 
 
 def _subscriptions(
-    connection: duckdb.DuckDBPyConnection, index: int, path: Path, workspace: Path
+    connection: duckdb.DuckDBPyConnection,
+    index: int,
+    path: Path,
+    workspace: Path,
+    evidence: Evidence,
 ) -> tuple[Source, str]:
-    """One subscriptions input and the evidence it stands for: `share` or `extract`."""
+    """One subscriptions input and the evidence it stands for: `share`, `extract` or `api`."""
     folder = workspace / str(index)
     folder.mkdir()
     source = open_source(connection, "subscriptions", path, folder)
     manifest = path / "manifest.json"
-    if not manifest.is_file():
-        return source, "share"
+    if evidence != "share" or not manifest.is_file():
+        return source, evidence
     feed = str(json.loads(manifest.read_text(encoding="utf-8"))["feed"])
     return source, feed.partition("/")[0]
 

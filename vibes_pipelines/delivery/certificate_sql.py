@@ -18,6 +18,10 @@ from vibes_pipelines.reconcile.sql import clean, literal, text_list
 from vibes_pipelines.reconcile.values import as_text, contact_text, platform_text
 from vibes_pipelines.sync_config import SyncConfig
 
+OURS_WITHIN_MIN = 5
+"""How many minutes after its answer a send may still move the person's time of change (an
+assumption: the documentation is silent)."""
+
 SEEN, OVERTAKEN, WAITING, UNMAPPED = "seen", "overtaken", "waiting", "unmapped"
 
 _PERSON_KINDS = "('add', 'update', 'mdn_replace')"
@@ -37,9 +41,12 @@ def landed_person(config: SyncConfig, persons: Source) -> str:
     return f"""
         CREATE TEMP TABLE landed_person AS
         WITH wanted AS (SELECT operation_id, lower(person_key) AS person_key, external_person_id
-                        FROM operation WHERE kind IN ('add', 'update', 'mdn_replace', 'opt_out')),
+                        FROM operation
+                        WHERE kind IN ('add', 'update', 'mdn_replace', 'opt_out', 'opt_in',
+                                       'delete')),
              person AS (SELECT {key} AS person_key, {external} AS external_person_id,
-                               {_mdn(config, persons)} AS mdn{values}
+                               {_mdn(config, persons)} AS mdn,
+                               {_updated_at(persons)} AS updated_at{values}
                         FROM {persons.relation}
                         WHERE {key} IN (SELECT person_key FROM wanted)
                            OR {external} IN (SELECT external_person_id FROM wanted)),
@@ -61,6 +68,13 @@ def _mdn(config: SyncConfig, persons: Source) -> str:
         return text
     number = f"'+' || {quick_number(text, config.contacts.mdn.default_region)}"
     return f"CASE WHEN {is_e164_text(text)} THEN {text} ELSE coalesce({number}, {text}) END"
+
+
+def _updated_at(persons: Source) -> str:
+    """When anything of the person last changed, where the share's `updated_at` is mapped."""
+    if not persons.has("updated_at"):
+        return "NULL::TIMESTAMP"
+    return _instant(*persons.column("updated_at", "persons"))
 
 
 def landed_contact(config: SyncConfig, contacts: Source) -> str:
@@ -117,7 +131,13 @@ def _instant(column: str, column_type: str) -> str:
     return moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
 
 
-def finding(config: SyncConfig, *, contacts_landed: bool, subscriptions_landed: bool) -> list[str]:
+def finding(
+    config: SyncConfig,
+    *,
+    contacts_landed: bool,
+    subscriptions_landed: bool,
+    evidence: str = "share",
+) -> list[str]:
     """Creates and fills `finding`: operation_id, state, evidence, one row per changed field."""
     statements = [
         "CREATE TEMP TABLE finding (operation_id VARCHAR, state VARCHAR, evidence VARCHAR)",
@@ -125,17 +145,18 @@ def finding(config: SyncConfig, *, contacts_landed: bool, subscriptions_landed: 
         _field_findings(
             "landed_person",
             _PERSON_KINDS,
-            "share",
+            evidence,
             _value(config, identifiers=True),
             config.policies.visibility_lag_h,
         ),
     ]
+    statements.append(_deletion_findings(evidence))
     if contacts_landed:
         value = _value(config, identifiers=False)
         statements.append(_field_findings("landed_contact", "('crm_update')", "crm", value, 0))
         statements.append(_crm_opt_out_findings(config))
     if subscriptions_landed:
-        statements.append(_OPT_OUT_FINDINGS)
+        statements += [_opt_out_findings(evidence), _opt_in_findings(evidence)]
     return statements
 
 
@@ -169,15 +190,25 @@ def _field_findings(
     """A later send of the same field, or a value neither old nor new, overtakes.
 
     A value that an earlier send of ours set is old as well, when that send was still under way:
-    with a share that is behind, two sends become visible one after the other.
+    with a share that is behind, two sends become visible one after the other. An old value is no
+    sign of a lost send where the platform changed the person after everything that we sent was
+    answered: then somebody may have set it back there.
     """
+    changed_since = "false"
+    if landed == "landed_person":
+        changed_since = f"""coalesce(l.updated_at > (
+                       SELECT max(coalesce(r.answered_at, TIMESTAMP 'infinity')) FROM rival r
+                       WHERE r.external_person_id = o.external_person_id
+                         AND NOT starts_with(r.kind, 'crm_')) + INTERVAL {OURS_WITHIN_MIN} MINUTE,
+                       false)"""
     return f"""
         INSERT INTO finding
         WITH compared AS (
             SELECT o.operation_id, o.kind, o.day, o.as_of, o.sequence, o.external_person_id, c.*
                        EXCLUDE (operation_id),
                    l.operation_id IS NOT NULL AS is_landed,
-                   {value[0]} AS is_mapped, {value[1]} AS landed
+                   {value[0]} AS is_mapped, {value[1]} AS landed,
+                   {changed_since} AS is_changed_since
             FROM operation o JOIN change c USING (operation_id)
             LEFT JOIN {landed} l USING (operation_id)
             WHERE o.kind IN {kinds}),
@@ -202,6 +233,7 @@ def _field_findings(
                     WHEN has_rival THEN {literal(OVERTAKEN)}
                     WHEN is_landed AND landed IS DISTINCT FROM before AND NOT is_of_earlier_send
                     THEN {literal(OVERTAKEN)}
+                    WHEN is_changed_since THEN {literal(OVERTAKEN)}
                     ELSE {literal(WAITING)} END,
                CASE WHEN NOT is_mapped THEN 'no_longer_mapped'
                     WHEN is_landed AND landed IS NOT DISTINCT FROM after THEN {literal(evidence)}
@@ -209,19 +241,44 @@ def _field_findings(
         FROM judged"""
 
 
-_OPT_OUT_FINDINGS = f"""
+def _deletion_findings(evidence: str) -> str:
+    return f"""
     INSERT INTO finding
     SELECT o.operation_id,
+           CASE WHEN l.operation_id IS NULL THEN {literal(SEEN)} ELSE {literal(WAITING)} END,
+           {literal(evidence)}
+    FROM operation o LEFT JOIN landed_person l USING (operation_id)
+    WHERE o.kind = 'delete'"""
+
+
+def _opt_out_findings(evidence: str) -> str:
+    state = f"""
            CASE WHEN NOT coalesce(s.is_active, false) THEN {literal(SEEN)}
                 WHEN s.last_in > o.as_of THEN {literal(OVERTAKEN)}
-                ELSE {literal(WAITING)} END,
-           coalesce(s.evidence, 'share')
+                ELSE {literal(WAITING)} END"""
+    return _consent_findings("opt_out", state, evidence)
+
+
+def _opt_in_findings(evidence: str) -> str:
+    """Opt-ins that were written as they are; an opt-out since then has overtaken one."""
+    state = f"""
+           CASE WHEN s.is_active THEN {literal(SEEN)}
+                WHEN s.last_out >= o.as_of THEN {literal(OVERTAKEN)}
+                ELSE {literal(WAITING)} END"""
+    return _consent_findings("opt_in", state, evidence)
+
+
+def _consent_findings(kind: str, state: str, evidence: str) -> str:
+    return f"""
+    INSERT INTO finding
+    SELECT o.operation_id, {state},
+           coalesce(s.evidence, {literal(evidence)})
     FROM operation o
     LEFT JOIN landed_person l USING (operation_id)
     LEFT JOIN subscription s
            ON s.person_key = coalesce(lower(o.person_key), l.person_key)
           AND s.list = o.subscription_list_id
-    WHERE o.kind = 'opt_out'"""
+    WHERE o.kind = {literal(kind)}"""
 
 
 def _crm_opt_out_findings(config: SyncConfig) -> str:

@@ -4,25 +4,31 @@ The callback inbox is newer than any snapshot. What a callback says counts wheth
 acted on it yet. Only what asks for consent is withdrawn; a change of a profile is not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from vibes_pipelines.delivery.intents import evidence_at
 from vibes_pipelines.store.inbox import Inbox, StoredCallback
 from vibes_pipelines.store.records import Kind, Operation
-from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED
+from vibes_pipelines.sync_config.realtime import OPT_OUT_WORDS
+from vibes_pipelines.vibes.callback_facts import asks_to_stop
+from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED, UNMATCHED, CallbackError
 
 CONSENT_KINDS: frozenset[Kind] = frozenset({"invite"})
 """Kinds that ask for consent. No file carries one: a batch never creates consent."""
 
 OPTED_OUT_SINCE = "a callback says that the person opted out after this was decided on"
+ASKED_TO_STOP = "a text that the person sent asks to stop; it waits at the desk"
 
 
 class InboxWatch:
-    """Looks into the callback inbox of one company."""
+    """Looks into the callback inbox of one company; `words` are those that ask to stop."""
 
-    def __init__(self, inbox: Inbox, company_key: str) -> None:
+    def __init__(
+        self, inbox: Inbox, company_key: str, words: Collection[str] = OPT_OUT_WORDS
+    ) -> None:
         self._inbox = inbox
         self._company_key = company_key
+        self._words = words
 
     def withdrawn(self, operations: Sequence[Operation]) -> Mapping[str, str]:
         """Invitations whose person opted out of the list after the opt-in: operation id → why.
@@ -38,11 +44,37 @@ class InboxWatch:
             for callback in self._inbox.events(SUBSCRIPTION_REMOVED, lists, _identifiers(asking))
             if callback.company_key in {None, self._company_key}
         ]
+        texts = list(self._texts_to_stop(_identifiers(asking)))
         return {
-            operation.operation_id: OPTED_OUT_SINCE
+            operation.operation_id: reason
             for operation in asking
-            if any(_speaks_against(removal, operation) for removal in removals)
+            if (reason := _why_not(operation, removals, texts))
         }
+
+    def _texts_to_stop(self, persons: Mapping[str, Collection[str]]) -> Iterator[StoredCallback]:
+        """Texts that matched no campaign, ask to stop, and that nobody dismissed at the desk.
+
+        They name no list: such a person is asked to none.
+        """
+        texts = [c for c in self._inbox.events(UNMATCHED, None, persons) if c.status != "dropped"]
+        bodies = self._inbox.bodies([text.id for text in texts])
+        for text in texts:
+            try:
+                is_no = asks_to_stop(bodies[text.id], self._words)
+            except CallbackError:
+                continue  # cannot be read, and is parked as such
+            if is_no and text.company_key in {None, self._company_key}:
+                yield text
+
+
+def _why_not(
+    operation: Operation, removals: Sequence[StoredCallback], texts: Sequence[StoredCallback]
+) -> str | None:
+    if any(_speaks_against(removal, operation) for removal in removals):
+        return OPTED_OUT_SINCE
+    if any(_is_newer(text, operation) and _is_of(text, operation) for text in texts):
+        return ASKED_TO_STOP
+    return None
 
 
 def _identifiers(operations: Sequence[Operation]) -> dict[str, set[str]]:
@@ -54,16 +86,21 @@ def _identifiers(operations: Sequence[Operation]) -> dict[str, set[str]]:
 
 
 def _speaks_against(removal: StoredCallback, operation: Operation) -> bool:
-    if removal.subscription_list_id != operation.subscription_list_id:
-        return False
+    is_same_list = removal.subscription_list_id == operation.subscription_list_id
+    return is_same_list and _is_newer(removal, operation) and _is_of(removal, operation)
+
+
+def _is_newer(callback: StoredCallback, operation: Operation) -> bool:
     opted_in_at = evidence_at(operation)
-    if opted_in_at is not None and removal.order_at < opted_in_at:
-        return False
+    return opted_in_at is None or callback.order_at >= opted_in_at
+
+
+def _is_of(callback: StoredCallback, operation: Operation) -> bool:
     return any(
         value is not None and value == getattr(operation, name)
         for name, value in (
-            ("external_person_id", removal.external_person_id),
-            ("person_key", removal.person_key),
-            ("mdn", removal.mdn),
+            ("external_person_id", callback.external_person_id),
+            ("person_key", callback.person_key),
+            ("mdn", callback.mdn),
         )
     )

@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Protocol
 
 from vibes_pipelines.store.events import EventReceipt, Events, EventStatus, PlannedEvent
@@ -17,6 +18,9 @@ from vibes_pipelines.vibes.error_classes import lookup
 from vibes_pipelines.vibes.event_api import Event
 
 CONCURRENCY = 32
+
+LEASE = timedelta(minutes=10)
+"""Longer than a page of events may take; renewed before each."""
 
 REPEAT_REFUSED = frozenset({400, 409, 422})
 """How the platform may refuse an id that it has: the documentation names no status."""
@@ -42,17 +46,24 @@ class EventsSent:
 
 
 async def send_open_events(store: Events, api: EventSender) -> EventsSent:
-    """Sends what is open, each event once.
+    """Sends what is open, each event once; one process at a time.
 
     Raises:
+        LaneBusy: another process sends events; nothing was sent.
+        LeaseLost: this process stood still for so long that another one took over.
         VibesAuthError: the platform refuses the login; what was not sent stays planned.
     """
     counts: Counter[EventStatus] = Counter()
     classes: Counter[str] = Counter()
-    for page in store.open_events():
-        receipts = await _send_page(store, api, page)
-        counts.update(receipt.status for receipt in receipts)
-        classes.update(receipt.error_class for receipt in receipts if receipt.error_class)
+    lease = store.take_lease("events", LEASE)
+    try:
+        for page in store.open_events():
+            store.renew_lease(lease)
+            receipts = await _send_page(store, api, page)
+            counts.update(receipt.status for receipt in receipts)
+            classes.update(receipt.error_class for receipt in receipts if receipt.error_class)
+    finally:
+        store.give_lease_back(lease)
     return EventsSent(
         accepted=counts["accepted"],
         rejected=counts["rejected"],
@@ -65,7 +76,8 @@ async def send_open_events(store: Events, api: EventSender) -> EventsSent:
 async def _send_page(
     store: Events, api: EventSender, page: Sequence[PlannedEvent]
 ) -> list[EventReceipt]:
-    store.mark_sent([planned.event_id for planned in page])
+    leaving = store.mark_sent([planned.event_id for planned in page])
+    page = [planned for planned in page if planned.event_id in leaving]
     slots, refused_login = asyncio.Semaphore(CONCURRENCY), asyncio.Event()
 
     async def send(planned: PlannedEvent) -> EventReceipt | None:

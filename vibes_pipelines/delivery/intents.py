@@ -44,11 +44,14 @@ class Origin:
 
 
 def person_intents(origin: Origin) -> Iterator[Operation]:
-    """Adds and updates, in the order of the file.
+    """Adds, updates and deletions, in the order of the file.
 
     A number in place of another is an operation of its own, behind what else changes of the person.
     """
     for row in _rows(origin.folder / "person_changes.parquet"):
+        if row["operation"] == "delete":
+            yield _operation(origin, "deletes", "api", "delete", row, ())
+            continue
         if row["operation"] not in {"add", "update"}:
             raise PlanError(f"person_changes.parquet: unknown operation {row['operation']!r}")
         kind: Kind = row["operation"]
@@ -65,7 +68,7 @@ def opt_out_intents(origin: Origin) -> Iterator[Operation]:
     """Opt-outs to the platform and to the CRM, in the order of the file."""
     for row in _rows(origin.folder / "subscription_changes.parquet"):
         side_and_action = (row["side"], row["action"])
-        if side_and_action == _INVITE:
+        if side_and_action in {_INVITE, _OPT_IN}:
             continue
         if side_and_action not in _OPT_OUT_ROADS:
             raise PlanError(
@@ -95,6 +98,14 @@ def invite_intents(origin: Origin, campaigns: Mapping[str, str]) -> Iterator[Ope
         asked = Change(INVITE_FIELD + listed, "set", None, campaigns[listed], row["reason"])
         changes = (_evidence(row["evidence_at"], row["reason"]), asked)
         yield _operation(origin, "invites", "api", "invite", row, changes)
+
+
+def opt_in_intents(origin: Origin) -> Iterator[Operation]:
+    """Opt-ins that are written as they are, in the order of the file."""
+    for row in _rows(origin.folder / "subscription_changes.parquet"):
+        if (row["side"], row["action"]) == _OPT_IN:
+            changes = (_evidence(row["evidence_at"], row["reason"]),)
+            yield _operation(origin, "invites", "api", "opt_in", row, changes)
 
 
 def crm_intents(origin: Origin) -> Iterator[Operation]:
@@ -128,6 +139,7 @@ def _replaces_number(change: Change) -> bool:
 
 
 _INVITE = ("platform", "invite")
+_OPT_IN = ("platform", "opt_in")
 
 _OPT_OUT_ROADS: dict[tuple[str, str], tuple[Route, Kind]] = {
     ("platform", "opt_out"): ("api", "opt_out"),

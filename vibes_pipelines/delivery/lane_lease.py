@@ -23,7 +23,7 @@ LOOK_S = 0.5
 PAUSE_S = 0.05
 
 _FIRST: Lane = "opt_outs"
-_OTHERS: tuple[Lane, ...] = ("persons", "invites")
+_OTHERS: tuple[Lane, ...] = ("persons", "invites", "deletes")
 
 
 def lease_name(lane: Lane, route: str = "api") -> str:

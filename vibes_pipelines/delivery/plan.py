@@ -17,6 +17,7 @@ from vibes_pipelines.delivery.intents import (
     PlanError,
     crm_intents,
     invite_intents,
+    opt_in_intents,
     opt_out_intents,
     person_intents,
 )
@@ -29,10 +30,13 @@ from vibes_pipelines.delivery.routes import (
     why_no_opt_out_by_file,
     why_not_by_file,
 )
+from vibes_pipelines.reconcile.destinations import VIBES, Destination
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import Batch, DiffSet, Operation
 from vibes_pipelines.sync_config import FieldType, SyncConfig
 from vibes_pipelines.vibes.import_kinds import ImportKind, import_name
+
+NO_FILES = "the only road to this destination"
 
 MAX_FILE_ROWS = 100_000
 """Rows per import file: what the documentation calls a comfortable file, for uploads by hand."""
@@ -63,6 +67,7 @@ def plan(
     config: SyncConfig,
     ledger: Ledger,
     estimates: Estimates | None = None,
+    destination: Destination = VIBES,
 ) -> Plan:
     """Plans the registered diff set whose files are in `folder`.
 
@@ -73,7 +78,7 @@ def plan(
     record = _registered(ledger, diff_set)
     if ledger.plan(diff_set) is None:
         origin = Origin(diff_set, record.day, record.as_of, folder)
-        draft = _Draft(origin, config, ledger, estimates or Estimates())
+        draft = _Draft(origin, config, ledger, estimates or Estimates(), destination)
         ledger.write_plan(diff_set, draft.batches, draft.operations(), draft.document)
     return _written_plan(ledger, diff_set, record.day)
 
@@ -84,6 +89,7 @@ def preview(
     config: SyncConfig,
     ledger: Ledger,
     estimates: Estimates | None = None,
+    destination: Destination = VIBES,
 ) -> Plan:
     """What `plan` would write, and the written plan when there is one. Nothing is recorded.
 
@@ -94,7 +100,7 @@ def preview(
     if ledger.plan(diff_set) is not None:
         return _written_plan(ledger, diff_set, record.day)
     origin = Origin(diff_set, record.day, record.as_of, folder)
-    draft = _Draft(origin, config, ledger, estimates or Estimates())
+    draft = _Draft(origin, config, ledger, estimates or Estimates(), destination)
     for _ in draft.operations():
         pass  # only counted
     return Plan(diff_set, record.day, batches=tuple(draft.batches), **draft.document())
@@ -118,9 +124,15 @@ class _Draft:
     """A plan in the making: hands out its operations once and counts them meanwhile."""
 
     def __init__(
-        self, origin: Origin, config: SyncConfig, ledger: Ledger, estimates: Estimates
+        self,
+        origin: Origin,
+        config: SyncConfig,
+        ledger: Ledger,
+        estimates: Estimates,
+        destination: Destination,
     ) -> None:
         self._origin = origin
+        self._destination = destination
         self._types: Mapping[str, FieldType] = {field.to: field.type for field in config.fields}
         self._campaigns = {
             consent.list.strip(): consent.campaign
@@ -173,6 +185,7 @@ class _Draft:
         for operation in person_intents(self._origin):
             yield self._on_its_road(operation)
         yield from invite_intents(self._origin, self._campaigns)
+        yield from opt_in_intents(self._origin)
 
     def _not_deferred(self, intents: Iterator[Operation]) -> Iterator[Operation]:
         for operation in intents:
@@ -194,6 +207,8 @@ class _Draft:
 
     def _fitness(self, operation: Operation) -> tuple[str | None, Columns]:
         """Why no file can carry the operation (None: one can), and what file that would be."""
+        if not self._destination.takes_files:
+            return NO_FILES, ()
         if operation.kind == "opt_out":
             return why_no_opt_out_by_file(operation), (operation.subscription_list_id or "",)
         reason = why_not_by_file(operation, self._types)

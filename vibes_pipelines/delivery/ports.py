@@ -33,6 +33,19 @@ class WriteAnswer(Protocol):
         """The platform's own words."""
 
 
+class OperationSender(Protocol):
+    """Carries single operations to one destination."""
+
+    async def overtaken(self, operation: Operation) -> str | None:
+        """Why the operation must not leave any more, looked up right before; None when it may."""
+
+    async def send(self, operation: Operation) -> WriteAnswer:
+        """Sends one operation. Raises when no further one can succeed; it had no effect then."""
+
+    def may_retry(self, answer: WriteAnswer) -> bool | None:
+        """Whether a refusal may be tried again; None leaves it to the registry of classes."""
+
+
 class PersonWriter(Protocol):
     """Writes to persons, one at a time. Raises when no further write can succeed."""
 

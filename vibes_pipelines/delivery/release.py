@@ -10,10 +10,15 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from vibes_pipelines.delivery.ports import DiffSetSummary, LandedSnapshot
+from vibes_pipelines.reconcile.destinations import DESTINATIONS, VIBES
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import AcceptedSnapshot, DiffSet, Lane
 
-INPUT_OF_FEED: Mapping[str, str] = {"crm/contacts": "contacts", "share/persons": "persons"}
+INPUT_OF_FEED: Mapping[str, str] = {
+    feed: name
+    for one in DESTINATIONS.values()
+    for feed, name in ((one.feeds.contacts, "contacts"), (one.feeds.persons, "persons"))
+}
 """The feeds whose size is compared with the last accepted one, by the reconcile's name for them."""
 
 _GUARD_LANES: Mapping[Lane, frozenset[str]] = {
@@ -22,6 +27,7 @@ _GUARD_LANES: Mapping[Lane, frozenset[str]] = {
     "crm": frozenset({"persons"}),
     # A text cannot be taken back: whatever looks wrong holds the invitations too.
     "invites": frozenset({"opt_outs", "persons", "invites"}),
+    "deletes": frozenset({"opt_outs", "persons", "invites"}),
 }
 
 
@@ -82,7 +88,7 @@ def may_deliver(
         return Verdict("refused", (reason,), "deliver the newest, or force with a reason")
     held_by = () if record.approved_reason else tuple(_holds(ledger, record, lane))
     if held_by:
-        cure = f"vibes-pipelines approve {diff_set[:12]} --reason TEXT"
+        cure = f"vibes-pipelines approve {diff_set[:12]} --reason TEXT{_option(record)}"
         return Verdict("held", held_by, cure)
     return Verdict("allowed")
 
@@ -138,11 +144,20 @@ def _holds(ledger: Ledger, record: DiffSet, lane: Lane) -> Iterable[str]:
     for breach in record.summary.get("breaches", ()):
         if breach["lane"] in _GUARD_LANES[lane]:
             yield str(breach["message"])
+    if lane == "deletes":
+        yield "deletes: what is deleted is gone for ever; look at each of them"
     delivered = ledger.last_delivered()
     if delivered is None:
         yield "first run: nothing was delivered before"
     elif delivered.mapping_hash != record.mapping_hash:
         yield "the mapping changed since the last delivery"
+
+
+def _option(record: DiffSet) -> str:
+    """How a command names the destination of a diff set; Vibes needs no name."""
+    others = (one for one in DESTINATIONS.values() if one is not VIBES)
+    name = next((one.name for one in others if one.feeds.contacts in record.snapshots), None)
+    return f" --destination {name}" if name else ""
 
 
 def _start_of(day: str) -> datetime:

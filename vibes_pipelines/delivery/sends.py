@@ -28,6 +28,14 @@ class Sender:
         self._types = types
         self._campaigns = campaigns
 
+    async def overtaken(self, operation: Operation) -> str | None:  # noqa: ARG002 - a port's name
+        """Nothing is looked up before a send here; invitations have their watch."""
+        return None
+
+    def may_retry(self, answer: WriteAnswer) -> bool | None:  # noqa: ARG002 - a port's name
+        """The registry of error classes tells."""
+        return None
+
     async def send(self, operation: Operation) -> WriteAnswer:
         """Sends one operation and answers what became of it.
 

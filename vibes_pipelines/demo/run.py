@@ -7,12 +7,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from vibes_pipelines.demo.days import INSTANCE, dagster_instance, run_day
+from vibes_pipelines.demo.report_pages import served_pages
 from vibes_pipelines.demo.sandbox_process import RunningSandbox, sandbox_process
 from vibes_pipelines.demo.ui_process import serve_ui
+from vibes_pipelines.orchestration.day_metadata import REPORT_URL
 from vibes_pipelines.report.account import DayAccount, render
 
 # Days with edits on both sides. Later days are left alone: one sees the loop close.
@@ -37,8 +39,12 @@ def run_demo(home: Path, persons: int, days: int, *, as_json: bool, serve: bool)
             raise DemoFolderError(msg)
     _fresh(home)
     _say(f"sandbox: {persons:,} people, in {home}")
-    with _ended_in_order(), sandbox_process(home / "sandbox", persons) as sandbox:
+    with ExitStack() as running:
+        running.enter_context(_ended_in_order())
+        sandbox = running.enter_context(sandbox_process(home / "sandbox", persons))
         _use(sandbox, home)
+        if serve:
+            os.environ[REPORT_URL] = running.enter_context(served_pages(_reports(home)))
         with dagster_instance(home) as instance:
             accounts = []
             for number in range(1, days + 1):
@@ -90,11 +96,16 @@ def _tell(home: Path, accounts: Sequence[DayAccount], *, as_json: bool, seconds:
     sys.stdout.write(f"\n{text}\n{_where_next(home, seconds)}\n")
 
 
+def _reports(home: Path) -> Path:
+    return home / "data" / "reports"
+
+
 def _where_next(home: Path, seconds: float) -> str:
     data = home / "data"
     return "\n".join(
         [
             f"{seconds:.0f} s. Where to look next:",
+            f"  {_reports(home) / 'index.html'}  the daily reports: open them in a browser",
             f"  {data / 'diff_sets'}       what each day wanted to change, and why",
             f"  {data / 'certificates'}    what became of every send",
             f"  {data / 'ledger.db'}       each operation with its receipt",
@@ -107,6 +118,7 @@ def _where_next(home: Path, seconds: float) -> str:
 def _serve(home: Path) -> None:
     address = ("127.0.0.1", os.environ.get("DAGSTER_PORT", "3000"))
     _say(f"Dagster UI: http://{address[0]}:{address[1]} (Ctrl-C ends it and the sandbox)")
+    _say(f"the daily reports: {os.environ[REPORT_URL]}/")
     _say(f"in another terminal: source {home / 'environment.sh'}")
     serve_ui(*address)
 

@@ -6,6 +6,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
+from vibes_pipelines.orchestration.freshness import NEWEST_DAY
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CRM_WRITE_BACK,
@@ -15,18 +16,24 @@ from vibes_pipelines.orchestration.keys import (
     OUTSIDE,
     PERSON_IMPORT,
     REJECTED,
+    REPORT,
 )
 from vibes_pipelines.orchestration.ops import (
+    approve_diff_set,
     carry_crm_changes,
     drain_callback_inbox,
     send_new_events,
 )
+from vibes_pipelines.orchestration.retention import apply_retention
 
 DELIVERIES = (OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH, INVITES)
 
 reconcile_daily = dg.define_asset_job(
     "reconcile_daily",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(*OUTSIDE.values()),
+    selection=dg.AssetSelection.all()
+    - dg.AssetSelection.assets(*OUTSIDE.values())
+    - dg.AssetSelection.groups("apsis", "outside")
+    - dg.AssetSelection.checks(NEWEST_DAY),
     description="Land both sides, certify yesterday, reconcile, deliver. Dry run unless told.",
     tags=EFFECT_TAG,
 )
@@ -40,7 +47,7 @@ def _delivery_job(
 ) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         name,
-        selection=dg.AssetSelection.assets(*keys, REJECTED).without_checks()
+        selection=dg.AssetSelection.assets(*keys, REJECTED, REPORT).without_checks()
         | dg.AssetSelection.checks(*checks),
         description=description,
         tags=EFFECT_TAG,
@@ -89,15 +96,26 @@ def send_events() -> None:
     send_new_events()
 
 
+@dg.job(
+    description="Release the newest diff set, which a guard holds, with a reason.",
+    tags=EFFECT_TAG,
+)
+def approve() -> None:
+    """One op; the ledger keeps the reason."""
+    approve_diff_set()
+
+
 JOBS: list[UnresolvedAssetJobDefinition | dg.JobDefinition] = [
     reconcile_daily,
     person_import,
     api_push,
     crm_write_back,
     repush,
+    approve,
     callback_inbox,
     crm_changes,
     send_events,
+    apply_retention,
 ]
 
 

@@ -32,3 +32,6 @@ API_PUSH = dg.AssetKey(["delivery", "api_push"])
 INVITES = dg.AssetKey(["delivery", "invites"])
 REJECTED = dg.AssetKey(["delivery", "rejected"])
 CRM_WRITE_BACK = dg.AssetKey(["delivery", "crm_write_back"])
+
+REPORT_DRAFT = dg.AssetKey(["report", "draft"])
+REPORT = dg.AssetKey(["report", "day"])

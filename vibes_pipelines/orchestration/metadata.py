@@ -4,14 +4,8 @@ The event log keeps metadata for ever and every user of the UI can read it, so n
 carry personal data: previews are masked and at most five rows.
 """
 
-import hashlib
-import hmac
-import os
-import secrets
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +13,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from vibes_pipelines.orchestration.columns import COLUMNS
+from vibes_pipelines.stages.masking import hash_key, mask
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.snapshots import Snapshot
 
@@ -32,7 +27,7 @@ SHOWN_COLUMNS = frozenset({
 })
 # fmt: on
 
-Metadata = dict[str, dg.MetadataValue[Any] | int | str]
+Metadata = dict[str, dg.MetadataValue[Any] | int | float | str]
 
 
 def row_count(path: Path) -> int:
@@ -62,12 +57,12 @@ def column_lineage(
 
 def file_metadata(path: Path, project: Project, shown: AbstractSet[str] = frozenset()) -> Metadata:
     """Counts, schema and masked preview of one Parquet file; `shown` columns are in clear."""
-    rows = row_count(path)
+    rows, key = row_count(path), hash_key(project.settings.home)
     return {
         "dagster/partition_row_count": rows,
         "dagster/column_schema": dg.MetadataValue.table_schema(column_schema(path)),
         "dagster/uri": dg.MetadataValue.path(str(path)),
-        "preview": dg.MetadataValue.md(masked_preview(path, _hash_key(project), shown)),
+        "preview": dg.MetadataValue.md(masked_preview(path, key, shown)),
     }
 
 
@@ -79,9 +74,16 @@ def snapshot_metadata(snapshot: Snapshot, project: Project, *, newly_landed: boo
         "source": dg.MetadataValue.text(manifest.source),
         "content_hash": dg.MetadataValue.text(manifest.content_hash),
         "rejected_rows": manifest.rejected,
+        "rejected_share": share(manifest.rejected, manifest.rejected + manifest.rows),
+        "bytes": manifest.bytes,
         "landed": "now" if newly_landed else "before; a landed day is never landed again",
         **file_metadata(snapshot.data, project),
     }
+
+
+def share(part: int, whole: int) -> float:
+    """A part of a whole; 0 of nothing."""
+    return part / whole if whole else 0.0
 
 
 def masked_preview(path: Path, key: bytes, shown: AbstractSet[str]) -> str:
@@ -108,30 +110,10 @@ def _masked(column: str, value: object, key: bytes, shown: AbstractSet[str]) -> 
         return ""
     if column in shown:
         return _without_values(value) if column == "changes" else str(value)
-    return "#" + hmac.new(key, str(value).encode(), hashlib.sha256).hexdigest()[:8]
+    return mask(value, key)
 
 
 def _without_values(changes: object) -> str:
     """What is done to which field."""
     listed = changes if isinstance(changes, list) else []
     return ", ".join(f"{change['action']} {change['field']}" for change in listed)
-
-
-def _hash_key(project: Project) -> bytes:
-    """The key of this installation's hashes; made once, kept beside its data."""
-    path = project.settings.home / "hash.key"
-    if not path.exists():
-        _create_key(path)
-    return path.read_bytes()
-
-
-def _create_key(path: Path) -> None:
-    """Makes the key appear whole; of two processes at once, the first one's stays."""
-    descriptor, whole = tempfile.mkstemp(prefix=".hash-key-", dir=path.parent)  # of mode 600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
-        with suppress(FileExistsError):
-            os.link(whole, path)
-    finally:
-        Path(whole).unlink()

@@ -5,6 +5,7 @@ import dagster as dg
 from vibes_pipelines.orchestration.metadata import as_markdown
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.changes import carry_changes
+from vibes_pipelines.stages.delivering import approve
 from vibes_pipelines.stages.inbox import drain
 
 
@@ -90,3 +91,26 @@ def send_new_events(
             ),
         }
     )
+
+
+class ApprovalConfig(dg.Config):
+    """Which held diff set is released, and why.
+
+    Attributes:
+        diff_set: Its hash, or the first six or more characters of it, as the red check shows it.
+        reason: What you looked at; it stays in the ledger.
+    """
+
+    diff_set: str
+    reason: str
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def approve_diff_set(
+    context: dg.OpExecutionContext, config: ApprovalConfig, project: ProjectResource
+) -> None:
+    """Releases the newest diff set; `diff_set_sensor`, or the job `repush`, then delivers it."""
+    with project.open() as opened:
+        approved = approve(opened, config.diff_set, config.reason)
+    context.log.info("approved %s", approved[:12])
+    context.add_output_metadata({"diff_set": approved})

@@ -4,14 +4,13 @@ A run key is used once for ever, therefore each names the content that it stands
 """
 
 import json
-import os
 import time
-import urllib.request
 from dataclasses import asdict, dataclass
 
 import dagster as dg
 
 from vibes_pipelines.crm.database import CrmError
+from vibes_pipelines.orchestration.alerts import check_alert_sensor, run_failure_sensor
 from vibes_pipelines.orchestration.jobs import (
     JOBS,
     callback_inbox,
@@ -33,7 +32,6 @@ from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
 
 # The platform asks for five minutes between connections; the runs that land need theirs too.
 SFTP_INTERVAL_S = 900
-ALERT_TIMEOUT_S = 10
 
 INBOX_INTERVAL_S = 30
 # A drain that failed is repeated, ever more slowly while its cause lasts.
@@ -193,30 +191,6 @@ def _job_in_progress(instance: dg.DagsterInstance) -> str | None:
     return next((run.job_name for run in found if run.job_name in names), None)
 
 
-@dg.run_failure_sensor(
-    monitored_jobs=JOBS,
-    minimum_interval_seconds=30,
-    description="Tells a webhook (VIBES_ALERT_WEBHOOK) which job of which day failed, and where.",
-)
-def run_failure_sensor(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-    """Sends job, day, run and the failed steps; never a message, which could name a person."""
-    webhook = os.environ.get("VIBES_ALERT_WEBHOOK")
-    if not webhook:
-        return dg.SkipReason("VIBES_ALERT_WEBHOOK is not set")
-    run = context.dagster_run
-    alert = {
-        "job": run.job_name,
-        "day": run.tags.get("dagster/partition"),
-        "run_id": run.run_id,
-        "failed_steps": [event.step_key for event in context.get_step_failure_events()],
-    }
-    request = urllib.request.Request(  # noqa: S310 - the operator's own webhook
-        webhook, json.dumps(alert).encode(), {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=ALERT_TIMEOUT_S):  # noqa: S310 - as above
-        return None
-
-
 SENSORS = [
     extract_arrival_sensor,
     diff_set_sensor,
@@ -224,4 +198,5 @@ SENSORS = [
     callback_inbox_sensor,
     crm_change_sensor,
     run_failure_sensor,
+    check_alert_sensor,
 ]

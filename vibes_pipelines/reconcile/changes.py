@@ -85,10 +85,13 @@ def _drift_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
         SELECT unnest([{rows}], recursive := true) FROM compared WHERE person_row IS NOT NULL"""
 
 
+# The number of a contact whose person was decided is not carried; see `decisions`.
 # The narrow joins and the wide one are apart because joined at once they take ten times as long.
 _IDENTIFIED = """
     CREATE TEMP TABLE identified AS
-    SELECT k.contact_row, k.person_row, k.matched_by, c.key AS contact_key, c.mdn AS contact_mdn,
+    SELECT k.contact_row, k.person_row, k.matched_by, c.key AS contact_key,
+           CASE WHEN c.bad_mdn OR coalesce(k.matched_by = 'link', false) THEN NULL ELSE c.mdn
+           END AS contact_mdn,
            p.person_key, p.key AS person_external_id, p.mdn AS person_mdn
     FROM candidate k
     JOIN contact_name c ON c.row_number = k.contact_row

@@ -111,7 +111,7 @@ _REST = """
            (SELECT count(*) FROM subscription_change
             WHERE side = 'platform' AND action = 'opt_out'),
            (SELECT count(*) FROM subscription_change WHERE side = 'crm'),
-           (SELECT count(*) FROM subscription_change WHERE action = 'invite'),
+           (SELECT count(*) FROM subscription_change WHERE action IN ('invite', 'opt_in')),
            (SELECT coalesce(sum(len(crm_changes)), 0) FROM outcome),
            (SELECT count(*) FROM outcome WHERE len(crm_changes) > 0),
            (SELECT count(*) FROM outcome

@@ -23,6 +23,7 @@ _DETAILS = {
     "shared_person": "several contacts point to one person",
     "mdn_change": "the person has another mdn; policies.mdn_change does not replace it",
     "invalid_mdn": "the mdn is no valid mobile number",
+    "erased": "the person was erased; only `quarantine undo` lets it in again",
 }
 
 OF_NUMBERS = ("mdn_change", "mdn_recycled")
@@ -30,6 +31,11 @@ OF_NUMBERS = ("mdn_change", "mdn_recycled")
 OF_VALUES = ("invalid_mdn", "unknown_option", "invalid_value")
 """Kinds that are about single values of a contact."""
 NOT_OF_IDENTITY = OF_NUMBERS + OF_VALUES
+DECIDABLE = (
+    *("identity_split", "shared_mdn", "shared_person", "mdn_change", "invalid_mdn"),
+    *("duplicate_person_key", "duplicate_external_id"),
+)
+"""Kinds of a contact that a person can end by saying who it is."""
 
 REFUSED_MDNS = {
     Refusal.NOT_A_NUMBER: "the mdn is not a phone number",
@@ -91,22 +97,3 @@ def tell_why_mdns_are_refused(connection: duckdb.DuckDBPyConnection, region: str
           AND finding.source = 'contact' AND finding.kind = 'invalid_mdn'""",
         texts,
     )
-
-
-QUARANTINE = """
-    WITH person_of AS (
-        SELECT contact_row, min(person_row) AS person_row
-        FROM (SELECT contact_row, person_row FROM pair
-              UNION ALL SELECT contact_row, person_row FROM claim)
-        SEMI JOIN finding ON contact_row = finding.row_number AND finding.source = 'contact'
-        GROUP BY contact_row HAVING count(DISTINCT person_row) = 1)
-    SELECT f.kind, f.source, c.key AS external_person_id, p.person_key, c.mdn, f.detail
-    FROM finding f JOIN contact_name c USING (row_number)
-    LEFT JOIN person_of o ON o.contact_row = f.row_number
-    LEFT JOIN person_name p ON p.row_number = o.person_row
-    WHERE f.source = 'contact'
-    UNION ALL
-    SELECT f.kind, f.source, p.key, p.person_key, p.mdn, f.detail
-    FROM finding f JOIN person_name p USING (row_number)
-    WHERE f.source = 'person'"""
-"""The rows of quarantine.parquet. A contact's mdn is shown as it was given when it is invalid."""

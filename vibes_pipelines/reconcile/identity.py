@@ -7,7 +7,8 @@ persons by each identifier and are judged by their claims. Doubt falls on the wh
 Creates `pair` (contact_row, person_row, differs), `loose` (contact_row), `claim` (contact_row,
 person_row, identifier), `verdict` (contact_row, person_row, matched_by), `recognised` (contact_row,
 person_row, matched_by, passes, differs, is_odd), and of these `match`, without those whose number
-belongs to somebody else or has changed. Rows in doubt go to the table `finding`.
+belongs to somebody else or has changed. Rows in doubt go to the table `finding`; what a person
+decided about them is applied last.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -17,17 +18,22 @@ from collections.abc import Iterator
 import duckdb
 
 from vibes_pipelines.reconcile.characters import find_wrong_keys
+from vibes_pipelines.reconcile.decisions import LINKED, apply_decisions, find_erased
 from vibes_pipelines.reconcile.findings import NOT_OF_IDENTITY, OF_NUMBERS, add_findings
 from vibes_pipelines.reconcile.identifiers import refuse_collision, texts_sql
-from vibes_pipelines.reconcile.sql import text_list
+from vibes_pipelines.reconcile.sql import literal, text_list
 
 _COLUMN_OF = {"person_key": "person_key", "external_person_id": "key", "mdn": "mdn"}
 
 
 def build_match(
-    connection: duckdb.DuckDBPyConnection, *, is_landed: bool, replaces_numbers: bool
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    is_landed: bool,
+    replaces_numbers: bool,
+    salt: int = 0,
 ) -> None:
-    """Creates the tables above from `contact` and `person`, and the findings on identity.
+    """Creates the tables above from `contact`, `person` and `decision`, and the findings.
 
     With `replaces_numbers` a changed number of a contact is a change to make, not a doubt.
 
@@ -35,12 +41,14 @@ def build_match(
         HashCollision: two different identifiers have one hash.
     """
     _find_unusable(connection)
+    find_erased(connection, salt)
     connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")
     _collect_claims(connection)
     find_wrong_keys(connection)
     _find_repeats(connection, is_landed=is_landed)
     _judge_claims(connection, replaces_numbers=replaces_numbers)
     _spread_to_groups(connection)
+    apply_decisions(connection, _SURE, salt)
     connection.execute(_RECOGNISED)
     connection.execute(_MATCH)
 
@@ -248,10 +256,12 @@ _CLAIMED_BY_TWO = """
     HAVING count(DISTINCT coalesce('=' || l.key, v.contact_row::VARCHAR)) > 1"""
 
 # Who the person is stays sure when only a value or the number of the contact is in doubt.
-_RECOGNISED = f"""
-    CREATE TEMP VIEW recognised AS
-    WITH doubt AS (SELECT row_number FROM finding
-                   WHERE source = 'contact' AND kind NOT IN {text_list(NOT_OF_IDENTITY)})
+_IN_DOUBT = f"""
+    SELECT row_number FROM finding
+    WHERE source = 'contact' AND kind NOT IN {text_list(NOT_OF_IDENTITY)}"""
+
+_SURE = f"""
+    WITH doubt AS ({_IN_DOUBT})
     SELECT contact_row, person_row,
            CASE WHEN by_person_key THEN 'person_key' ELSE 'external_person_id' END AS matched_by,
            passes, differs, is_odd
@@ -260,6 +270,19 @@ _RECOGNISED = f"""
     SELECT contact_row, person_row, matched_by, passes, true, is_odd
     FROM verdict ANTI JOIN doubt ON verdict.contact_row = doubt.row_number
     WHERE person_row IS NOT NULL"""
+
+# A decided contact that is paired by its key and agrees in every identifier is sure by itself.
+_RECOGNISED = f"""
+    CREATE TEMP VIEW recognised AS
+    WITH holding AS (
+        SELECT contact_row, person_row FROM decided ANTI JOIN pair USING (contact_row)
+        WHERE why IS NULL)
+    SELECT sure.* FROM ({_SURE}) sure ANTI JOIN holding USING (contact_row)
+    UNION ALL
+    SELECT contact_row, holding.person_row, {literal(LINKED)}, l.passes, true, l.has_issue
+    FROM holding JOIN loose l USING (contact_row)
+    ANTI JOIN ({_IN_DOUBT}) doubt ON holding.contact_row = doubt.row_number
+    WHERE holding.person_row IS NOT NULL"""
 
 _MATCH = f"""
     CREATE TEMP VIEW match AS

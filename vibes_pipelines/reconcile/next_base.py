@@ -65,6 +65,7 @@ def write_exceptions(
         persons = open_source(connection, "persons", last.persons, Path(workspace))
         older = open_base(connection, last.base, Path(workspace)) if last.base else None
         fields = _compared_fields(config, last, persons)
+        _read_hidden(connection, persons, older)
         _read_day(connection, last, persons)
         _read_values(connection, config, persons)
         _read_older(connection, config, older)
@@ -88,11 +89,30 @@ def _compared_fields(config: SyncConfig, last: LastDay, persons: Source) -> list
     ]
 
 
+def _read_hidden(
+    connection: duckdb.DuckDBPyConnection, persons: Source, older: Base | None
+) -> None:
+    """Creates `hidden`: persons without a carrier today, and the last one known of their number.
+
+    Without it a number that comes back with another carrier would pass for unchanged.
+    """
+    nothing = f"SELECT 0::BIGINT AS person_row, ''::VARCHAR AS {CARRIER} WHERE false"
+    found = nothing
+    if older is not None and persons.has(CARRIER):
+        found = f"""
+            SELECT now.row AS person_row, any_value(before.carrier) AS {CARRIER}
+            FROM (SELECT * FROM ({Base(persons).numbers_sql()}) WHERE carrier IS NULL) now
+            JOIN (SELECT * FROM ({older.numbers_sql()}) WHERE carrier IS NOT NULL) before
+              ON before.key = now.key AND before.mdn = now.mdn
+            GROUP BY now.row"""
+    connection.execute(f"CREATE TEMP TABLE hidden AS {found}")
+
+
 def _read_day(connection: duckdb.DuckDBPyConnection, last: LastDay, persons: Source) -> None:
     """Creates `listed` (the agreement), `last_person` and `looked_at`.
 
-    `looked_at` are persons that agree in some fields only, whose contact is filtered, or to whom
-    something is under way; `fields` is NULL where all values agree.
+    `looked_at` are persons that agree in some fields only, whose contact is filtered, to whom
+    something is under way, or whose carrier is hidden; `fields` is NULL where all values agree.
     """
     connection.execute(f"CREATE TEMP TABLE listed AS {_listed_sql(connection, last)}")
     pending = "SELECT ''::VARCHAR AS external_person_id, '' AS field, '' AS value WHERE false"
@@ -116,7 +136,8 @@ def _read_day(connection: duckdb.DuckDBPyConnection, last: LastDay, persons: Sou
         FROM last_person p
         LEFT JOIN listed l USING (person_row)
         LEFT JOIN sent ON sent.contact = coalesce(l.contact_key, p.external_person_id)
-        WHERE coalesce(l.is_judged, sent.contact IS NOT NULL)""")
+        LEFT JOIN hidden USING (person_row)
+        WHERE coalesce(l.is_judged, sent.contact IS NOT NULL OR hidden.person_row IS NOT NULL)""")
 
 
 def _listed_sql(connection: duckdb.DuckDBPyConnection, last: LastDay) -> str:
@@ -202,13 +223,15 @@ def _looked_at_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
         is_unknown = f"coalesce(list_contains(o.unknown, {name}), true)"
         unknown.append(f"CASE WHEN NOT {agrees} AND {is_unknown} THEN {name} END")
     return f"""
-        SELECT p.person_row, p.person_key, p.contact AS external_person_id, v.mdn, v.{CARRIER},
+        SELECT p.person_row, p.person_key, p.contact AS external_person_id, v.mdn,
+               coalesce(v.{CARRIER}, hidden.{CARRIER}) AS {CARRIER},
                p.number_since, {"".join(values)}
                list_filter([{", ".join(unknown)}]::VARCHAR[], lambda one: one IS NOT NULL)
                    AS unknown,
                passes OR (coalesce(o.has_matched, false) AND NOT is_settled) AS has_matched
         FROM looked_at p
         JOIN last_value v USING (person_row)
+        LEFT JOIN hidden USING (person_row)
         LEFT JOIN base_value o ON o.row_number = p.person_row"""
 
 

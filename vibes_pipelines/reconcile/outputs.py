@@ -10,7 +10,7 @@ from pathlib import Path
 
 import duckdb
 
-from vibes_pipelines.reconcile.findings import QUARANTINE
+from vibes_pipelines.reconcile.cases import QUARANTINE
 from vibes_pipelines.reconcile.sql import literal
 
 _PERSON_CHANGES = """
@@ -18,6 +18,14 @@ _PERSON_CHANGES = """
            contact_key AS external_person_id, person_key, mdn, matched_by, changes
     FROM outcome
     WHERE status IN ('added', 'updated')
+    ORDER BY external_person_id"""
+
+# Only where a destination deletes: what other diff sets are made of stays as it is.
+_WITH_DELETIONS = f"""
+    SELECT * FROM ({_PERSON_CHANGES})
+    UNION ALL
+    SELECT 'delete', external_person_id, person_key, NULL, matched_by, []
+    FROM deletion
     ORDER BY external_person_id"""
 
 _CRM_CHANGES = """
@@ -52,7 +60,10 @@ def write_outputs(connection: duckdb.DuckDBPyConnection, out: Path) -> dict[str,
     # From statistics the writer would conclude which columns are never null, and the schema of the
     # files would depend on what is in them.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-    for name, sql in _FILES.items():
+    files = dict(_FILES)
+    if connection.execute("SELECT 1 FROM deletion LIMIT 1").fetchall():
+        files["person_changes.parquet"] = _WITH_DELETIONS
+    for name, sql in files.items():
         connection.execute(
             f"COPY ({sql}) TO {literal(str(out / name))} (FORMAT parquet, COMPRESSION zstd)"
         )

@@ -33,6 +33,7 @@ def build_periods(
     for name, numbers in (("now", Base(sides.persons)), ("before", base)):
         connection.execute(f"CREATE TEMP VIEW number_{name} AS {numbers.numbers_sql()}")
     connection.execute(_CHANGE)
+    connection.execute(_NEWCOMER)
     policy = config.policies.mdn_recycled
     if policy != "ignore":
         connection.execute(_OTHER_CARRIER)
@@ -62,6 +63,25 @@ _CHANGE = """
     FROM number_now now JOIN number_before before USING (key)
     WHERE (now.mdn IS NOT NULL AND before.mdn IS DISTINCT FROM now.mdn)
        OR before.carrier <> now.carrier OR before.since IS NOT NULL"""
+
+# A person who is new under this person_key, with a number that was another's: consent is of a
+# person and a number, so that its period begins now. Who only had no key before is nobody new.
+_NEWCOMER = """
+    INSERT INTO number_change
+    WITH newcomer AS (
+        SELECT now.* FROM number_now now
+        ANTI JOIN number_before before USING (key) WHERE now.mdn IS NOT NULL),
+    met AS (
+        SELECT now.row, before.key = '=' || now.external_person_id AS is_same_person,
+               before.external_person_id, before.since, before.carrier AS old_carrier,
+               now.carrier AS new_carrier
+        FROM newcomer now JOIN number_before before ON before.mdn = now.mdn)
+    SELECT row, bool_and(is_same_person),
+           bool_or(NOT is_same_person OR coalesce(old_carrier <> new_carrier, false)),
+           any_value(external_person_id), max(since), any_value(old_carrier),
+           any_value(new_carrier)
+    FROM (SELECT * REPLACE (coalesce(is_same_person, false) AS is_same_person) FROM met)
+    GROUP BY row"""
 
 # The same number at the same person, and another carrier; what was agreed with another contact is
 # no base.

@@ -19,10 +19,13 @@ import duckdb
 
 from vibes_pipelines.reconcile.agreement import write_agreement
 from vibes_pipelines.reconcile.base import Base, open_base
+from vibes_pipelines.reconcile.cases import build_cases, write_cases
 from vibes_pipelines.reconcile.changes import build_proposal
 from vibes_pipelines.reconcile.conditions import count_unreadable
 from vibes_pipelines.reconcile.consent import build_subscription_change
 from vibes_pipelines.reconcile.counts import Counts, read_counts
+from vibes_pipelines.reconcile.decisions import read_decisions
+from vibes_pipelines.reconcile.destinations import VIBES, Destination
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.findings import create_finding, tell_why_mdns_are_refused
 from vibes_pipelines.reconcile.guards import Workload, check_guards
@@ -35,6 +38,7 @@ from vibes_pipelines.reconcile.identity import build_match
 from vibes_pipelines.reconcile.invites import build_invites
 from vibes_pipelines.reconcile.landed import are_hashed, join_hashes
 from vibes_pipelines.reconcile.narrow import region_of
+from vibes_pipelines.reconcile.opt_ins import build_opt_ins, end_with_addresses
 from vibes_pipelines.reconcile.outputs import write_outputs
 from vibes_pipelines.reconcile.payload import build_values
 from vibes_pipelines.reconcile.periods import build_periods
@@ -52,7 +56,9 @@ class Inputs:
 
     `base` is a folder with persons.parquet, or one of the daily job. `as_of` defaults to the newest
     as-of of the landed inputs. `accepted_rows` are the rows of the last accepted `contacts` and
-    `persons`. With `for_next_base` agreement.parquet is written too, no part of the diff set.
+    `persons`. `decisions` has the columns of `decisions.COLUMNS`. With `for_next_base`
+    agreement.parquet and cases.parquet are written too, no part of the diff set.
+    `destination` is where the persons are.
     """
 
     contacts: Path
@@ -61,10 +67,12 @@ class Inputs:
     base: Path | None = None
     pending: Path | None = None
     blocked: Path | None = None
+    decisions: Path | None = None
     as_of: datetime | None = None
     accepted_rows: dict[str, int] | None = None
     relative_guards: bool = True
     for_next_base: bool = False
+    destination: Destination = VIBES
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class _Sources:
     base: Base | None
     pending: Source | None
     blocked: Source | None
+    decisions: Source | None
 
     def as_of(self) -> datetime | None:
         known = (self.contacts, self.persons, *self.subscriptions)
@@ -119,12 +128,18 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
             sources = _open_all(connection, inputs, Path(workspace))
         as_of = _utc(inputs.as_of) if inputs.as_of else sources.as_of()
         sides = _sides(connection, config, sources, salt)
-        _run_phases(connection, config, sources, sides, as_of, watch)
+        deletes = inputs.destination.can_delete and inputs.destination.deletes_unmatched
+        _run_phases(connection, config, sources, sides, as_of, watch, deletes=deletes)
+        if inputs.destination.opt_in == "direct":
+            build_opt_ins(connection, config, sources.subscriptions)
+            end_with_addresses(connection, inputs.destination.ends_with)
         with watch.phase("outputs"):
+            build_cases(connection, config)
             counts = read_counts(connection)
             content_hashes = write_outputs(connection, out)
             if inputs.for_next_base:
                 write_agreement(connection, config, sources.persons, out)
+                write_cases(connection, out)
     summary = _summarise(config, inputs, counts, as_of, content_hashes)
     (out / "summary.json").write_text(summary.to_json(), encoding="utf-8")
     (out / "run.json").write_text(
@@ -140,8 +155,11 @@ def _run_phases(
     sides: Sides,
     as_of: datetime | None,
     watch: _Stopwatch,
+    *,
+    deletes: bool,
 ) -> None:
     create_finding(connection)
+    read_decisions(connection, sources.decisions)
     with watch.phase("scan"):
         if sides.is_landed:
             join_hashes(connection, config, sources.contacts, sources.persons)
@@ -153,6 +171,7 @@ def _run_phases(
             connection,
             is_landed=sides.is_landed,
             replaces_numbers=config.replaces_numbers,
+            salt=sides.salt,
         )
         build_periods(connection, config, sides, sources.base, as_of)
     with watch.phase("values"):
@@ -160,7 +179,7 @@ def _run_phases(
         tell_why_mdns_are_refused(connection, region_of(config))
     with watch.phase("changes"):
         build_proposal(connection, config, sources.base)
-        build_unmatched(connection, config, sides, sources.base)
+        build_unmatched(connection, config, sides, sources.base, deletes=deletes)
         lag = timedelta(hours=config.policies.visibility_lag_h)
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
     with watch.phase("consent"):
@@ -182,6 +201,7 @@ def _open_all(connection: duckdb.DuckDBPyConnection, inputs: Inputs, workspace: 
         base=open_base(connection, inputs.base, workspace) if inputs.base else None,
         pending=opened("pending", inputs.pending) if inputs.pending else None,
         blocked=opened("blocked", inputs.blocked) if inputs.blocked else None,
+        decisions=opened("decisions", inputs.decisions) if inputs.decisions else None,
     )
 
 

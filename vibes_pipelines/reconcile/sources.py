@@ -19,6 +19,7 @@ from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.sql import ident, literal
 
 ROW = "file_row_number"
+_OTHER_DELIMITERS = (";", "\t", "|")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def open_source(
     data, as_of = _locate(role, path)
     try:
         if data.suffix == ".csv":
-            _refuse_repeated_names(role, path, data)
+            _refuse_odd_header(role, path, data)
             data = _csv_to_parquet(connection, data, workspace / f"{role}.parquet")
         relation = f"read_parquet({literal(str(data))}, file_row_number = true)"
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
@@ -88,13 +89,17 @@ def refuse_wrong_encoding(error: duckdb.Error) -> None:
         raise ReconcileError(msg) from None
 
 
-def _refuse_repeated_names(role: str, path: Path, data: Path) -> None:
-    """Which of two columns of one name is meant, nobody can tell."""
+def _refuse_odd_header(role: str, path: Path, data: Path) -> None:
+    """A header without commas is of another kind of file; of two equal names none can be meant."""
     try:
         with data.open(encoding="utf-8-sig", newline="") as file:
             names = [name.strip().lower() for name in next(csv.reader(file), [])]
     except (UnicodeDecodeError, csv.Error):
         return  # what is unreadable is told with its line when it is read
+    other = next((mark for mark in _OTHER_DELIMITERS if len(names) == 1 and mark in names[0]), None)
+    if other is not None:
+        msg = f"{role} {path}: the header is separated by {other!r}; write the file with commas"
+        raise ReconcileError(msg)
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         msg = f"{role} {path}: the header names {', '.join(repeated)} twice; leave one column each"
@@ -104,6 +109,8 @@ def _refuse_repeated_names(role: str, path: Path, data: Path) -> None:
 def _why_unreadable(data: Path) -> str:
     if data.suffix != ".csv":
         return "is not a readable Parquet file; write it again"
+    if line := _line_of_other_encoding(data):
+        return f"line {line} is not UTF-8; write the file again in UTF-8"
     line = _unreadable_line(data)
     place = f"line {line} cannot be read" if line else "cannot be read"
     return (
@@ -112,15 +119,24 @@ def _why_unreadable(data: Path) -> str:
     )
 
 
+def _line_of_other_encoding(path: Path) -> int | None:
+    """The first line (from 1) that is not UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return None
+
+
 def _unreadable_line(path: Path) -> int | None:
-    """The first line (from 1) that is not UTF-8 or has not as many cells as the header."""
+    """The first line (from 1) that has not as many cells as the header."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
         try:
             width = len(next(rows, []))
             return next((rows.line_num for row in rows if len(row) != width), None)
-        except UnicodeDecodeError:
-            return rows.line_num + 1
         except csv.Error:
             return rows.line_num
 

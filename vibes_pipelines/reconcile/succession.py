@@ -36,12 +36,15 @@ _OPT_OUTS: tuple[Lane, ...] = ("opt_outs",)
 
 @dataclass(frozen=True)
 class Sources:
-    """The landed snapshot folders of one day; `events` is the extract of subscriptions."""
+    """The landed snapshot folders of one day; `events` is the extract of subscriptions.
+
+    Of a destination without a share there are the contacts only.
+    """
 
     contacts: Path
-    persons: Path
-    subscriptions: Path
-    events: Path
+    persons: Path | None = None
+    subscriptions: Path | None = None
+    events: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,14 @@ def check_succession(config: SyncConfig, today: Sources, accepted: Sources) -> t
         engine(Limits(), Path(workspace)) as connection,
     ):
         compare = _Comparison(connection, config, Path(workspace))
-        return (
-            *compare.contacts(accepted.contacts, today.contacts),
-            *compare.persons(accepted.persons, today.persons),
-            *compare.subscriptions(accepted.subscriptions, today.subscriptions),
-            *compare.events(today.subscriptions, today.events),
-        )
+        breaches = [*compare.contacts(accepted.contacts, today.contacts)]
+        if accepted.persons and today.persons:
+            breaches += compare.persons(accepted.persons, today.persons)
+        if accepted.subscriptions and today.subscriptions:
+            breaches += compare.subscriptions(accepted.subscriptions, today.subscriptions)
+        if today.subscriptions and today.events:
+            breaches += compare.events(today.subscriptions, today.events)
+        return tuple(breaches)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 Creates `unmatched` (contact_row, person_row, matched_by): contacts that are filtered and in no
 doubt, whose person is there, and of which the base knows that they met the conditions before. With
-`clear` it adds their clears to `proposal`; `opt_out` is carried out in `consent`.
+`clear` it adds their clears to `proposal`; `opt_out` is carried out in `consent`. Where the
+destination deletes them they stand in `deletion`, and in no other table.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -19,9 +20,14 @@ from vibes_pipelines.sync_config import MappedField, SyncConfig
 
 
 def build_unmatched(
-    connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides, base: Base | None
+    connection: duckdb.DuckDBPyConnection,
+    config: SyncConfig,
+    sides: Sides,
+    base: Base | None,
+    *,
+    deletes: bool = False,
 ) -> None:
-    """Creates the table above, and with `clear` `unmatched_value`; adds to `proposal`.
+    """Creates the tables above, and with `clear` `unmatched_value`; adds to `proposal`.
 
     Raises:
         HashCollision: a contact was paired with a person whose key only has the same hash.
@@ -29,9 +35,12 @@ def build_unmatched(
     connection.execute(
         "CREATE TEMP TABLE unmatched (contact_row BIGINT, person_row BIGINT, matched_by VARCHAR)"
     )
+    connection.execute(_DELETION)
     policy = config.contacts.when_unmatched
-    if policy != "keep" and base is not None and base.is_recorded:
+    if (policy != "keep" or deletes) and base is not None and base.is_recorded:
         _find_unmatched(connection, config, base)
+        if deletes:
+            connection.execute(_DELETE_UNMATCHED)
     if policy == "clear":
         connection.execute(_values_sql(config, sides.persons))
         if connection.execute("SELECT 1 FROM unmatched LIMIT 1").fetchall():
@@ -57,6 +66,15 @@ def is_cleared(field: MappedField) -> bool:
     """Whether `clear` empties this field: what the platform owns, or was only filled, stays."""
     return field.authority in {"crm", "newest"}
 
+
+_DELETION = """
+    CREATE TEMP TABLE deletion (
+        external_person_id VARCHAR, person_key VARCHAR, matched_by VARCHAR)"""
+
+_DELETE_UNMATCHED = """
+    INSERT INTO deletion
+    SELECT contact_key, person_key, matched_by
+    FROM unmatched JOIN outside_name ON row_number = person_row"""
 
 _OUTSIDE = """
     CREATE TEMP TABLE outside AS

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.moments import (
     is_day_text,
     is_in_range,
@@ -31,6 +32,7 @@ INVALID_VALUE = "\x01v"
 _NEVER_IN_KEYS = "[|\x01]"
 """What joins option keys, and what starts a mark."""
 _FLOATS = frozenset(("DOUBLE", "FLOAT"))
+_NESTED = ("STRUCT", "MAP", "UNION")
 _INTEGERS = frozenset(
     f"{sign}{size}"
     for sign in ("", "U")
@@ -44,9 +46,19 @@ def clean_text(text: str) -> str | None:
 
 
 def as_text(column: str, column_type: str) -> str:
-    """SQL for the clean text of a column of any type; typed columns without float noise."""
+    """SQL for the clean text of a column of any type; typed columns without float noise.
+
+    Raises:
+        ReconcileError: the column holds lists or objects, which no text stands for.
+    """
     if column_type == "VARCHAR":
         return clean(column)
+    if column_type.endswith("]") or column_type.startswith(_NESTED):
+        msg = (
+            f"column {column} holds {column_type}: lists are for fields of type multi_select, and"
+            " objects for none; map a column of plain values"
+        )
+        raise ReconcileError(msg)
     text = f"CAST({column} AS VARCHAR)"
     if column_type.startswith("DECIMAL"):
         return decimal_text(text)

@@ -20,6 +20,7 @@ from vibes_pipelines.sandbox.account import Account
 from vibes_pipelines.sandbox.acts import act
 from vibes_pipelines.sandbox.api import build_api
 from vibes_pipelines.sandbox.api_limits import Credentials
+from vibes_pipelines.sandbox.apsis_service import start_apsis
 from vibes_pipelines.sandbox.audit_log import AuditLog, Entry
 from vibes_pipelines.sandbox.callbacks_manner import CallbackManner
 from vibes_pipelines.sandbox.callbacks_registry import Callbacks
@@ -47,6 +48,7 @@ from vibes_pipelines.sandbox.privacy import PrivacyDesk
 from vibes_pipelines.sandbox.share_server import ShareServer
 from vibes_pipelines.sandbox.switches import Switches
 from vibes_pipelines.sandbox.texts import TextWord, text
+from vibes_pipelines.sandbox.tribe_sandbox import start_tribe
 from vibes_pipelines.sandbox.world import COMPANY_KEY, World
 
 API_USER = "sandbox@localhost"
@@ -343,7 +345,8 @@ def serve(
         with ExitStack() as running:
             sandbox.start(resume=resume)
             running.callback(sandbox.stop)
-            exports = _exports(sandbox.environment())
+            tribe = start_tribe(running, world.contacts, sandbox.clock, seed)
+            exports = _exports({**sandbox.environment(), **start_apsis(running), **tribe})
             _write_private(sandbox.home.environment_file, exports)
             sys.stdout.write(f"{exports}# ready\n")
             sys.stdout.flush()

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from vibes_pipelines.settings import ApiSettings
 from vibes_pipelines.stages.project import Project
 
 if TYPE_CHECKING:
@@ -11,18 +12,21 @@ if TYPE_CHECKING:
 
 def vibes_api(project: Project) -> "VibesApi":
     """Every resource of the project's company; use it as an async context manager."""
+    account = project.settings.api
+    return vibes_api_of(account, project.config.company_key)
+
+
+def vibes_api_of(
+    account: ApiSettings, company_key: str, *, timeout_s: float = 30, max_attempts: int = 5
+) -> "VibesApi":
+    """The same of an account alone, where no project is open."""
     # The HTTP client is slow to import, and every process that loads the assets would pay for it.
     from vibes_pipelines.vibes.api_transport import Limits  # noqa: PLC0415
     from vibes_pipelines.vibes.vibes_api import VibesApi  # noqa: PLC0415 - as above
 
-    account = project.settings.api
-    return VibesApi(
-        account.url,
-        project.config.company_key,
-        account.user,
-        account.password.get_secret_value(),
-        Limits(rate_per_s=account.rate_per_s),
-    )
+    limits = Limits(rate_per_s=account.rate_per_s, timeout_s=timeout_s, max_attempts=max_attempts)
+    password = account.password.get_secret_value()
+    return VibesApi(account.url, company_key, account.user, password, limits)
 
 
 def person_api(project: Project) -> "PersonApi":

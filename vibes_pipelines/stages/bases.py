@@ -19,7 +19,6 @@ from vibes_pipelines.reconcile.next_base import LastDay, write_exceptions
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.snapshots import Snapshot
 
-PERSONS = "share/persons"
 _UNFINISHED = ".unfinished-"
 
 
@@ -54,7 +53,8 @@ def _is_recorded(project: Project, day: str) -> bool:
 
 def _last_reconciled(project: Project, day: str) -> str | None:
     """The newest day before `day` whose landed persons were reconciled."""
-    earlier = [landed for landed in project.snapshots.days(PERSONS) if landed < day]
+    feed = project.destination.feeds.persons
+    earlier = [landed for landed in project.snapshots.days(feed) if landed < day]
     return next((one for one in reversed(earlier) if _is_reconciled(project, one)), None)
 
 
@@ -64,9 +64,10 @@ def _is_reconciled(project: Project, day: str) -> bool:
 
 
 def _persons_of(project: Project, day: str) -> Snapshot:
-    persons = project.snapshots.find(PERSONS, day)
+    feed = project.destination.feeds.persons
+    persons = project.snapshots.find(feed, day)
     if persons is None:
-        msg = f"{PERSONS} of {day} was landed and is gone; restore its folder"
+        msg = f"{feed} of {day} was landed and is gone; restore its folder"
         raise FileNotFoundError(msg)
     return persons
 

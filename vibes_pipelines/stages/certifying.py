@@ -9,20 +9,20 @@ from vibes_pipelines.delivery.certificate import (
     certify,
     load_certificate,
 )
-from vibes_pipelines.stages.landing import CONTACTS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import snapshot_of, subscriptions_of
 
 
 def certify_day(project: Project, day: str) -> Certificate:
     """Writes the convergence certificate of `day`; the same day again gives the same answer."""
-    contacts = snapshot_of(project, CONTACTS, day)
-    persons = snapshot_of(project, "share/persons", day)
+    feeds = project.destination.feeds
+    contacts, persons = (snapshot_of(project, f, day) for f in (feeds.contacts, feeds.persons))
     subscriptions = subscriptions_of(project, day)
     landed = Landed(
         persons=persons.folder,
         subscriptions=[snapshot.folder for snapshot in subscriptions],
         contacts=contacts.folder,
+        evidence=project.destination.evidence,
     )
     as_of = max(s.manifest.as_of for s in (contacts, persons, *subscriptions))
     folder = project.certificate_folder(day)

@@ -30,6 +30,10 @@ SEEN = "crm_changes_seen"
 CONCURRENCY = 16
 """Requests in flight at once; a person has one operation of a kind at a time."""
 
+FROM_THE_FUTURE = (
+    "some contacts changed in the future by contacts.changes.column: changed again before then,"
+    " they are seen by the daily job only; set the CRM's clock, and write the column in UTC"
+)
 NOT_SET = "contacts.changes of sync.yaml is not set"
 
 
@@ -110,6 +114,7 @@ class _Carrier:
         self._why: dict[str, None] = {}
         self._contacts: set[str] = set()
         self._is_bulk = False
+        self._taken_up: set[str] = set()
 
     def look(self) -> None:
         """Carries every page of changed contacts; more than one page is for the daily job."""
@@ -120,27 +125,38 @@ class _Carrier:
         for page in chain(first, pages):
             self.carry(page.contacts, page.position or "")
             self._finish(page)
+            if page.ahead:
+                self._why[FROM_THE_FUTURE] = None
             seen = page.seen
         if seen and not self._dry_run:  # only once every page had its effects
             self._book.move_cursor(SEEN, json.dumps(seen))
 
     def take_up(self) -> None:
-        """What a cut look left: opt-outs leave as they are, persons are compared anew."""
+        """What a cut look left is compared anew: somebody may have said otherwise meanwhile.
+
+        The opt-out of a contact that the CRM does not have any more leaves as it is.
+        """
         unfinished = self._book.unfinished()
+        if self._dry_run or not unfinished:
+            return
         opt_outs = [operation for operation in unfinished if operation.kind == "opt_out"]
         persons = [operation for operation in unfinished if operation.kind != "opt_out"]
-        if self._dry_run:
-            return
-        self._send(opt_outs)
-        if persons:
-            self._book.withdraw([operation.operation_id for operation in persons])
-            contacts = dict.fromkeys(o.external_person_id for o in persons if o.external_person_id)
-            self.carry(list(contacts), "taken up")
+        self._book.withdraw([operation.operation_id for operation in persons])
+        self._taken_up = {operation.operation_id for operation in opt_outs}
+        contacts = dict.fromkeys(o.external_person_id for o in unfinished if o.external_person_id)
+        present = self.carry(list(contacts), "taken up")
+        gone = [o for o in opt_outs if o.external_person_id not in present]
+        self._send(gone)
+        # Not before: until the new ones are written down these are what is known of them.
+        self._book.withdraw(self._taken_up - {operation.operation_id for operation in gone})
 
-    def carry(self, contacts: Collection[str], position: str) -> None:
-        """Compares these contacts with their persons and sends what differs."""
+    def carry(self, contacts: Collection[str], position: str) -> frozenset[str]:
+        """Compares these contacts with their persons and sends what differs.
+
+        Returns those that the CRM has.
+        """
         if not contacts:
-            return
+            return frozenset()
         self._contacts.update(contacts)
         found = reconcile_slice(self._project, contacts, self._name(position))
         opt_outs, persons = self._new_opt_outs(found), self._new_persons(found)
@@ -149,14 +165,11 @@ class _Carrier:
             self._leave(persons, "more contacts changed than contacts.changes.max_batch")
             persons = []
         self._done.update(opt_outs=len(opt_outs), persons=len(persons))
-        if self._dry_run:
-            return
-        today = [replace(o, day=self._today, route_reason="in real time") for o in opt_outs]
-        self._book.plan(today)
-        self._send(today)
-        today = [replace(o, day=self._today, route_reason="in real time") for o in persons]
-        self._book.plan(today)
-        self._send(today)
+        for operations in () if self._dry_run else (opt_outs, persons):
+            today = [replace(o, day=self._today, route_reason="in real time") for o in operations]
+            self._book.plan(today)
+            self._send(today)
+        return found.present
 
     def _finish(self, page: Changed) -> None:
         """Records that a page had its effects; a look that is cut before begins with it again."""
@@ -191,6 +204,9 @@ class _Carrier:
             _same_opt_out(one.operation)
             for one in self._book.sent(contacts, found.share_as_of)
             if one.operation.kind == "opt_out"
+            # What the daily job got no answer to may not have arrived; again it changes nothing.
+            and (one.in_real_time or one.operation.status == "accepted")
+            and one.operation.operation_id not in self._taken_up
         }
         return [o for o in found.opt_outs if _same_opt_out(o) not in sent]
 

@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from vibes_pipelines.crm.write_back import CrmTable
 from vibes_pipelines.delivery import release
 from vibes_pipelines.delivery.file_import import (
     Folders,
@@ -24,6 +23,7 @@ from vibes_pipelines.delivery.release import Verdict, may_deliver
 from vibes_pipelines.delivery.routes import Estimates
 from vibes_pipelines.delivery.write_back import write_back as write_back_operations
 from vibes_pipelines.stages.api import vibes_api
+from vibes_pipelines.stages.crm_side import crm_writer
 from vibes_pipelines.stages.landing import sftp_account
 from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.progress import Progress, Step
@@ -148,7 +148,7 @@ def write_back(project: Project, day: str, options: Options) -> Delivered:
         if not _goes_by(planned, f"{lane}/crm"):
             continue
         _require_release(project, planned.diff_set, lane, options)
-        crm = CrmTable(project.settings.crm_url, project.config)
+        crm = crm_writer(project)
         open_operations = project.ledger.open_operations(planned.diff_set, lane, "crm")
         results.append(write_back_operations(open_operations, crm, project.ledger, dry_run=False))
     release.accept_if_delivered(project.ledger, planned.diff_set)
@@ -218,7 +218,7 @@ def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> De
         counts={name: getattr(result, name) for name in names},
         why=why,
         error_classes=result.error_classes,
-        estimated_s=_estimates(project).api_s(result.planned),
+        estimated_s=estimates_of(project).api_s(result.planned),
         actual_s=progress.seconds,
         progress=progress.steps,
     )
@@ -279,7 +279,7 @@ def _by_file(project: Project, planned: Plan, lane: Lane) -> Delivered:
         counts={"files": uploaded.files, "rows": uploaded.rows, **counts},
         why=_why(planned, f"{lane}/file"),
         error_classes=classes,
-        estimated_s=_estimates(project).file_s(uploaded.rows, uploaded.files),
+        estimated_s=estimates_of(project).file_s(uploaded.rows, uploaded.files),
         actual_s=time.monotonic() - started if uploaded.files else 0.0,
     )
 
@@ -332,11 +332,16 @@ def _planned(project: Project, day: str, lane: Lane, options: Options) -> Plan:
         _require_release(project, diff_set, lane, options)
     build = preview if options.dry_run else plan
     return build(
-        diff_set, project.diff_set_folder(day), project.config, project.ledger, _estimates(project)
+        diff_set,
+        project.diff_set_folder(day),
+        project.config,
+        project.ledger,
+        estimates_of(project),
     )
 
 
-def _estimates(project: Project) -> Estimates:
+def estimates_of(project: Project) -> Estimates:
+    """What each road costs on this account, as its settings tell."""
     gap_s = project.settings.sftp.gap_s
     rate = project.settings.api.rate_per_s
     return Estimates(rate_per_s=rate, gap_s=gap_s, pickup_s=max(gap_s, REPORT_POLL_S))

@@ -7,6 +7,7 @@ allows are not sent at all.
 
 import asyncio
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -46,6 +47,10 @@ _REGION = "US"
 
 class TooManyEvents(RuntimeError):  # noqa: N818 - the name says what is wrong
     """More new events than may be sent at once; nothing was planned or sent."""
+
+
+class OtherEvent(ValueError):  # noqa: N818 - the name says what it is
+    """Another event was told under the same type and key; nothing was planned or sent."""
 
 
 class NoAnswerToEvents(RuntimeError):  # noqa: N818 - the name says what happened
@@ -121,16 +126,30 @@ def send_one(project: Project, event_type: str, key: str, **parts: Any) -> Event
 
     Raises:
         InvalidEvent: a rule of the platform is broken; nothing was sent.
+        OtherEvent: the same key stands for other data; nothing was sent.
+        LaneBusy: another process sends events; this one is sent by the next run.
         VibesAuthError: the platform refuses the login.
     """
     event_id = event_id_of(project.config.company_key, CALL, f"{event_type.lower()}\n{key}")
     event = Event(event_id, event_type, **parts)
     with closing(Events(project.settings.ledger_url)) as store:
         store.plan([PlannedEvent(event_id, CALL, event_type, event.event_data, event.debug_data)])
+        _require_same(store.planned(event_id), event)
         store.expire()
         asyncio.run(_send(project, store))
         found = store.find(event_id)
     return found or EventReceipt(event_id, "unknown")
+
+
+def _require_same(known: PlannedEvent | None, event: Event) -> None:
+    told = [dict(event.event_data), dict(event.debug_data)]
+    if known is None or [known.event_data, known.debug_data] == json.loads(json.dumps(told)):
+        return
+    msg = (
+        f"event {event.event_id}: other data were told under this type and key, and the first stay;"
+        " give what happened since a --key of its own"
+    )
+    raise OtherEvent(msg)
 
 
 def record_outcomes(store: Events) -> int:

@@ -9,9 +9,9 @@ from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from vibes_pipelines.crm.write_back import CrmTable
 from vibes_pipelines.delivery.ports import CrmFieldChange
 from vibes_pipelines.reconcile.guards import Workload, check_guards
+from vibes_pipelines.stages.crm_side import crm_writer
 from vibes_pipelines.stages.inbox_facts import RECORDED_ONLY
 from vibes_pipelines.stages.inbox_opt_outs import ECHO, ECHO_WITHIN
 from vibes_pipelines.stages.project import Project
@@ -22,9 +22,7 @@ from vibes_pipelines.store.records import Operation
 from vibes_pipelines.sync_config.realtime import OPT_OUT_WORDS
 from vibes_pipelines.vibes.bodies import person_body, shows
 from vibes_pipelines.vibes.callback_facts import asks_to_stop, person_state
-from vibes_pipelines.vibes.callbacks import CallbackError, body_document
-
-UNMATCHED = "unmatched_message_received"
+from vibes_pipelines.vibes.callbacks import UNMATCHED, CallbackError, body_document
 
 FIELDS_WRITTEN = "fields_written"
 NOTHING_TO_WRITE = "nothing_to_write"
@@ -117,7 +115,7 @@ def _write(project: Project, writes: Mapping[str, Operation]) -> dict[str, tuple
         for contact, operation in writes.items()
         for change in operation.changes
     ]
-    answers = CrmTable(project.settings.crm_url, project.config).apply_fields(rows) if rows else []
+    answers = crm_writer(project).apply_fields(rows) if rows else []
     ends = dict.fromkeys(writes, ("applied", FIELDS_WRITTEN))
     for row, answer in zip(rows, answers, strict=True):
         if answer.outcome == "rejected":

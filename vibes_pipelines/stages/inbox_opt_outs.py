@@ -13,9 +13,9 @@ from vibes_pipelines.crm.write_back import (
     CHANGED_MEANWHILE,
     CONTACT_NOT_FOUND,
     VALUE_DOES_NOT_FIT,
-    CrmTable,
 )
 from vibes_pipelines.delivery.ports import CrmOptOut
+from vibes_pipelines.stages.crm_side import crm_writer
 from vibes_pipelines.stages.inbox_persons import contacts_by_share
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Finished, Inbox, StoredCallback
@@ -190,7 +190,7 @@ def _write(project: Project, opt_outs: Sequence[_OptOut]) -> Iterator[tuple[_Opt
     if not opt_outs:
         return
     rows = [CrmOptOut(o.contact_id or "", o.list, o.evidence_at) for o in opt_outs]
-    answers = CrmTable(project.settings.crm_url, project.config).apply_opt_outs(rows)
+    answers = crm_writer(project).apply_opt_outs(rows)
     for opt_out, answer in zip(opt_outs, answers, strict=True):
         status, reason = ("applied", OPTED_OUT)
         if answer.outcome == "rejected":

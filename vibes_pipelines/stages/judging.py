@@ -15,13 +15,6 @@ from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.records import DiffSet
 
-# The feeds that a diff set is made from, and the lanes that a broken one holds.
-_LANES_OF: dict[str, tuple[Lane, ...]] = {
-    "crm/contacts": LANES,
-    "share/persons": LANES,
-    "share/subscriptions": ("opt_outs",),
-    "extract/subscriptions": ("opt_outs",),
-}
 _EXTRACT = "extract/subscriptions"
 _LOOK_BACK_DAYS = 60
 
@@ -47,14 +40,27 @@ def judge(project: Project, day: str, summary: Summary, folder: Path) -> Summary
 
 
 def _unknown_options(project: Project, day: str) -> dict[str, int]:
-    persons = project.snapshots.find("share/persons", day)
+    persons = project.snapshots.find(project.destination.feeds.persons, day)
     return count_unknown_options(project.config, persons.folder) if persons else {}
 
 
 def _sources(project: Project, day: str) -> Sources | None:
-    found = [project.snapshots.find(feed, day) for feed in _LANES_OF]
+    feeds = _lanes_of(project)
+    found = [project.snapshots.find(feed, day) for feed in feeds]
     folders = [snapshot.folder for snapshot in found if snapshot]
-    return Sources(*folders) if len(folders) == len(_LANES_OF) else None
+    return Sources(*folders) if len(folders) == len(feeds) else None
+
+
+def _lanes_of(project: Project) -> dict[str, tuple[Lane, ...]]:
+    """The feeds that a diff set is made from, and the lanes that a broken one holds.
+
+    What is known of a destination without a share is our own reading of it, call by call.
+    """
+    feeds = project.destination.feeds
+    if project.destination.evidence != "share":
+        return {feeds.contacts: LANES}
+    events: dict[str, tuple[Lane, ...]] = dict.fromkeys(feeds.subscriptions, ("opt_outs",))
+    return {feeds.contacts: LANES, feeds.persons: LANES, **events}
 
 
 def _risen_quarantine(project: Project, accepted: DiffSet, summary: Summary) -> Iterator[Breach]:
@@ -79,7 +85,7 @@ def _copies(project: Project, day: str) -> Iterator[Breach]:
 
     The extract has the events of one day: once told, they are not told again.
     """
-    for feed, lanes in _LANES_OF.items():
+    for feed, lanes in _lanes_of(project).items():
         days = [landed for landed in project.snapshots.days(feed) if landed < day]
         hashes = {landed: _content(project, feed, landed) for landed in days[-_LOOK_BACK_DAYS:]}
         content = _content(project, feed, day)

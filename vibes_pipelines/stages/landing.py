@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from vibes_pipelines.crm.contacts import land_contacts as read_contacts
 from vibes_pipelines.reconcile.landed import write_contact_hashes, write_person_hashes
 from vibes_pipelines.reconcile.warehouse import ContactsAtHand
+from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.project import Project, end_of_day
+from vibes_pipelines.stages.tribe_contacts import land_tribe_contacts
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
+from vibes_pipelines.tribe.errors import TribeMovedError, TribeUnavailableError
 from vibes_pipelines.vibes.extracts import ExtractMissing, IncompleteExtract
 from vibes_pipelines.vibes.extracts import land_extracts as read_extracts
 from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
@@ -29,25 +32,35 @@ Connect = Callable[[], AbstractContextManager["SnowflakeConnection"]]
 CONTACTS = "crm/contacts"
 PERSONS = "share/persons"
 # Worth another attempt within the same run; every other error waits for a person.
-TRANSIENT = (ShareUnavailable, ShareRefreshed, SftpUnavailable, ExtractMissing, IncompleteExtract)
+TRANSIENT = (
+    *(ShareUnavailable, ShareRefreshed, SftpUnavailable, ExtractMissing, IncompleteExtract),
+    *(TribeUnavailableError, TribeMovedError),
+)
 
 LANDED_SHARE_FEEDS = (PERSONS, "share/subscriptions")
 
 
 def sftp_account(project: Project, sleep: Callable[[float], None] = time.sleep) -> "SftpAccount":
     """The customer's SFTP account; the time of its last session is kept in the data folder."""
+    return sftp_account_of(project.settings, sleep)
+
+
+def sftp_account_of(
+    settings: Settings, sleep: Callable[[float], None] = time.sleep
+) -> "SftpAccount":
+    """The same of settings alone, where no project is open."""
     # paramiko is slow to import, and every process that loads the assets would pay for it.
     from vibes_pipelines.vibes.sftp import SftpAccount  # noqa: PLC0415
 
-    settings = project.settings.sftp
+    account = settings.sftp
     return SftpAccount(
-        host=settings.host,
-        port=settings.port,
-        user=settings.user,
-        key_file=settings.key_file,
-        known_hosts=settings.known_hosts,
-        gap_s=settings.gap_s,
-        state_file=project.settings.home / "sftp_session.json",
+        host=account.host,
+        port=account.port,
+        user=account.user,
+        key_file=account.key_file,
+        known_hosts=account.known_hosts,
+        gap_s=account.gap_s,
+        state_file=settings.home / "sftp_session.json",
         sleep=sleep,
     )
 
@@ -88,8 +101,15 @@ def land_extracts(project: Project, day: str) -> dict[str, Landed]:
 
 def land_contacts(project: Project, day: str) -> Landed:
     """Lands the CRM's contacts as of now, or of the end of `day` when that has passed."""
-    as_of = min(datetime.now(UTC).replace(microsecond=0), end_of_day(day))
-    crm_url = project.settings.crm_url
-    landed = read_contacts(project.snapshots, day, crm_url, project.config, as_of)
+    landed = land_raw_contacts(project, day)
     write_contact_hashes(project.config, landed[0].folder)
     return landed
+
+
+def land_raw_contacts(project: Project, day: str) -> Landed:
+    """The same without the hashes that a reconcile of Vibes reads."""
+    as_of = min(datetime.now(UTC).replace(microsecond=0), end_of_day(day))
+    if project.config.contacts.source == "tribe":
+        return land_tribe_contacts(project, day, as_of)
+    crm_url = project.settings.crm_url
+    return read_contacts(project.snapshots, day, crm_url, project.config, as_of)

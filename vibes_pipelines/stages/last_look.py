@@ -1,25 +1,29 @@
-"""The last look before an invitation leaves: what callbacks told, and what the CRM says now.
+"""The last look before anything leaves: what callbacks told, what the CRM says, what went before.
 
-A diff set may wait for days. Who opted out meanwhile, on either side, is not asked.
+A diff set may wait for days. Who opted out meanwhile, on either side, is not asked; and a field of
+which real time has sent a newer value is not set back to the older one.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from vibes_pipelines.crm.contacts import copy_contacts
-from vibes_pipelines.crm.database import crm_engine
 from vibes_pipelines.delivery.consent_watch import CONSENT_KINDS, InboxWatch
 from vibes_pipelines.reconcile.consent import OPTED_IN, state_column
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
 from vibes_pipelines.reconcile.sources import open_source
+from vibes_pipelines.stages.crm_side import copy_crm_contacts
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Inbox
-from vibes_pipelines.store.records import Operation
+from vibes_pipelines.store.realtime import RealtimeBook
+from vibes_pipelines.store.records import PERSON_KINDS, Operation
+from vibes_pipelines.sync_config.realtime import OPT_OUT_WORDS
 
+SENT_SINCE = "real time sent this person what the CRM said later; the next day compares it anew"
 NOT_OPTED_IN = "the CRM does not say any more that the person opted in"
 
 
@@ -28,15 +32,17 @@ class LastLook:
 
     def __init__(self, project: Project, inbox: Inbox) -> None:
         self._project = project
-        self._inbox = InboxWatch(inbox, project.config.company_key)
+        section = project.config.callbacks
+        words = section.opt_out_words if section else OPT_OUT_WORDS
+        self._inbox = InboxWatch(inbox, project.config.company_key, words)
 
     def withdrawn(self, operations: Sequence[Operation]) -> Mapping[str, str]:
-        """Invitations that must not leave any more: operation id → why.
+        """Operations that must not leave any more: operation id → why.
 
         Raises:
             CrmError: the CRM cannot be read; nobody is invited then.
         """
-        told = self._inbox.withdrawn(operations)
+        told = {**self._overtaken(operations), **self._inbox.withdrawn(operations)}
         asking = [
             operation
             for operation in operations
@@ -54,13 +60,25 @@ class LastLook:
             },
         }
 
+    def _overtaken(self, operations: Sequence[Operation]) -> Mapping[str, str]:
+        persons = [operation for operation in operations if operation.kind in PERSON_KINDS]
+        if not persons:
+            return {}
+        contacts = {o.external_person_id for o in persons if o.external_person_id}
+        with closing(RealtimeBook(self._project.settings.ledger_url)) as book:
+            newer = book.sent_in_real_time(contacts, min(o.as_of for o in persons))
+        return {
+            operation.operation_id: SENT_SINCE
+            for operation in persons
+            if any(_overtakes(one, operation) for one in newer)
+        }
+
     def _opted_in(self, contacts: Collection[str]) -> set[tuple[str, str]]:
         """(contact, list) of these contacts, by the rules of the reconcile."""
         config = self._project.config
         with tempfile.TemporaryDirectory(prefix="last-look-") as workspace:
             path = Path(workspace) / "contacts.parquet"
-            with crm_engine(self._project.settings.crm_url) as crm, crm.connect() as connection:
-                copy_contacts(connection, config, path, contacts)
+            copy_crm_contacts(self._project, path, contacts)
             with engine(Limits(threads=1), Path(workspace)) as duck:
                 source = open_source(duck, "contacts", path, Path(workspace))
                 key = contact_identifiers(config, source).key
@@ -72,3 +90,9 @@ class LastLook:
                     ).fetchall()
                     found |= {(contact, consent.list.strip()) for (contact,) in rows}
         return found
+
+
+def _overtakes(sent: Operation, operation: Operation) -> bool:
+    is_later = sent.as_of > operation.as_of
+    is_same_person = sent.external_person_id == operation.external_person_id
+    return is_later and is_same_person and any(operation.touches(c.field) for c in sent.changes)

@@ -5,39 +5,19 @@ Law: revocations of consent are to be honoured within ten business days at most 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
-from vibes_pipelines.delivery.intents import Origin, evidence_at, opt_out_intents
-from vibes_pipelines.stages.inbox_effects import ASKS_TO_STOP, UNMATCHED
+from vibes_pipelines.stages.opt_outs_under_way import OpenOptOut, Way, open_opt_outs
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.store.inbox import Inbox
-from vibes_pipelines.store.realtime import RealtimeBook
-from vibes_pipelines.store.records import Kind, Operation, Route
-from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED
 
-Way = Literal["to_crm", "to_platform", "at_the_desk"]
+__all__ = ["OpenOptOut", "OptOutClock", "open_opt_outs", "opt_out_clock", "read_clock"]
 
 WARN_AFTER = timedelta(hours=24)
 LATE_AFTER_BUSINESS_DAYS = 5
 
 _SATURDAY = 5
-_OPT_OUT: tuple[Kind, ...] = ("opt_out",)
-_ROUTES: tuple[Route, ...] = ("api", "file", "crm")
-
-
-@dataclass(frozen=True, slots=True)
-class OpenOptOut:
-    """One opt-out under way; `since` is when the side that knows of it recorded it.
-
-    `at_the_desk`: parked, a person has to look.
-    """
-
-    way: Way
-    since: datetime
 
 
 @dataclass(frozen=True)
@@ -87,49 +67,3 @@ def after_business_days(instant: datetime, days: int) -> datetime:
         end += timedelta(days=1)
         days -= end.weekday() < _SATURDAY
     return end
-
-
-def open_opt_outs(project: Project) -> Iterator[OpenOptOut]:
-    """Every opt-out that one side knows of and the other does not, as far as it is recorded."""
-    yield from _in_the_inbox(project)
-    with closing(RealtimeBook(project.settings.ledger_url)) as book:
-        for operation in (*book.unfinished(_OPT_OUT), *book.refused_opt_outs()):
-            yield OpenOptOut("to_platform", evidence_at(operation) or operation.as_of)
-        planned = list(_of_the_newest_diff_set(project))
-        contacts = [operation.external_person_id or "" for operation in planned]
-        since = min((operation.as_of for operation in planned), default=datetime.now(UTC))
-        gone = {
-            (one.operation.external_person_id, one.operation.subscription_list_id)
-            for one in book.sent(contacts, since)
-            if one.operation.kind == "opt_out" and one.operation.status == "accepted"
-        }
-    for operation in planned:
-        if (operation.external_person_id, operation.subscription_list_id) not in gone:
-            way: Way = "to_platform" if operation.kind == "opt_out" else "to_crm"
-            yield OpenOptOut(way, evidence_at(operation) or operation.as_of)
-
-
-def _in_the_inbox(project: Project) -> Iterator[OpenOptOut]:
-    lists = {consent.list.strip() for consent in project.config.consents}
-    with closing(Inbox(project.settings.ledger_url)) as inbox:
-        for callback in inbox.stored((SUBSCRIPTION_REMOVED,)):
-            if callback.subscription_list_id in lists:
-                yield OpenOptOut("to_crm", callback.order_at)
-        for callback in inbox.parked((SUBSCRIPTION_REMOVED, UNMATCHED)):
-            is_ours = callback.subscription_list_id in lists
-            if is_ours or callback.reason == ASKS_TO_STOP:
-                yield OpenOptOut("at_the_desk", callback.order_at)
-
-
-def _of_the_newest_diff_set(project: Project) -> Iterator[Operation]:
-    """Its opt-outs that have not gone out: all of them while it is not planned, e.g. held."""
-    newest = project.ledger.newest_diff_set()
-    if newest is None:
-        return
-    if project.ledger.plan(newest.diff_set) is None:
-        folder = project.diff_set_folder(newest.day)
-        if (folder / "subscription_changes.parquet").is_file():
-            yield from opt_out_intents(Origin(newest.diff_set, newest.day, newest.as_of, folder))
-        return
-    for route in _ROUTES:
-        yield from project.ledger.open_operations(newest.diff_set, "opt_outs", route)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vibes_pipelines.callbacks.intake import posted, read_arrival
+from vibes_pipelines.callbacks.tribe import REFUSED
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Inbox
 
@@ -61,10 +62,11 @@ def retry_parked(project: Project, ids: Collection[int], reason: str) -> list[in
     """Reads parked callbacks again and lets them wait for the next drain; returns those that do.
 
     Raises:
-        DecisionError: no reason, or one of them is not parked.
+        DecisionError: no reason, or one of them is not parked or was refused.
     """
     with closing(Inbox(project.settings.ledger_url)) as inbox:
         _require(inbox, ids, reason)
+        _require_not_refused(inbox, ids)
         bodies = inbox.bodies(ids)
         read = {n: read_arrival(posted("", "", body)) for n, body in bodies.items()}
         return inbox.retry(read, reason.strip())
@@ -79,6 +81,17 @@ def drop_parked(project: Project, ids: Collection[int], reason: str) -> list[int
     with closing(Inbox(project.settings.ledger_url)) as inbox:
         _require(inbox, ids, reason)
         return inbox.drop(ids, reason.strip())
+
+
+def _require_not_refused(inbox: Inbox, ids: Collection[int]) -> None:
+    """A message whose signature was wrong stays refused: nobody knows whose word it is."""
+    refused = sorted({callback.id for callback in inbox.parked([REFUSED])} & set(ids))
+    if refused:
+        listed = ", ".join(map(str, refused))
+        msg = (
+            f"not Tribe's own by their signature: {listed}; drop them, Tribe's are read anew daily"
+        )
+        raise DecisionError(msg)
 
 
 def _require(inbox: Inbox, ids: Collection[int], reason: str) -> None:

@@ -1,12 +1,15 @@
 """Project: one customer's settings, sync config, snapshots and ledger, opened together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
+from vibes_pipelines.reconcile.destinations import VIBES, Destination
 from vibes_pipelines.settings import Settings
+from vibes_pipelines.stages.kept_out import blank_returned
+from vibes_pipelines.store.database import is_there, utc_now
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.snapshots import SnapshotStore, Source
 from vibes_pipelines.sync_config import SyncConfig, load_sync_config
@@ -16,14 +19,19 @@ class WrongDayError(ValueError):
     """A source shows another day than the one it was to be landed for; nothing was landed."""
 
 
+class NoLedgerError(ValueError):
+    """A command that only looks at what is recorded was pointed at where nothing is."""
+
+
 @dataclass(frozen=True)
 class Project:
-    """What every stage works on. Open it with `open_project`."""
+    """What every stage works on, for one destination. Open it with `open_project`."""
 
     settings: Settings
     config: SyncConfig
     snapshots: SnapshotStore
     ledger: Ledger
+    destination: Destination = VIBES
 
     def diff_set_folder(self, day: str) -> Path:
         """Where the reconcile of `day` writes its diff set."""
@@ -43,15 +51,36 @@ class Project:
 
 
 @contextmanager
-def open_project(settings: Settings | None = None) -> Iterator[Project]:
-    """Opens the project that the environment describes; closes the ledger afterwards."""
+def open_project(
+    settings: Settings | None = None,
+    destination: Destination = VIBES,
+    *,
+    may_create: bool = True,
+    now: Callable[[], datetime] = utc_now,
+) -> Iterator[Project]:
+    """Opens the project that the environment describes; closes the ledger afterwards.
+
+    Each destination but Vibes has a data folder and a ledger of its own, below those of Vibes.
+
+    Raises:
+        SyncConfigError: sync.yaml is not right, or does not have this destination.
+        NoLedgerError: there is no ledger yet, and `may_create` is false; nothing was created.
+    """
     settings = settings or Settings()
+    config = destination.view(load_sync_config(settings.sync_config))
+    if destination is not VIBES:
+        settings = settings.of_destination(destination.name)
+    if not may_create and not is_there(settings.ledger_url):
+        msg = (
+            f"no ledger at {settings.home}: nothing was reconciled there yet; set VIBES_HOME, or"
+            " VIBES_LEDGER_URL, as the daily job has it"
+        )
+        raise NoLedgerError(msg)
     settings.home.mkdir(parents=True, exist_ok=True)
-    config = load_sync_config(settings.sync_config)
-    ledger = Ledger(settings.ledger_url)
+    ledger = Ledger(settings.ledger_url, now)
     ledger.open()
     try:
-        yield Project(settings, config, _snapshots(settings, config), ledger)
+        yield Project(settings, config, _snapshots(settings, config), ledger, destination)
     finally:
         ledger.close()
 
@@ -64,7 +93,9 @@ def end_of_day(day: str) -> datetime:
 def _snapshots(settings: Settings, config: SyncConfig) -> SnapshotStore:
     limit = timedelta(hours=config.policies.max_age_h)
     return SnapshotStore(
-        settings.home / "landing", lambda source, day: check_age(source, day, limit)
+        settings.home / "landing",
+        lambda source, day: check_age(source, day, limit),
+        blank_returned(settings, config),
     )
 
 

@@ -1,21 +1,26 @@
-"""Reconciling: the landed snapshots of a day, its base and the ledger as of it: a diff set."""
+"""Reconciling: the landed snapshots of a day, its base and the ledger as of it: a diff set.
+
+Decisions about cases of the quarantine are of the ledger, as of the day like the rest of it.
+"""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from vibes_pipelines.delivery import release
+from vibes_pipelines.reconcile.destinations import VIBES
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.bases import base_of
 from vibes_pipelines.stages.judging import judge
-from vibes_pipelines.stages.landing import CONTACTS
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.quarantine_desk import decisions_file
+from vibes_pipelines.store.realtime_views import with_newer
 from vibes_pipelines.store.snapshots import Snapshot
 
-# The share's table holds every subscription; the extract may know of an opt-out earlier.
-SUBSCRIPTION_FEEDS = ("share/subscriptions", "extract/subscriptions")
+SUBSCRIPTION_FEEDS = VIBES.feeds.subscriptions
 
 
 class NotLandedError(ValueError):
@@ -42,11 +47,17 @@ def snapshot_of(project: Project, feed: str, day: str) -> Snapshot:
 def subscriptions_of(project: Project, day: str) -> list[Snapshot]:
     """The share's subscriptions of the day, and every landed extract since what the share shows.
 
-    An extract has the events of one day. Without those of the days that a share which is behind
-    does not show yet, an opt-out would be forgotten on the next day, and sent back to where it
-    came from.
+    The share's table holds every subscription; the extract may know of an opt-out earlier. Another
+    destination has one whole feed. An extract has the events of one day. Without those of the days
+    that a share which is behind does not show yet, an opt-out would be forgotten on the next day,
+    and sent back to where it came from.
     """
-    share, extract = (snapshot_of(project, feed, day) for feed in SUBSCRIPTION_FEEDS)
+    share, *extracts = (
+        snapshot_of(project, feed, day) for feed in project.destination.feeds.subscriptions
+    )
+    if not extracts:
+        return [share]
+    (extract,) = extracts
     feed, shown = extract.manifest.feed, share.manifest.as_of.date().isoformat()
     earlier = [landed for landed in project.snapshots.days(feed) if shown <= landed < day]
     return [share, *(snapshot_of(project, feed, landed) for landed in earlier), extract]
@@ -54,8 +65,8 @@ def subscriptions_of(project: Project, day: str) -> list[Snapshot]:
 
 def reconcile_day(project: Project, day: str) -> Summary:
     """Writes the diff set of `day` and registers it in the ledger; replaces an earlier rebuild."""
-    contacts = snapshot_of(project, CONTACTS, day)
-    persons = snapshot_of(project, "share/persons", day)
+    feeds = project.destination.feeds
+    contacts, persons = (snapshot_of(project, f, day) for f in (feeds.contacts, feeds.persons))
     subscriptions = subscriptions_of(project, day)
     folder = project.diff_set_folder(day)
     draft = folder.with_name(f"{day}.draft")
@@ -67,11 +78,13 @@ def reconcile_day(project: Project, day: str) -> Summary:
         persons=persons.folder,
         subscriptions=tuple(snapshot.folder for snapshot in subscriptions),
         base=base_of(project, day),
-        pending=_pending(project, day, draft),
+        pending=_pending(project, day, draft, (contacts, persons)),
         blocked=_blocked(project, day, draft),
+        decisions=decisions_file(project, day, draft),
         accepted_rows=accepted,
         relative_guards=accepted is not None,
         for_next_base=True,
+        destination=project.destination,
     )
     summary = judge(project, day, reconcile(project.config, inputs, draft), draft)
     shutil.rmtree(folder, ignore_errors=True)
@@ -80,9 +93,12 @@ def reconcile_day(project: Project, day: str) -> Summary:
     return summary
 
 
-def _pending(project: Project, day: str, folder: Path) -> Path:
+def _pending(project: Project, day: str, folder: Path, landed: Sequence[Snapshot]) -> Path:
+    """What was sent before the day, and in real time before its newest snapshot was taken."""
+    as_of = max(snapshot.manifest.as_of for snapshot in landed)
+    daily = project.ledger.pending(day, project.config.config_hash)
     path = folder / "pending.parquet"
-    pq.write_table(project.ledger.pending(day, project.config.config_hash), path)
+    pq.write_table(with_newer(daily, project.ledger.pending_in_real_time(day, as_of)), path)
     return path
 
 

@@ -10,7 +10,7 @@ platform told by callback, since the share was made.
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vibes_pipelines.crm.changes import CrmChanges
+from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.delivery.intents import (
     Origin,
     crm_intents,
@@ -30,6 +30,8 @@ from vibes_pipelines.reconcile.engine import Limits
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.stages.bases import base_of
+from vibes_pipelines.stages.crm_side import copy_crm_contacts
+from vibes_pipelines.stages.kept_out import without_erased
 from vibes_pipelines.stages.landing import CONTACTS, PERSONS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import subscriptions_of
@@ -37,7 +39,6 @@ from vibes_pipelines.store.inbox import Inbox, StoredCallback
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import PERSON_KINDS, Operation
 from vibes_pipelines.store.snapshots import Snapshot
-from vibes_pipelines.sync_config.realtime import Changes
 from vibes_pipelines.vibes.callback_facts import person_state, subscription_dates
 from vibes_pipelines.vibes.callbacks import (
     SUBSCRIPTION_ADDED,
@@ -66,7 +67,8 @@ _SAID = pa.schema(
 class Slice:
     """What is to be done about some contacts, and how large the sides are that caps refer to.
 
-    Invitations and numbers in place of others are the daily job's.
+    Invitations and numbers in place of others are the daily job's. `present` are those of the
+    contacts that the CRM has.
     """
 
     persons: tuple[Operation, ...]
@@ -75,6 +77,7 @@ class Slice:
     share_as_of: datetime
     contacts_landed: int
     persons_landed: int
+    present: frozenset[str] = frozenset()
 
 
 def held(project: Project) -> str | None:
@@ -104,14 +107,13 @@ def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> S
         NotLandedError: no day is landed; ask `held` first.
     """
     day = _newest_day(project) or ""
+    contacts = without_erased(project.settings, contacts)
     persons = _snapshot(project, PERSONS, day)
     landed = _snapshot(project, CONTACTS, day)
     with tempfile.TemporaryDirectory(prefix="slice-") as workspace:
         folder = Path(workspace)
         fresh = folder / "fresh.parquet"
-        # The time of change is not needed to read contacts by their keys.
-        changes = project.config.contacts.changes or Changes(by="outbox", table="-")
-        CrmChanges(project.settings.crm_url, project.config, changes).land(contacts, fresh)
+        copy_crm_contacts(project, fresh, contacts)
         said = _said(project, day, contacts, persons.manifest.as_of)
         heard = _heard_subscriptions(project, contacts, persons.manifest.as_of)
         gathered = _gather(project, day, contacts, folder, said)
@@ -126,7 +128,13 @@ def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> S
             relative_guards=False,
         )
         reconcile(project.config, inputs, folder / "out", Limits(threads=1))
-        return _slice(folder / "out", day, set(contacts), name, (landed, persons))
+        found = _slice(folder / "out", day, set(contacts), name, (landed, persons))
+        return replace(found, present=_keys_in(fresh, project.config.contacts.key))
+
+
+def _keys_in(fresh: Path, key: str) -> frozenset[str]:
+    column = pq.read_table(fresh, columns=[key])[key]
+    return frozenset(text.strip() for value in column.to_pylist() if (text := as_text(value)))
 
 
 def _slice(

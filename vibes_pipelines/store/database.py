@@ -74,6 +74,14 @@ def open_engine(url: str) -> sa.Engine:
     return engine
 
 
+def is_there(url: str) -> bool:
+    """Whether there is a database already; a server's is taken to be there."""
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return True
+    return parsed.database == ":memory:" or Path(parsed.database).is_file()
+
+
 def writer(engine: sa.Engine) -> sa.Engine:
     """The same engine for transactions that write: on SQLite they take the write lock first.
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from vibes_pipelines.store.database import Database
+from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.store.ledger_rows import chunks, insert_if_absent
 from vibes_pipelines.store.models import callbacks, event_outcomes, events
 
@@ -81,7 +81,7 @@ _SENT_FIELDS = ("event_id", "source", "event_type", "event_data", "debug_data", 
 _COLUMNS = tuple(events.c[name] for name in (*_SENT_FIELDS, "attempts"))
 
 
-class Events(Database):
+class Events(Leases):
     """The events of one ledger database; every method is one transaction, `open_events` a page."""
 
     def plan(self, planned: Iterable[PlannedEvent]) -> None:
@@ -108,6 +108,11 @@ class Events(Database):
             yield page
             page = self._read(query.where(events.c.event_id > page[-1].event_id))
 
+    def planned(self, event_id: str) -> PlannedEvent | None:
+        """One event as it was planned."""
+        query = sa.select(*_COLUMNS).where(events.c.event_id == event_id)
+        return next(iter(self._read(query)), None)
+
     def find(self, event_id: str) -> EventReceipt | None:
         """Where one event stands."""
         table = events.c
@@ -131,17 +136,27 @@ class Events(Database):
             )
         return int(never.rowcount)
 
-    def mark_sent(self, event_ids: Collection[str]) -> None:
-        """Records the intent to send now. To be called before the first byte leaves."""
+    def mark_sent(self, event_ids: Collection[str]) -> set[str]:
+        """Records the intent to send now. To be called before the first byte leaves.
+
+        Returns those that may leave: one that ended meanwhile stays as it is.
+        """
         values = {
             "status": "sent",
             "attempts": events.c.attempts + 1,
             "sent_at": self._clock(),
         }
+        marked: set[str] = set()
         with self._writer.begin() as connection:
             for chunk in chunks(event_ids):
-                statement = sa.update(events).where(events.c.event_id.in_(chunk))
-                connection.execute(statement.values(values))
+                statement = (
+                    sa.update(events)
+                    .where(events.c.event_id.in_(chunk), events.c.status.in_(OPEN))
+                    .values(values)
+                    .returning(events.c.event_id)
+                )
+                marked.update(connection.execute(statement).scalars())
+        return marked
 
     def take_back(self, event_ids: Collection[str]) -> None:
         """Undoes the last `mark_sent` of events that certainly did not leave after it."""

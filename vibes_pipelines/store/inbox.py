@@ -85,6 +85,8 @@ class Finished:
     reason: str
 
 
+# Messages of other systems are worked off by themselves: see `stored`.
+_OURS = callbacks.c.event_type.is_(None) | callbacks.c.event_type.not_like("tribe.%")
 _COLUMNS = tuple(callbacks.c[name] for name in StoredCallback.__dataclass_fields__)
 
 
@@ -108,7 +110,7 @@ class Inbox(Database):
         """
         seen = 0
         table = callbacks.c
-        others = self._pages(table.event_type.is_(None) | table.event_type.not_in(urgent))
+        others = self._pages(_OURS, table.event_type.is_(None) | table.event_type.not_in(urgent))
         page: list[StoredCallback] | None = []
         while page is not None:
             for ahead in self._pages(table.event_type.in_(urgent), table.id > seen):
@@ -169,9 +171,14 @@ class Inbox(Database):
         return self._read(query.order_by(table.order_at, table.id))
 
     def events(
-        self, event_type: str, lists: Collection[str], identifiers: Mapping[str, Collection[str]]
+        self,
+        event_type: str,
+        lists: Collection[str] | None,
+        identifiers: Mapping[str, Collection[str]],
     ) -> list[StoredCallback]:
         """Events of a type for one of these lists that share an identifier, acted on or not.
+
+        Without `lists`, of whatever list or none.
 
         `identifiers`: values by name, of `external_person_id`, `person_key`, `person_id`, `mdn`.
         """
@@ -179,10 +186,10 @@ class Inbox(Database):
         for name, values in identifiers.items():
             for chunk in chunks(values):
                 query = sa.select(*_COLUMNS).where(
-                    callbacks.c[name].in_(chunk),
-                    callbacks.c.event_type == event_type,
-                    callbacks.c.subscription_list_id.in_(list(lists)),
+                    callbacks.c[name].in_(chunk), callbacks.c.event_type == event_type
                 )
+                if lists is not None:
+                    query = query.where(callbacks.c.subscription_list_id.in_(list(lists)))
                 found |= {event.id: event for event in self._read(query)}
         return [found[number] for number in sorted(found)]
 
@@ -258,7 +265,7 @@ class Inbox(Database):
 
     def newest_waiting(self) -> int | None:
         """The id of the newest callback that nobody acted on yet."""
-        query = sa.select(sa.func.max(callbacks.c.id)).where(callbacks.c.status == "stored")
+        query = sa.select(sa.func.max(callbacks.c.id)).where(callbacks.c.status == "stored", _OURS)
         with self._engine.begin() as connection:
             newest: int | None = connection.execute(query).scalar()
         return newest

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from vibes_pipelines.store import ledger_views
+from vibes_pipelines.store import ledger_views, realtime_views
 from vibes_pipelines.store.diff_set_records import DiffSetRecords
 from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.store.ledger_rows import (
@@ -24,7 +24,7 @@ from vibes_pipelines.store.ledger_rows import (
     operation_row,
     select_operations,
 )
-from vibes_pipelines.store.models import batches, diff_sets, operations
+from vibes_pipelines.store.models import batches, diff_sets, operations, realtime_operations
 from vibes_pipelines.store.records import (
     FINAL_OUTCOMES,
     OPEN_STATUSES,
@@ -238,26 +238,17 @@ class Ledger(DiffSetRecords, Leases):
 
         The verdict of a later certificate is never replaced by that of an earlier day.
         """
-        table = operations.c
-        statement = (
-            sa.update(operations)
-            .where(
-                table.operation_id == sa.bindparam("b_id"),
-                sa.or_(table.confirmed_day.is_(None), table.confirmed_day <= day),
-            )
-            .values(
-                outcome=sa.bindparam("b_outcome"),
-                evidence=sa.bindparam("b_evidence"),
-                confirmed_day=day,
-            )
-        )
         rows = (
             {"b_id": operation, "b_outcome": outcome, "b_evidence": evidence}
             for operation, outcome, evidence in outcomes
         )
         with self._writer.begin() as connection:
+            prompt = realtime_views.certified_ids(connection, day)
             for chunk in chunks(rows):
-                connection.execute(statement, chunk)
+                for table, is_prompt in ((operations, False), (realtime_operations, True)):
+                    of_table = [row for row in chunk if (row["b_id"] in prompt) is is_prompt]
+                    if of_table:
+                        connection.execute(_verdict_on(table, day), of_table)
 
     # Questions over many days
 
@@ -266,20 +257,29 @@ class Ledger(DiffSetRecords, Leases):
         with self._engine.begin() as connection:
             return ledger_views.pending(connection, day, config_hash)
 
+    def pending_in_real_time(self, day: str, as_of: datetime) -> pa.Table:
+        """See `realtime_views.pending`."""
+        with self._engine.begin() as connection:
+            return realtime_views.pending(connection, day, as_of)
+
     def blocked(self, day: str, config_hash: str | None = None) -> pa.Table:
         """See `ledger_views.blocked`."""
         with self._engine.begin() as connection:
             return ledger_views.blocked(connection, day, config_hash)
 
     def to_certify(self, day: str) -> pa.Table:
-        """See `ledger_views.to_certify`."""
+        """See `ledger_views.to_certify` and `realtime_views.to_certify`."""
         with self._engine.begin() as connection:
-            return ledger_views.to_certify(connection, day)
+            return pa.concat_tables(
+                [view.to_certify(connection, day) for view in (ledger_views, realtime_views)]
+            )
 
     def rivals(self, day: str) -> pa.Table:
-        """See `ledger_views.rivals`."""
+        """See `ledger_views.rivals` and `realtime_views.rivals`."""
         with self._engine.begin() as connection:
-            return ledger_views.rivals(connection, day)
+            return pa.concat_tables(
+                [view.rivals(connection, day) for view in (ledger_views, realtime_views)]
+            )
 
     def earlier_attempts(
         self, kinds: Sequence[str], day: str, config_hash: str | None = None
@@ -344,6 +344,21 @@ def _require_source(
             f"operation {wrong.operation_id} is {wrong.status} and cannot become {status}; "
             "nothing was recorded: see whether another process delivers the same diff set"
         )
+
+
+def _verdict_on(table: sa.Table, day: str) -> sa.Update:
+    return (
+        sa.update(table)
+        .where(
+            table.c.operation_id == sa.bindparam("b_id"),
+            sa.or_(table.c.confirmed_day.is_(None), table.c.confirmed_day <= day),
+        )
+        .values(
+            outcome=sa.bindparam("b_outcome"),
+            evidence=sa.bindparam("b_evidence"),
+            confirmed_day=day,
+        )
+    )
 
 
 def _sent(now: datetime) -> dict[str, Any]:

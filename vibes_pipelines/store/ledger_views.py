@@ -21,7 +21,7 @@ from vibes_pipelines.store.ledger_rows import (
     operation_from,
     select_operations,
 )
-from vibes_pipelines.store.models import diff_sets, operations
+from vibes_pipelines.store.models import diff_sets, operations, realtime_operations
 from vibes_pipelines.store.records import (
     FINAL_OUTCOMES,
     INVITE_FIELD,
@@ -74,6 +74,7 @@ RIVAL_SCHEMA = pa.schema(
         ("value", pa.string()),
         ("day", pa.string()),
         ("sequence", pa.int64()),
+        ("answered_at", pa.timestamp("us")),
     ]
 )
 
@@ -157,11 +158,17 @@ def to_certify(connection: sa.Connection, day: str) -> pa.Table:
 
 
 def rivals(connection: sa.Connection, day: str) -> pa.Table:
-    """Per field, every send before `day` to a person that `to_certify` is about."""
-    people = sa.select(_ops.external_person_id).where(_is_uncertified(day))
-    query = _with_diff_set(
-        sa.select(_ops.kind, _ops.day, _ops.external_person_id, _ops.changes)
-    ).where(
+    """Per field, every send before `day` to a person that `to_certify` is about.
+
+    `answered_at` is the instant of the answer, where there was one before `day`: what the platform
+    changed later it did not change for us.
+    """
+    of_realtime = sa.select(realtime_operations.c.external_person_id).where(
+        realtime_operations.c.day < day, is_without_verdict(realtime_operations, day)
+    )
+    people = sa.union(sa.select(_ops.external_person_id).where(_is_uncertified(day)), of_realtime)
+    names = ("kind", "day", "external_person_id", "changes", "finished_at", "finished_day")
+    query = _with_diff_set(sa.select(*(_ops[name] for name in names))).where(
         _ops.day < day,
         _ops.status.in_(("sent", "accepted", "unknown")),
         _ops.external_person_id.in_(people),
@@ -174,6 +181,7 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
             "value": change["after"],
             "day": row.day,
             "sequence": row.sequence,
+            "answered_at": _naive(row.finished_at) if (row.finished_day or day) < day else None,
         }
         for row in _stream(connection, query)
         for change in row.changes
@@ -231,11 +239,19 @@ def _is_uncertified(day: str) -> sa.ColumnElement[bool]:
     return sa.and_(
         _ops.day < day,
         sa.or_(_ops.status != "planned", _ops.diff_set.in_(superseded)),
-        sa.or_(
-            _ops.outcome.is_(None),
-            _ops.outcome.not_in(FINAL_OUTCOMES),
-            _ops.confirmed_day >= day,
-        ),
+        is_without_verdict(operations, day),
+    )
+
+
+def is_without_verdict(
+    table: sa.Table, day: str, *, pending: bool = False
+) -> sa.ColumnElement[bool]:
+    """No final verdict was given before `day`; with `pending`: nor on it."""
+    confirmed_day = table.c.confirmed_day
+    return sa.or_(
+        table.c.outcome.is_(None),
+        table.c.outcome.not_in(FINAL_OUTCOMES),
+        confirmed_day > day if pending else confirmed_day >= day,
     )
 
 
@@ -268,7 +284,7 @@ def _latest_values(
         for row in history:
             if row.is_accepted:
                 latest = {name: sent for name, sent in latest.items() if not sent[0].is_refused}
-            latest |= {name: (row, value) for name, value in _values(row)}
+            latest |= {name: (row, value) for name, value in sent_values(row)}
         for name, (row, value) in sorted(latest.items(), key=lambda item: item[0]):
             yield row, name, value
 
@@ -317,7 +333,8 @@ def _has_left() -> sa.ColumnElement[bool]:
     return _ops.status.not_in(("planned", "superseded"))
 
 
-def _values(row: sa.Row[Any]) -> Iterator[tuple[str, str | None]]:
+def sent_values(row: sa.Row[Any]) -> Iterator[tuple[str, str | None]]:
+    """Each field that an operation on a person sets, an add's identifiers too, and its value."""
     if row.kind == "add":
         yield "external_person_id", row.external_person_id
         if row.mdn is not None:

@@ -85,7 +85,7 @@ operations = sa.Table(
     sa.Column("external_person_id", sa.String(255), index=True),
     sa.Column("person_key", sa.String(255), index=True),
     sa.Column("mdn", sa.String(32)),
-    sa.Column("subscription_list_id", sa.String(64)),
+    sa.Column("subscription_list_id", sa.String(255)),
     sa.Column("changes", JSON, nullable=False),
     sa.Column("batch_id", sa.String(64), sa.ForeignKey("batches.batch_id")),
     sa.Column("row_number", sa.Integer),
@@ -166,7 +166,7 @@ realtime_operations = sa.Table(
     sa.Column("external_person_id", sa.String(255), index=True),
     sa.Column("person_key", sa.String(255)),
     sa.Column("mdn", sa.String(32)),
-    sa.Column("subscription_list_id", sa.String(64)),
+    sa.Column("subscription_list_id", sa.String(255)),
     sa.Column("changes", JSON, nullable=False),
     sa.Column("status", sa.String(16), nullable=False, index=True),
     sa.Column("error_class", sa.String(255)),
@@ -175,6 +175,9 @@ realtime_operations = sa.Table(
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("sent_at", UtcDateTime),
     sa.Column("finished_at", UtcDateTime),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("confirmed_day", sa.String(10)),
+    sa.Column("evidence", sa.String(64)),
 )
 
 cursors = sa.Table(
@@ -227,4 +230,60 @@ event_outcomes = sa.Table(
     sa.Column("state", sa.String(255), nullable=False),
     sa.Column("reason", sa.String(255)),
     sa.Column("happened_at", UtcDateTime, nullable=False),
+)
+
+case_decisions = sa.Table(
+    "case_decisions",
+    metadata,
+    sa.Column("id", COUNTER, primary_key=True, autoincrement=True),
+    sa.Column("case_id", sa.String(64), nullable=False, index=True),
+    sa.Column("kind", sa.String(64), nullable=False),
+    sa.Column("source", sa.String(16), nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("record", sa.Text),
+    sa.Column("target", sa.String(255)),
+    sa.Column("evidence", sa.String(64)),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("decided_by", sa.String(255), nullable=False),
+    sa.Column("decided_at", UtcDateTime, nullable=False),
+    sa.Column("after_day", sa.String(10), nullable=False),
+)
+
+erasures = sa.Table(
+    "erasures",
+    metadata,
+    sa.Column("erasure_id", sa.String(32), primary_key=True),
+    sa.Column("pseudonyms", JSON, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("decided_by", sa.String(255), nullable=False),
+    sa.Column("began_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Column("outcome", JSON),
+    sa.Column("undone_at", UtcDateTime),
+    sa.Column("undone_by", sa.String(255)),
+    sa.Column("undone_reason", sa.Text),
+)
+
+consent_looks = sa.Table(
+    "consent_looks",
+    metadata,
+    sa.Column("contact", sa.String(255), primary_key=True),
+    sa.Column("consent", sa.String(255), primary_key=True),
+    sa.Column("is_in", sa.Boolean, nullable=False),
+    sa.Column("looked_at", UtcDateTime, nullable=False),
+    sa.Column("last_in_at", UtcDateTime),
+    sa.Column("last_out_at", UtcDateTime),
+)
+
+full_syncs = sa.Table(
+    "full_syncs",
+    metadata,
+    sa.Column("sync_id", sa.String(32), primary_key=True),
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("phase", sa.String(16), nullable=False),
+    sa.Column("cancel_reason", sa.Text),
+    sa.Column("progress", JSON, nullable=False),
 )

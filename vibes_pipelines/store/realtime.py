@@ -5,7 +5,7 @@ these belong to none. What to send is decided in `stages.changes`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,21 +18,22 @@ from vibes_pipelines.store.database import Database
 from vibes_pipelines.store.ledger_rows import chunks, insert_if_absent
 from vibes_pipelines.store.ledger_views import PENDING_SCHEMA
 from vibes_pipelines.store.models import cursors, operations, realtime_operations
+from vibes_pipelines.store.realtime_views import HAS_LEFT
 from vibes_pipelines.store.records import OPEN_STATUSES, Change, Kind, Operation, Receipt
 
 _ops = realtime_operations.c
 _COLUMNS = tuple(c for c in realtime_operations.c if c.name in Operation.__dataclass_fields__)
 
-_LEFT_US = ("sent", "accepted", "unknown")
-"""Statuses under which the platform has the values, or may have them."""
+_OPT_OUTS: tuple[Kind, ...] = ("opt_out", "crm_opt_out")
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An operation that the platform has, or may have, and when it was last sent."""
+    """An operation that has left, when it was last sent, and whether it was in real time."""
 
     operation: Operation
     at: datetime
+    in_real_time: bool = False
 
 
 class RealtimeBook(Database):
@@ -50,8 +51,12 @@ class RealtimeBook(Database):
             query = query.where(_ops.kind.in_(kinds))
         return self._read(query.order_by(_ops.lane, _ops.as_of, _ops.operation_id))
 
-    def refused_opt_outs(self) -> list[Operation]:
-        """Opt-outs that the platform refused and that no later one of the person made good."""
+    def open_opt_outs(self) -> list[tuple[Operation, datetime]]:
+        """Opt-outs that the platform did not take, nor a later one of the person, and since when.
+
+        A refused one is open too, until a later one is accepted. The instant is that of the first
+        attempt since the last one that was accepted.
+        """
         later = realtime_operations.alias()
         made_good = sa.exists().where(
             later.c.kind == "opt_out",
@@ -60,10 +65,19 @@ class RealtimeBook(Database):
             later.c.subscription_list_id == _ops.subscription_list_id,
             later.c.as_of >= _ops.as_of,
         )
-        query = sa.select(*_COLUMNS).where(
-            _ops.kind == "opt_out", _ops.status == "rejected", sa.not_(made_good)
-        )
-        return self._read(query.order_by(_ops.as_of))
+        query = sa.select(*_COLUMNS).where(_ops.kind == "opt_out", sa.not_(made_good))
+        first: dict[tuple[str | None, str | None], datetime] = {}
+        found = []
+        for one in self._read(query.order_by(_ops.as_of)):
+            whose = one.external_person_id, one.subscription_list_id
+            since = first.setdefault(whose, one.as_of)
+            if one.status != "superseded":  # made anew, and then it stands here once more
+                found.append((one, since))
+        return found
+
+    def accepted_opt_outs(self, contacts: Collection[str], since: datetime) -> list[Sent]:
+        """Opt-outs that either side took since then, of the daily job too, oldest first."""
+        return self._sent(contacts, since, lambda table: table.c.status == "accepted", _OPT_OUTS)
 
     def withdraw(self, operation_ids: Collection[str]) -> None:
         """Ends operations that were planned or sent without a known answer: they are made anew."""
@@ -78,6 +92,19 @@ class RealtimeBook(Database):
             rows = self._read(chosen.order_by(_ops.as_of, _ops.operation_id))
             found |= {operation.external_person_id or "": operation for operation in rows}
         return found
+
+    def sent_in_real_time(self, contacts: Collection[str], since: datetime) -> list[Operation]:
+        """What left of the persons of these contacts, decided on since then; oldest first."""
+        query = sa.select(*_COLUMNS).where(
+            _ops.kind != "opt_out", _ops.status.in_(HAS_LEFT), _ops.as_of > since
+        )
+        return [
+            operation
+            for chunk in chunks(contacts)
+            for operation in self._read(
+                query.where(_ops.external_person_id.in_(chunk)).order_by(_ops.as_of)
+            )
+        ]
 
     def size(self) -> int:
         """How many operations there are."""
@@ -120,23 +147,38 @@ class RealtimeBook(Database):
 
     def sent(self, contacts: Collection[str], since: datetime) -> list[Sent]:
         """What was sent of these contacts since then, by the daily job too, oldest first."""
+        return self._sent(
+            contacts,
+            since,
+            lambda table: sa.and_(table.c.status.in_(HAS_LEFT), table.c.route != "crm"),
+        )
+
+    def _sent(
+        self,
+        contacts: Collection[str],
+        since: datetime,
+        which: Callable[[sa.Table], sa.ColumnElement[bool]],
+        kinds: Collection[Kind] | None = None,
+    ) -> list[Sent]:
         found = []
         for table in (realtime_operations, operations):
             columns = [table.c[column.name] for column in _COLUMNS]
-            query = sa.select(*columns, table.c.sent_at).where(
-                table.c.status.in_(_LEFT_US), table.c.route != "crm", table.c.sent_at >= since
-            )
+            query = sa.select(*columns, table.c.sent_at)
+            query = query.where(which(table), table.c.sent_at >= since)
+            if kinds is not None:
+                query = query.where(table.c.kind.in_(kinds))
             with self._engine.begin() as connection:
                 for chunk in chunks(contacts):
                     chosen = query.where(table.c.external_person_id.in_(chunk))
-                    rows = connection.execute(chosen).all()
-                    found += [Sent(_operation(row[:-1], columns), row[-1]) for row in rows]
+                    for row in connection.execute(chosen):
+                        of_realtime = table is realtime_operations
+                        found.append(Sent(_operation(row[:-1], columns), row[-1], of_realtime))
         return sorted(found, key=lambda one: one.at)
 
     def pending(self, since: datetime) -> pa.Table:
         """Values of persons sent since then, in the shape of `Ledger.pending`."""
         query = sa.select(*_COLUMNS).where(
-            _ops.status.in_(_LEFT_US), _ops.kind != "opt_out", _ops.as_of >= since
+            _ops.status.in_(HAS_LEFT), _ops.kind != "opt_out", _ops.as_of >= since
         )
         rows = self._read(query.order_by(_ops.as_of, _ops.operation_id))
         return pa.Table.from_pylist(list(_pending_rows(rows)), PENDING_SCHEMA)

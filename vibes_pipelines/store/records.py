@@ -11,9 +11,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-Lane = Literal["opt_outs", "persons", "crm", "invites"]
+Lane = Literal["opt_outs", "persons", "crm", "invites", "deletes"]
 Route = Literal["file", "api", "crm"]
-Kind = Literal["add", "update", "mdn_replace", "opt_out", "invite", "crm_opt_out", "crm_update"]
+Kind = Literal[
+    "add",
+    "update",
+    "mdn_replace",
+    "opt_out",
+    "invite",
+    "opt_in",
+    "delete",
+    "crm_opt_out",
+    "crm_update",
+]
 Status = Literal["planned", "sent", "accepted", "rejected", "unknown", "superseded"]
 Outcome = Literal["confirmed", "pending", "rejected", "superseded", "unexplained"]
 

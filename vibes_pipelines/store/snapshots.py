@@ -67,7 +67,11 @@ class Reject:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known of a snapshot. `bytes` and `content_hash` (SHA-256) are of data.parquet."""
+    """What is known of a snapshot. `bytes` and `content_hash` (SHA-256) are of data.parquet.
+
+    `erased` are rows of people who were erased: their values are blank. What was blanked after the
+    landing shows here alone; `bytes` and `content_hash` stay those of the landing.
+    """
 
     feed: str
     day: str
@@ -78,6 +82,7 @@ class Manifest:
     bytes: int
     content_hash: str
     columns: Mapping[str, str]
+    erased: int = 0
 
     def to_json(self) -> str:
         """The manifest as it stands in `manifest.json`."""
@@ -112,9 +117,16 @@ class SnapshotStore:
     a lock of its feed, which also keeps two processes from landing the same day twice.
     """
 
-    def __init__(self, root: Path, check_age: CheckAge | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        check_age: CheckAge | None = None,
+        blank: Callable[[Path], int] | None = None,
+    ) -> None:
+        """`blank` takes away what must not be landed, from the folder; returns how many rows."""
         self.root = root
         self._check_age = check_age
+        self._blank = blank
 
     def find(self, feed: str, day: str) -> Snapshot | None:
         """The snapshot of `feed` landed for `day` (ISO date), if there is one."""
@@ -164,7 +176,8 @@ class SnapshotStore:
             source = write(unfinished)
             if self._check_age:
                 self._check_age(source, day)
-            manifest = _complete(unfinished, feed, day, source)
+            erased = self._blank(unfinished) if self._blank else 0
+            manifest = _complete(unfinished, feed, day, source, erased)
             unfinished.chmod(0o755)
             unfinished.rename(place)
             _sync(place.parent)
@@ -207,7 +220,7 @@ def write_rejects(folder: Path, rejects: Iterable[Reject]) -> None:
             writer.write_table(pa.Table.from_pylist(batch, schema=REJECTS_SCHEMA))
 
 
-def _complete(folder: Path, feed: str, day: str, source: Source) -> Manifest:
+def _complete(folder: Path, feed: str, day: str, source: Source, erased: int) -> Manifest:
     """Counts and hashes what was written, and adds the manifest."""
     if not (folder / REJECTS).exists():
         write_rejects(folder, [])
@@ -226,6 +239,7 @@ def _complete(folder: Path, feed: str, day: str, source: Source) -> Manifest:
         bytes=data.stat().st_size,
         content_hash=_sha256(data),
         columns={field.name: str(field.type) for field in pq.read_schema(data)},
+        erased=erased,
     )
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     _keep_only(folder, {DATA, REJECTS, MANIFEST})

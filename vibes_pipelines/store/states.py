@@ -26,7 +26,7 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = {
     "planned": {
         "held": "a guard, a first run or a changed mapping holds its lane",
         "sent": "its lane is free and it is about to leave",
-        "superseded": "a newer diff set takes its place, or consent was withdrawn before it left",
+        "superseded": "a newer diff set takes its place, or something newer became known",
     },
     "held": {
         "approved": "a person released the diff set",
@@ -34,7 +34,7 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = {
     },
     "approved": {
         "sent": "it is about to leave",
-        "superseded": "a newer diff set takes its place, or consent was withdrawn before it left",
+        "superseded": "a newer diff set takes its place, or something newer became known",
     },
     "sent": {
         "planned": "it certainly did not leave: the delivery stopped before its turn",

@@ -3,16 +3,15 @@
 from vibes_pipelines.sync_config.config import (
     EXTRACT_FEEDS,
     SELECT_TYPES,
-    Cap,
     Consent,
     Feed,
     FieldType,
-    Guards,
     MappedField,
     SyncConfig,
     SyncConfigError,
     load_sync_config,
 )
+from vibes_pipelines.sync_config.guards import Cap, Guards
 
 __all__ = [
     "EXTRACT_FEEDS",

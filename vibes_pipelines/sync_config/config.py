@@ -18,10 +18,14 @@ from pydantic import (
     model_validator,
 )
 
+from vibes_pipelines.sync_config.apsis import Destinations
 from vibes_pipelines.sync_config.conditions import Condition, ConditionText, Section, Text
+from vibes_pipelines.sync_config.guards import Guards
 from vibes_pipelines.sync_config.outreach import Events, Signup
 from vibes_pipelines.sync_config.places import YamlPlaces
+from vibes_pipelines.sync_config.privacy import Retention
 from vibes_pipelines.sync_config.realtime import Callbacks, Changes
+from vibes_pipelines.sync_config.tribe import TribeSource
 
 FieldType = Literal["string", "number", "date", "single_select", "multi_select", "postal_code"]
 Authority = Literal["crm", "platform", "fill", "newest"]
@@ -47,6 +51,7 @@ class Contacts(Section):
     `source: sql` reads `table`, or `query` when given, through the CRM's SQLAlchemy URL. Opt-outs
     are written back into `table`. `when_unmatched` is about contacts that stop meeting the
     conditions. `changes` tells how changes are seen between two daily runs; left out, they are not.
+    `source: tribe` reads the persons of Tribe CRM instead, and `tribe` tells of its labels.
     """
 
     key: Text
@@ -54,10 +59,20 @@ class Contacts(Section):
     mdn: MdnSource | None = None
     conditions: tuple[Condition, ...] = ()
     when_unmatched: Literal["keep", "clear", "opt_out"] = "keep"
-    source: Literal["sql"] = "sql"
+    source: Literal["sql", "tribe"] = "sql"
     table: Text = "contacts"
     query: Text | None = None
     changes: Changes | None = None
+    tribe: TribeSource | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_source(self) -> Self:
+        wrong = ("tribe",) if self.source == "sql" else ("query", "changes")
+        for name in wrong:
+            if getattr(self, name) is not None:
+                msg = f"{name} does not belong to source: {self.source}; leave it out"
+                raise ValueError(msg)
+        return self
 
 
 class MappedField(Section):
@@ -141,31 +156,6 @@ class Consent(Section):
         return self
 
 
-class Cap(Section):
-    """The most that one operation may change in a day: in rows, and as a share of its side."""
-
-    max_rows: Annotated[int, Field(ge=0)] | None = None
-    max_share: Annotated[float, Field(ge=0, le=1)] | None = None
-
-
-class Guards(Section):
-    """Change caps per operation, and what is judged against the last accepted day.
-
-    `min_input_share`: of the rows, the keys and the filled cells of each column. Of contacts, the
-    most that may differ in one column (`max_rewritten_share`), and that may newly be in quarantine
-    (`max_quarantine_rise`); null does not judge it.
-    """
-
-    updates: Cap = Cap(max_rows=50_000, max_share=0.20)
-    adds: Cap = Cap(max_rows=50_000, max_share=0.20)
-    clears: Cap = Cap(max_rows=1_000, max_share=0.01)
-    opt_outs: Cap = Cap(max_rows=5_000, max_share=0.05)
-    invites: Cap = Cap(max_rows=500, max_share=0.01)
-    min_input_share: Annotated[float, Field(ge=0, le=1)] = 0.80
-    max_rewritten_share: Annotated[float, Field(ge=0, le=1)] | None = 0.05
-    max_quarantine_rise: Annotated[float, Field(ge=0, le=1)] | None = 0.05
-
-
 class Feed(Section):
     """What one logical feed is called on this account.
 
@@ -182,7 +172,7 @@ class Policies(Section):
     """What to do where the two sides leave room. Hours and days are whole ones.
 
     `invite_again_after_d`: an invitation that nobody answered is repeated after so many days; left
-    out, never.
+    out, never. `erasure`: how a person is erased at the platform.
     """
 
     mdn_change: Literal["quarantine", "replace"] = "quarantine"
@@ -190,6 +180,8 @@ class Policies(Section):
     invite_again_after_d: Annotated[int, Field(ge=1, le=3650)] | None = None
     visibility_lag_h: Annotated[int, Field(ge=0, le=24 * 14)] = 36
     max_age_h: Annotated[int, Field(ge=1, le=24 * 14)] = 48
+    erasure: Literal["api", "file", "both", "none"] = "api"
+    retention: Retention = Retention()
 
 
 SHARE_FEEDS = ("share/persons", "share/subscriptions", "share/refreshes")
@@ -215,6 +207,7 @@ class SyncConfig(Section):
     callbacks: Callbacks | None = None
     signup: Signup | None = None
     events: Events | None = None
+    destinations: Destinations = Destinations()
     engine: Literal["duckdb", "snowflake"] = "duckdb"
 
     @model_validator(mode="after")
@@ -264,6 +257,8 @@ class SyncConfig(Section):
             name: {k: feed[k] for k in ("object", "columns")}
             for name, feed in document["feeds"].items()
         }
+        if self.contacts.source != "sql":
+            contacts |= {k: document["contacts"][k] for k in ("source", "tribe")}
         whole = {k: document[k] for k in ("company_key", "fields", "consents")}
         for consent in whole["consents"]:
             if not consent["invites"]:
@@ -273,9 +268,13 @@ class SyncConfig(Section):
     @property
     def config_hash(self) -> str:
         """Everything that can change what a reconcile decides."""
-        others = {"engine", "callbacks", "signup", "events"}
+        others = {"engine", "callbacks", "signup", "events", "destinations"}
         deciding = self.model_dump(mode="json", by_alias=True, exclude=others)
         deciding["contacts"].pop("changes")
+        for of_privacy in ("erasure", "retention"):
+            deciding["policies"].pop(of_privacy)
+        if deciding["contacts"]["tribe"] is None:
+            del deciding["contacts"]["tribe"]  # as in configs from before it existed
         return _hash(deciding)
 
 

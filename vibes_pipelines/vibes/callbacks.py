@@ -14,6 +14,7 @@ from typing import Any
 
 SUBSCRIPTION_ADDED = "subscription_added"
 SUBSCRIPTION_REMOVED = "subscription_removed"
+UNMATCHED = "unmatched_message_received"
 
 MAX_TEXT = 255
 """The longest identifier that is read; the documentation gives no limit."""
@@ -90,7 +91,7 @@ SHAPES: Mapping[str, _Shape] = {
     "wallet_item_remove": _RECORDED,
     "subscription_list_added": _Shape(list=("subscription_list",)),
     "subscription_list_updated": _Shape(list=("subscription_list",)),
-    "unmatched_message_received": _PARTICIPANT,
+    UNMATCHED: _PARTICIPANT,
     "event_processed": _RECORDED,
 }
 """Every documented type. One that is not here is read as far as the envelope goes."""

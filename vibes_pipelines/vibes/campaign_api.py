@@ -155,6 +155,11 @@ class CampaignApi:
         return f"{self._root}/{segment(campaign_id)}/participants"
 
 
+def campaign_id_of(campaign: Record) -> str:
+    """The id of a campaign's record; empty when it has none."""
+    return text_of(campaign, "acquisition_id", "id") or ""
+
+
 def _participant(
     mdn: str | None,
     external_person_id: str | None,

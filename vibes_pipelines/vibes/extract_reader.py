@@ -5,12 +5,13 @@ documentation, Current Subscriber and Subscription Extract); UTF-8 and LF are an
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
 
 from vibes_pipelines.store.snapshots import DATA, Reject, write_rejects
+from vibes_pipelines.vibes.extract_lines import NOT_UTF8, Refused, sort_lines
 
 _BLOCK_BYTES = 16 * 2**20
 _MAX_LINE_BYTES = 2**20
@@ -38,6 +39,8 @@ class _Parsed:
 
     rows: int
     reasons: dict[int, str]
+    refused: dict[int, Refused] = field(default_factory=dict)
+    """Lines that the parser was not shown."""
 
 
 def convert_extract(path: Path, name: str, documented: Sequence[str], folder: Path) -> int:
@@ -59,13 +62,14 @@ def convert_extract(path: Path, name: str, documented: Sequence[str], folder: Pa
         raise ExtractError(msg)
     body_lines = shape.lines - 1
     parsed = _parse_regular(path, shape, columns, folder) or _parse_sorted(path, columns, folder)
-    if parsed.rows + len(parsed.reasons) != body_lines:
+    rejects = len(parsed.reasons) + len(parsed.refused)
+    if parsed.rows + rejects != body_lines:
         msg = (
-            f"{name}: {parsed.rows} rows and {len(parsed.reasons)} rejects do not make "
+            f"{name}: {parsed.rows} rows and {rejects} rejects do not make "
             f"{body_lines} lines; nothing was landed; keep the file and report it"
         )
         raise ExtractError(msg)
-    write_rejects(folder, _rejects(path, parsed.reasons))
+    write_rejects(folder, _rejects(path, parsed))
     return body_lines
 
 
@@ -115,29 +119,11 @@ def _parse_regular(
 
 
 def _parse_sorted(path: Path, columns: Sequence[str], folder: Path) -> _Parsed:
-    """Parses any file: lines that are no rows are sorted out first, one by one."""
-    reasons: dict[int, str] = {}
+    """Parses any file: lines that are no rows are sorted out first."""
     copy = folder / "sorted.txt"
-    with path.open("rb") as source, copy.open("wb") as target:
-        for number, line in enumerate(source, start=1):
-            text = line.removesuffix(b"\n").removesuffix(b"\r")
-            reason = None if number == 1 else _fault(text, len(columns))
-            if reason:
-                reasons[number] = reason
-            # A blank line keeps the numbers of the lines after it.
-            target.write(b"\n" if reason else text + b"\n")
+    refused = sort_lines(path, copy, len(columns))
     parsed = _parse(copy, columns, folder)
-    return _Parsed(parsed.rows, reasons | parsed.reasons)
-
-
-def _fault(text: bytes, width: int) -> str | None:
-    """Why a line is no row of `width` cells."""
-    if not text:
-        return "blank line"
-    if b"\r" in text:
-        return "carriage return inside the line"
-    found = text.count(b"\t") + 1
-    return None if found == width else f"{found} columns, expected {width}"
+    return _Parsed(parsed.rows, parsed.reasons, refused)
 
 
 def _parse(path: Path, columns: Sequence[str], folder: Path) -> _Parsed:
@@ -172,14 +158,28 @@ def _parse(path: Path, columns: Sequence[str], folder: Path) -> _Parsed:
 
 def _plain(message: str) -> str:
     """The parser's reason in few, stable words."""
-    return "not UTF-8" if "not utf-8" in message else message.partition("\n")[0]
+    return NOT_UTF8 if "not utf-8" in message else message.partition("\n")[0]
 
 
-def _rejects(path: Path, reasons: dict[int, str]) -> Iterator[Reject]:
+def _rejects(path: Path, parsed: _Parsed) -> Iterator[Reject]:
+    """Every line that is no row, in the order of the file."""
+    places = parsed.refused | _places(path, parsed.reasons)
+    with path.open("rb") as file:
+        for number, (reason, start, length) in sorted(places.items()):
+            file.seek(start)
+            raw = file.read(length).rstrip(b"\r\n").decode("utf-8", errors="replace")
+            yield Reject(number, raw, reason)
+
+
+def _places(path: Path, reasons: dict[int, str]) -> dict[int, Refused]:
+    """Where the lines stand that only the parser refused."""
+    places: dict[int, Refused] = {}
     if not reasons:
-        return
+        return places
+    start = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if number in reasons:
-                raw = line.rstrip(b"\r\n").decode("utf-8", errors="replace")
-                yield Reject(number, raw, reasons[number])
+                places[number] = Refused(reasons[number], start, len(line))
+            start += len(line)
+    return places

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +19,7 @@ from vibes_pipelines.vibes.import_kinds import KINDS, ImportKind, import_name
 DELIMITERS = frozenset(",;|")
 """What the `Delimiter` headers can say: a header's value is trimmed, so that a tab would vanish."""
 
+_LINES_AT_ONCE = 10_000
 _HEADER_LIKE = re.compile(r"[A-Za-z][A-Za-z-]*:")
 _HEADER_VALUE = re.compile(r"\S(?:[^\x00-\x1f\x7f]*\S)?")
 
@@ -202,12 +204,32 @@ class _Liner:
     def __init__(self, delimiter: str) -> None:
         self._delimiter = delimiter
         self._must_quote = re.compile(rf'[{re.escape(delimiter)}"\r\n]|^\s|\s$').search
+        self._around_blank = delimiter + " ", " " + delimiter
 
     def __call__(self, row: Sequence[str]) -> str:
+        line = self._delimiter.join(row)
+        if self._is_plain(line, len(row)):
+            return f"{line}\n"
         must_quote = self._must_quote
         line = self._delimiter.join(_quoted(cell) if must_quote(cell) else cell for cell in row)
         # An empty line would end a header section or be skipped as no row at all.
         return f"{line}\n" if line else '""\n'
+
+    def _is_plain(self, line: str, width: int) -> bool:
+        """Whether no cell of a joined row needs quotes, told without a look at each.
+
+        A printable text has no line end and no blank but the space.
+        """
+        after, before = self._around_blank
+        return (
+            line.count(self._delimiter) == width - 1
+            and '"' not in line
+            and line.isprintable()
+            and after not in line
+            and before not in line
+            and line[:1] not in {"", " "}
+            and line[-1] != " "
+        )
 
 
 def _is_column(name: str) -> bool:
@@ -216,18 +238,30 @@ def _is_column(name: str) -> bool:
 
 
 def _write_rows(file: IO[str], table: Table, rows: Iterable[Sequence[str]]) -> int:
-    line, width = _Liner(table.delimiter), len(table.columns)
+    lines = _lines(table, rows)
     count = 0
-    for count, row in enumerate(rows, start=1):
-        if len(row) != width:
-            msg = f"row {count} has {len(row)} cells, expected {width}"
-            raise ImportFileError(msg)
+    while batch := list(islice(lines, _LINES_AT_ONCE)):
         try:
-            file.write(line(row))
+            file.write("".join(batch))
         except UnicodeEncodeError as half:
-            msg = f"row {count} holds half a character (a lone surrogate); correct it at its source"
+            row = count + next(n for n, line in enumerate(batch, start=1) if _is_half(line))
+            msg = f"row {row} holds half a character (a lone surrogate); correct it at its source"
             raise ImportFileError(msg) from half
+        count += len(batch)
     return count
+
+
+def _lines(table: Table, rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    line, width = _Liner(table.delimiter), len(table.columns)
+    for number, row in enumerate(rows, start=1):
+        if len(row) != width:
+            msg = f"row {number} has {len(row)} cells, expected {width}"
+            raise ImportFileError(msg)
+        yield line(row)
+
+
+def _is_half(line: str) -> bool:
+    return any("\ud800" <= mark <= "\udfff" for mark in line)
 
 
 def _quoted(text: str) -> str:

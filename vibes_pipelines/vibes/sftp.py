@@ -70,6 +70,18 @@ class SftpAccount:
     state_file: Path
     sleep: Callable[[float], None] = time.sleep
     now: Callable[[], float] = time.time
+    attempts: int = CONNECT_ATTEMPTS
+
+    def gap_left_s(self) -> float:
+        """Seconds until the next session may begin, as far as this machine knows; 0: now.
+
+        Raises:
+            SftpError: the state file holds no time.
+        """
+        if not self.state_file.exists():
+            return 0.0
+        with self.state_file.open(encoding="utf-8") as state:
+            return max(0.0, min(_last_contact(state) + self.gap_s - self.now(), self.gap_s))
 
     @contextmanager
     def session(self) -> Iterator[SftpSession]:
@@ -78,7 +90,7 @@ class SftpAccount:
         Raises:
             HostKeyMismatch: the server is not the one in the known_hosts file.
             AuthenticationRefused: the key or the user was refused; never tried again.
-            SftpUnavailable: transient; raised after three attempts to connect.
+            SftpUnavailable: transient; raised after `attempts` to connect.
         """
         key = self._key()
         self._existing(self.known_hosts, "VIBES_SFTP_KNOWN_HOSTS")
@@ -96,7 +108,7 @@ class SftpAccount:
     def _connect_persistently(self, state: TextIO, key: paramiko.PKey) -> paramiko.SSHClient:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(SftpUnavailable),
-            stop=tenacity.stop_after_attempt(CONNECT_ATTEMPTS),
+            stop=tenacity.stop_after_attempt(self.attempts),
             wait=tenacity.wait_exponential_jitter(initial=1, max=30),
             sleep=self.sleep,
             reraise=True,

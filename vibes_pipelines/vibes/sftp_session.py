@@ -1,6 +1,7 @@
 """What can be done inside one SFTP session: list, download, upload, read a small file."""
 
 import stat
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,6 +86,23 @@ class SftpSession:
         except UnicodeDecodeError as undecodable:
             msg = f"{remote}: not UTF-8 at byte {undecodable.start}"
             raise TransferRefused(msg) from undecodable
+
+    def probe(self, remote_dir: str) -> datetime:
+        """Puts an empty file into a folder and removes it again; returns the server's time.
+
+        Its name ends in `.tmp`, like every file that is not whole yet.
+
+        Raises:
+            RemoteFileMissing: there is no such folder.
+            TransferRefused: nothing may be written there.
+        """
+        name = f"{remote_dir.rstrip('/')}/.vibes-pipelines-probe-{uuid.uuid4().hex[:12]}.tmp"
+        with self._errors_of(remote_dir):
+            with self._sftp.open(name, "wb"):
+                pass
+            modified = self._sftp.stat(name).st_mtime or 0
+            self._sftp.remove(name)
+        return datetime.fromtimestamp(modified, UTC)
 
     @contextmanager
     def _errors_of(self, path: str) -> Iterator[None]:

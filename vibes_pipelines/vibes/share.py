@@ -91,7 +91,7 @@ class _Table:
                 "DATABASE.SCHEMA.TABLE"
             )
             raise ShareError(msg)
-        return _quoted(match[1]), _quoted(match[2]), _quoted(match[3])
+        return quoted(match[1]), quoted(match[2]), quoted(match[3])
 
     @property
     def sql_name(self) -> str:
@@ -163,7 +163,7 @@ class _Reading:
 
     def _copy(self, table: _Table, path: Path) -> int:
         """Writes the feed and returns its rows."""
-        columns = ", ".join(_quoted(column) for column in table.columns.values())
+        columns = ", ".join(quoted(column) for column in table.columns.values())
         select = f"SELECT {columns} FROM {table.sql_name}"  # noqa: S608 - identifiers are quoted
         with self.connection.cursor() as cursor:
             if self.at_hand is not None:
@@ -187,7 +187,7 @@ class _Reading:
         staged, came_back = path.with_name("staged.parquet"), path.with_name("came_back.parquet")
         at_hand.stage(compared, staged)
         staged_table = stage_file(self.connection, staged)
-        columns = {name: _quoted(column) for name, column in table.columns.items()}
+        columns = {name: quoted(column) for name, column in table.columns.items()}
         row = pa.field(at_hand.row, pa.int64())
         schema = _schema(table, list(described.values())).insert(0, row)
         with self.connection.cursor() as cursor:
@@ -209,7 +209,7 @@ class _Reading:
             self._execute(
                 cursor,
                 table,
-                f"SELECT MAX({_quoted(table.columns[column])}) FROM {table.sql_name}",  # noqa: S608 - identifiers are quoted
+                f"SELECT MAX({quoted(table.columns[column])}) FROM {table.sql_name}",  # noqa: S608 - identifiers are quoted
             )
             newest: datetime | None = cursor.fetchall()[0][0]
         if newest is None:
@@ -282,6 +282,40 @@ class _Reading:
             return [(row[0], row[1]) for row in cursor.fetchall()]
 
 
+def check_feed(connection: "SnowflakeConnection", config: SyncConfig, feed: str) -> None:
+    """Asks for no row of a feed's object, in every column that is read.
+
+    Raises:
+        ShareError: the object or a column is missing, or may not be read; names both.
+    """
+    table = _table(feed, config)
+    columns = ", ".join(quoted(column) for column in table.columns.values())
+    statement = f"SELECT {columns} FROM {table.sql_name} LIMIT 0"  # noqa: S608 - quoted
+    with share_errors(f"reading {table.object}"), connection.cursor() as cursor:
+        _Reading(connection, config)._execute(cursor, table, statement)  # noqa: SLF001 - ours
+
+
+def shown_instant(connection: "SnowflakeConnection", config: SyncConfig) -> datetime:
+    """The instant that the share shows now, in UTC.
+
+    Raises:
+        EmptySource: nothing tells it.
+        ShareError: what tells it cannot be read.
+    """
+    with share_errors("reading the time of the last refresh"):
+        return _Reading(connection, config)._as_of()  # noqa: SLF001 - ours
+
+
+def object_of(config: SyncConfig, feed: str) -> str:
+    """The object of a feed, by `feeds` of sync.yaml or the assumed name."""
+    return _table(feed, config).object
+
+
+def column_of(config: SyncConfig, feed: str, logical: str) -> str:
+    """The column of its object that a feed's logical column is read from."""
+    return _table(feed, config).columns[logical]
+
+
 def _table(feed: str, config: SyncConfig) -> _Table:
     mapped = config.feeds.get(feed, Feed())
     logical = {
@@ -334,7 +368,7 @@ def _arrow_type(column: Any) -> pa.DataType:
     return _TYPES.get(column.type_code, pa.string())
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     """A Snowflake identifier in quotes; a plain name means its upper case form, as in SQL."""
     if not _NAME.fullmatch(name):
         msg = f"sync.yaml: {name!r} is not a column or object name; put odd names in double quotes"
@@ -343,4 +377,4 @@ def _quoted(name: str) -> str:
 
 
 def _unquoted(name: str) -> str:
-    return _quoted(name)[1:-1].replace('""', '"')
+    return quoted(name)[1:-1].replace('""', '"')

@@ -25,6 +25,7 @@ from vibes_pipelines_tests.support.callbacks import (
     stored_rows,
     subscription_body,
 )
+from vibes_pipelines_tests.support.examples import examples
 
 AT = "2026-01-02T03:04:05Z"
 CANARY = "Xylophonius"
@@ -125,7 +126,7 @@ class TestWhatIsStored:
         assert (tally.conflicts, tally.failed) == (0, 0)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     body=st.binary(max_size=400)
     | st.sampled_from([removal(), removal(None)]).flatmap(

@@ -18,8 +18,9 @@ from vibes_pipelines_tests.support.callbacks import (
     running_receiver,
     stored_rows,
 )
+from vibes_pipelines_tests.support.examples import examples
 
-EXAMPLES = 60
+EXAMPLES = examples(60)
 LIMIT = 3_000
 PEOPLE = {"person", "participant", "subscription", "push_device", "event_processed"}
 

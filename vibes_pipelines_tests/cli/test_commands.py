@@ -152,7 +152,7 @@ def test_approve_without_a_diff_set_says_what_to_do(
     monkeypatch.delenv("VIBES_LEDGER_URL", raising=False)
     result = _run("approve", "0123456789ab", "--reason", "looked at")
     assert result.exit_code == 1
-    assert "there is no diff set to approve; run the reconcile first" in result.output
+    assert "nothing was reconciled there yet" in result.output
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.crm.facts import ContactFact, FactTable
 from vibes_pipelines.sync_config import load_sync_config
+from vibes_pipelines_tests.support.examples import examples
 from vibes_pipelines_tests.support.loop import EXAMPLE
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -74,7 +75,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         FactTable(url, CONFIG, "elsewhere").note([fact("active")])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(hours=st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True))
 def test_the_order_of_arrival_does_not_show(
     hours: list[int], tmp_path_factory: pytest.TempPathFactory

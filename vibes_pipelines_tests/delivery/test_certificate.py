@@ -43,6 +43,7 @@ PERSON_COLUMNS = (
     "first_name",
     "birthdate",
     "tier",
+    "updated_at",
     "interests",
 )
 CONTACT_COLUMNS = ("contact_id", "mobile", "first", "born", "level", "likes", "sms", "sms_at")
@@ -185,6 +186,20 @@ class TestPersons:
         loop.send(persons=[update("C1", change("first_name", "Ada", "Eda"))])
         assert loop.certify(persons=[{**ADA, "first_name": "Ida"}]).superseded == 1
         assert loop.evidence() == [("update", "superseded", "share")]
+
+    @pytest.mark.parametrize(
+        ("changed", "verdict"),
+        [("2999-01-01T00:00:00Z", "superseded"), ("2026-01-01T23:00:00Z", "pending")],
+    )
+    def test_an_old_value_was_set_back_if_the_person_changed_after_our_last_answer(
+        self, loop: Loop, changed: str, verdict: str
+    ) -> None:
+        name = change("first_name", "Ada", "Eda")
+        loop.send(persons=[update("C1", name, change("tier", "gold"))])
+        landed = {**ADA, "first_name": "Eda", "tier": "gold", "updated_at": changed}
+        assert getattr(loop.certify(persons=[landed]), verdict) == 1
+        loop.send(SECOND, receipt=None, persons=[update("C1", name)])  # may have changed it
+        assert loop.certify(THIRD, persons=[landed]).pending == 1
 
     def test_an_earlier_value_of_ours_that_becomes_visible_supersedes_nothing(
         self, loop: Loop

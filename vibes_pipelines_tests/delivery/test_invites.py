@@ -1,6 +1,7 @@
 """An invitation is a text to a phone: it leaves once, and not to somebody who opted out since."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 from vibes_pipelines.delivery.api_push import PushError, PushResult, push
 from vibes_pipelines.delivery.consent_watch import OPTED_OUT_SINCE, InboxWatch
 from vibes_pipelines.delivery.release import may_deliver, register_diff_set
-from vibes_pipelines.store.inbox import Arrival, Inbox
+from vibes_pipelines.store.inbox import Arrival, Finished, Inbox
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import Lane
-from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_ADDED, SUBSCRIPTION_REMOVED
+from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_ADDED, SUBSCRIPTION_REMOVED, UNMATCHED
 from vibes_pipelines_tests.support.deliveries import (
     DAY,
     INVITING,
@@ -76,6 +77,23 @@ def callback(inbox: Inbox, at: datetime, **values: str) -> None:
         content_hash=content,
         event_at=at,
         **{"event_type": SUBSCRIPTION_REMOVED, "subscription_list_id": "1234", **values},  # type: ignore[arg-type]
+    )
+    inbox.store([arrival])
+
+
+def text(inbox: Inbox, message: str, **values: str) -> None:
+    """A text that matched no campaign, as its callback tells it."""
+    body = json.dumps({"message": message}).encode()
+    named = {"external_person_id": "C1"} | values
+    arrival = Arrival(
+        source_address="127.0.0.1",
+        path="/",
+        body=body,
+        body_bytes=len(body),
+        content_hash=message,
+        event_type=UNMATCHED,
+        event_at=OPTED_IN_AT + timedelta(seconds=1),
+        **named,  # type: ignore[arg-type]
     )
     inbox.store([arrival])
 
@@ -159,6 +177,29 @@ class TestConsent:
         assert statuses(ready) == {"accepted": 2, "superseded": 1}
         (withdrawn,) = ready.failures(DIFF_SET)
         assert withdrawn.message == OPTED_OUT_SINCE
+
+    @pytest.mark.parametrize(("message", "asked"), [("Please STOP!", 2), ("where is my parcel", 3)])
+    def test_whoever_asks_to_stop_in_a_text_is_not_asked(
+        self, ready: Ledger, inbox: Inbox, message: str, asked: int
+    ) -> None:
+        text(inbox, message)
+        assert run(ready, inbox, FakeCampaigns()).accepted == asked
+
+    def test_a_text_that_somebody_looked_at_and_dropped_withdraws_nothing(
+        self, ready: Ledger, inbox: Inbox
+    ) -> None:
+        text(inbox, "stop by on Friday")
+        page = next(inbox.waiting())
+        inbox.finish([Finished(page[0].id, "parked", "asks to stop")])
+        assert inbox.drop([page[0].id], "a visit") == [page[0].id]
+        assert run(ready, inbox, FakeCampaigns()).accepted == 3
+
+    def test_a_text_to_another_company_or_that_cannot_be_read_withdraws_nothing(
+        self, ready: Ledger, inbox: Inbox
+    ) -> None:
+        text(inbox, "stop", company_key="Other1")
+        callback(inbox, OPTED_IN_AT + timedelta(1), external_person_id="C1", event_type=UNMATCHED)
+        assert run(ready, inbox, FakeCampaigns()).accepted == 3
 
     @pytest.mark.parametrize(
         "harmless",

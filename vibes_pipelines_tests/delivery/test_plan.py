@@ -259,9 +259,9 @@ class TestLanes:
         assert crm_opt_out.after("evidence_at") == "2026-01-01T10:00:00+00:00"
 
     def test_what_no_delivery_carries_is_refused(self, ledger: Ledger, tmp_path: Path) -> None:
-        opt_in = opt_out("C1") | {"action": "opt_in"}
-        with pytest.raises(PlanError, match="no delivery for action 'opt_in'"):
-            planned(ledger, tmp_path / "out", subscriptions=[opt_in])
+        unknown = opt_out("C1") | {"action": "transfer"}
+        with pytest.raises(PlanError, match="no delivery for action 'transfer'"):
+            planned(ledger, tmp_path / "out", subscriptions=[unknown])
         assert ledger.plan(DIFF_SET) is None
 
     def test_a_missing_file_is_named(self, ledger: Ledger, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from vibes_pipelines_tests.support.deliveries import (
     planned,
     update,
 )
+from vibes_pipelines_tests.support.examples import examples
 
 DIFF_SET = "d" * 64
 
@@ -51,7 +52,7 @@ def as_row(external: str, kind: str, fields: dict[str, str | None]) -> dict[str,
     return add(external, *(change(name, after) for name, after in fields.items() if after))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(rows)
 def test_every_change_leaves_by_exactly_one_road_and_every_file_replays(
     people: dict[str, tuple[str, dict[str, str | None]]],

@@ -10,7 +10,8 @@ import pytest
 from aiohttp import web
 
 from vibes_pipelines.delivery.events import EventsSent, receipt_of, send_open_events
-from vibes_pipelines.store.events import Events, PlannedEvent
+from vibes_pipelines.store.events import EventReceipt, Events, PlannedEvent
+from vibes_pipelines.store.leases import LaneBusy
 from vibes_pipelines.vibes.api_calls import Answer
 from vibes_pipelines.vibes.api_transport import VibesAuthError
 from vibes_pipelines.vibes.event_api import Event
@@ -63,6 +64,27 @@ def test_what_was_accepted_never_leaves_again(url: str) -> None:
         assert send(store, again) == EventsSent(accepted=1)
         assert [seen.body["event_id"] for seen in again.requests] == ["c"]
         assert statuses(store) == {"accepted": 3}
+
+
+def test_two_processes_never_send_at_once(url: str) -> None:
+    with Events(url) as store, Events(url) as other:
+        store.plan(planned("a"))
+        lease = other.take_lease("events", timedelta(minutes=1))
+        platform = FakePlatform([ACCEPTED])
+        with pytest.raises(LaneBusy, match="another process"):
+            send(store, platform)
+        assert platform.requests == []
+        other.give_lease_back(lease)
+        assert send(store, platform).accepted == 1
+
+
+def test_what_ended_meanwhile_is_not_marked_as_sent_again(url: str) -> None:
+    with Events(url) as store:
+        store.plan(planned("a", "b"))
+        store.mark_sent(["a"])
+        store.record([EventReceipt("a", "accepted")])
+        assert store.mark_sent(["a", "b"]) == {"b"}
+        assert statuses(store) == {"accepted": 1, "sent": 1}
 
 
 def test_the_whole_event_leaves(lite: str) -> None:

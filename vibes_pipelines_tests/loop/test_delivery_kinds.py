@@ -23,8 +23,8 @@ from vibes_pipelines_tests.support.loop import (
     Loop,
     agreed_keys,
     edited_sync_config,
-    running_loop,
 )
+from vibes_pipelines_tests.support.second_morning import running_second_morning
 
 POPULATION = (300, 57)  # people and seed
 AGREED = agreed_keys(build_world(*POPULATION))
@@ -79,10 +79,7 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
         ("opt_outs: {max_rows: 5000,  max_share: 0.05}", "opt_outs: {max_rows: 5000}"),
         ("invites:  {max_rows: 500,   max_share: 0.01}", "invites:  {max_rows: 500}"),
     )
-    with running_loop(tmp_path, build_world(*POPULATION), config) as running:
-        running.day(approve=True)
-        running.sandbox.next_day(edits=False)
-        running.sandbox.platform.audit.clear()
+    with running_second_morning(tmp_path, POPULATION, config) as running:
         yield running
 
 

@@ -18,7 +18,8 @@ from vibes_pipelines.stages import delivering
 from vibes_pipelines.stages.certifying import certify_day
 from vibes_pipelines.stages.delivering import NotReleasedError, Options
 from vibes_pipelines.stages.reconciling import reconcile_day
-from vibes_pipelines_tests.support.loop import SEND, Loop, agreed_keys, running_loop
+from vibes_pipelines_tests.support.loop import SEND, Loop, agreed_keys
+from vibes_pipelines_tests.support.second_morning import running_second_morning
 
 POPULATION = (300, 21)  # people and seed
 AGREED = agreed_keys(build_world(*POPULATION))
@@ -34,9 +35,7 @@ STAGES = (
 @pytest.fixture
 def second_day(tmp_path: Path) -> Iterator[Loop]:
     """The second morning, after a first day that was approved, delivered and a quiet night."""
-    with running_loop(tmp_path, build_world(*POPULATION)) as loop:
-        loop.day(approve=True)
-        loop.sandbox.next_day(edits=False)
+    with running_second_morning(tmp_path, POPULATION) as loop:
         yield loop
 
 

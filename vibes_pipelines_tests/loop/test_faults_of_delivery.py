@@ -20,7 +20,8 @@ from vibes_pipelines.sandbox.switches import Switches
 from vibes_pipelines.stages import delivering
 from vibes_pipelines.stages.delivering import NoAnswerError
 from vibes_pipelines.vibes.person_api import PersonApi, VibesAuthError
-from vibes_pipelines_tests.support.loop import SEND, Loop, agreed_keys, running_loop
+from vibes_pipelines_tests.support.loop import SEND, Loop, agreed_keys
+from vibes_pipelines_tests.support.second_morning import running_second_morning
 
 POPULATION = (300, 31)  # people and seed
 AGREED = agreed_keys(build_world(*POPULATION))
@@ -37,12 +38,9 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     """
     impatient = partialmethod(PersonApi.__init__, timeout_s=0.5, backoff_s=0.02)
     monkeypatch.setattr(PersonApi, "__init__", impatient)
-    with running_loop(tmp_path, build_world(*POPULATION)) as running:
-        running.day(approve=True)
-        running.sandbox.next_day(edits=False)
+    with running_second_morning(tmp_path, POPULATION) as running:
         running.edit_contacts("last_name = 'Second Day'", EDITED)
         opt_out(running, AGREED[100:], 3)
-        running.sandbox.platform.audit.clear()
         yield running
 
 

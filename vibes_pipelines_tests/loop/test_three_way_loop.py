@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from vibes_pipelines.reconcile.base import ORIGIN, landed_persons
-from vibes_pipelines.report.account import DayAccount
+from vibes_pipelines.report.account import DayAccount, account_of
 from vibes_pipelines.report.explain import explain
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages.bases import base_of, recorded_base
 from vibes_pipelines.stages.certifying import certify_day
 from vibes_pipelines.stages.reconciling import reconcile_day
 from vibes_pipelines.store.snapshots import DATA, Source
-from vibes_pipelines_tests.support.loop import Loop, agreed_keys, edited_sync_config, running_loop
+from vibes_pipelines_tests.support.loop import Loop, agreed_keys, edited_sync_config
+from vibes_pipelines_tests.support.second_morning import running_second_morning
 
 POPULATION = (200, 77)  # people and seed
 AGREED = agreed_keys(build_world(*POPULATION))
@@ -78,9 +79,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def loop(tmp_path: Path) -> Iterator[Loop]:
-    """The second morning of a quiet night, after a first day that was delivered."""
-    with running_loop(tmp_path, build_world(*POPULATION)) as running:
-        running.day(approve=True)
+    """The evening of a first day that was delivered."""
+    with running_second_morning(tmp_path, POPULATION, next_day=False) as running:
         yield running
 
 
@@ -186,8 +186,7 @@ def test_a_day_landed_anew_counts_only_when_it_is_reconciled_anew(edited: Loop) 
 def test_a_platform_field_is_carried_in_both_directions(tmp_path: Path) -> None:
     mapping = ("to: last_name,  type: string", "to: last_name,  type: string, authority: platform")
     config = edited_sync_config(tmp_path, mapping)
-    with running_loop(tmp_path, build_world(*POPULATION), config) as loop:
-        loop.day(approve=True)
+    with running_second_morning(tmp_path, POPULATION, config, next_day=False) as loop:
         loop.edit_contacts("last_name = 'Crm'", [CRM_EDIT, BOTH])
         edit_person(loop, PLATFORM_EDIT, last_name="Platform")
         edit_person(loop, BOTH, last_name="Other")
@@ -211,8 +210,7 @@ def test_the_newest_side_wins_where_both_changed(tmp_path: Path) -> None:
         ("to: last_name,  type: string", newest),
         ("mdn: MDN}", "mdn: MDN, updated_at: UPDATED_AT}"),
     )
-    with running_loop(tmp_path, build_world(*POPULATION), config) as loop:
-        loop.day(approve=True)
+    with running_second_morning(tmp_path, POPULATION, config, next_day=False) as loop:
         today = loop.today
         loop.edit_contacts(f"last_name = 'Crm', updated_at = '{today} 05:00:00'", [CRM_EDIT])
         for key in (PLATFORM_EDIT, CRM_EDIT, BOTH):
@@ -233,8 +231,8 @@ def test_who_stops_matching_is_cleared_or_opted_out_and_it_converges(
     tmp_path: Path, policy: str
 ) -> None:
     config = edited_sync_config(tmp_path, ("when_unmatched: keep", f"when_unmatched: {policy}"))
-    with running_loop(tmp_path, build_world(*POPULATION), config) as loop:
-        first = loop.day(approve=True)
+    with running_second_morning(tmp_path, POPULATION, config, next_day=False) as loop:
+        first = account_of(loop.project, loop.today)
         persons = loop.sandbox.platform
         subscribed = {row.person_key for row in persons.subscriptions if row.is_active}
         key = next(

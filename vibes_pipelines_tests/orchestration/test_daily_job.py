@@ -22,6 +22,8 @@ from vibes_pipelines.orchestration.keys import (
     PERSON_IMPORT,
     QUARANTINE,
     REJECTED,
+    REPORT,
+    REPORT_DRAFT,
     SUBSCRIPTION_CHANGES,
 )
 from vibes_pipelines.sandbox.population import build_world
@@ -141,7 +143,7 @@ def two_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoDays]:
 
 def test_the_first_day_is_held_by_its_guard_checks_and_sends_nothing(two_days: TwoDays) -> None:
     assert not two_days.held.succeeded
-    assert set(two_days.held.materialized) == TABLES
+    assert set(two_days.held.materialized) == TABLES | {REPORT_DRAFT}
     assert set(two_days.held.red) == {"person_changes_within_guards", "opt_outs_within_guards"}
     for said in two_days.held.red.values():
         assert said is not None
@@ -153,7 +155,7 @@ def test_the_first_day_is_held_by_its_guard_checks_and_sends_nothing(two_days: T
 def test_an_approval_turns_the_guards_green_and_a_repush_delivers(two_days: TwoDays) -> None:
     assert two_days.repushed.succeeded
     assert two_days.repushed.red == {}
-    assert set(two_days.repushed.materialized) == DELIVERIES
+    assert set(two_days.repushed.materialized) == DELIVERIES | {REPORT}
     assert two_days.effects_after > 0
     pushed = two_days.repushed.materialized[API_PUSH]
     assert pushed["dry_run"].value is False
@@ -177,7 +179,7 @@ def test_what_could_not_be_delivered_is_shown_row_by_row(two_days: TwoDays) -> N
 def test_the_second_day_goes_through_without_a_person(two_days: TwoDays) -> None:
     assert two_days.second.succeeded
     assert two_days.second.red == {}
-    assert set(two_days.second.materialized) == TABLES | DELIVERIES
+    assert set(two_days.second.materialized) == TABLES | DELIVERIES | {REPORT_DRAFT, REPORT}
     certificate = two_days.second.materialized[CERTIFICATE]
     assert _number(certificate["confirmed"]) > 0
     assert _number(certificate["unexplained"]) == 0
@@ -191,7 +193,8 @@ def test_every_table_shows_its_rows_columns_and_a_masked_preview(
     rows = _number(shown["dagster/partition_row_count"])
     schema = shown["dagster/column_schema"]
     assert isinstance(schema, dg.TableSchemaMetadataValue)
-    names = [column.name for column in schema.schema.columns]
+    # A field inside `changes` has a column of its own in the schema, and none in the file.
+    names = [c.name for c in schema.schema.columns if not c.name.startswith("changes.")]
     assert Path(str(shown["dagster/uri"].value)).is_file()
     preview = str(shown["preview"].value).splitlines()
     if rows == 0:
@@ -264,3 +267,23 @@ def _personal(loop: Loop) -> set[str]:
     for row in loop.sandbox.crm.rows():
         found |= {str(row["contact_id"]), str(row["mobile"] or "")}
     return {value for value in found if len(value) >= 6}
+
+
+def test_each_day_has_its_page_and_its_numbers(two_days: TwoDays) -> None:
+    names = {"adds", "updates", "opt_outs", "rejects", "quarantine"}
+    for run, key in ((two_days.held, REPORT_DRAFT), (two_days.second, REPORT)):
+        shown = run.materialized[key]
+        page = Path(str(shown["report"].value))
+        assert page.is_file()
+        assert page.with_name("index.html").is_file()
+        assert all(_number(shown[name]) >= 0 for name in names)
+        assert str(shown["trends"].value).count("data:image/svg+xml;base64,") == 6
+    convergence = two_days.second.materialized[REPORT]["convergence"]
+    assert isinstance(convergence, dg.FloatMetadataValue)
+    assert 0 <= (convergence.value or 0) <= 1
+
+
+def test_every_partition_says_what_made_it_and_how_long_it_took(two_days: TwoDays) -> None:
+    for key, shown in two_days.second.materialized.items():
+        told = {"config_hash", "mapping_hash", "config_version", "seconds", "report", "runbook"}
+        assert told <= shown.keys(), key

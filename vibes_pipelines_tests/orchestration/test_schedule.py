@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from vibes_pipelines.orchestration.jobs import DELIVERIES, delivery_run_config
 from vibes_pipelines.orchestration.partitions import DAILY
 from vibes_pipelines.orchestration.schedules import reconcile_daily_schedule
+from vibes_pipelines_tests.support.examples import examples
 
 
 def _requested(at: datetime) -> dg.RunRequest:
@@ -20,7 +21,7 @@ def _requested(at: datetime) -> dg.RunRequest:
     return request
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.dates(min_value=date(2026, 1, 1), max_value=date(2030, 12, 31)))
 def test_every_morning_asks_for_that_mornings_day_once(day: date) -> None:
     morning = datetime(day.year, day.month, day.day, 7, tzinfo=UTC)

@@ -1,12 +1,6 @@
 """What the sensors ask for, and when they only say why not."""
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -21,7 +15,6 @@ from vibes_pipelines.orchestration.sensors import (
     diff_set_sensor,
     extract_arrival_sensor,
     import_report_sensor,
-    run_failure_sensor,
 )
 from vibes_pipelines.stages import delivering
 from vibes_pipelines.stages.arrivals import DATE, newest_complete
@@ -154,80 +147,6 @@ def test_reports_are_asked_for_until_none_is_awaited(
     loop.sandbox._pickup.scan()
     assert delivering.import_persons(loop.project, loop.today, SEND).counts["awaiting_report"] == 0
     assert _tick(import_report_sensor, instance, second.cursor).skip_message
-
-
-class _Webhook(BaseHTTPRequestHandler):
-    received: list[dict[str, Any]]
-
-    def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
-        self.received.append(json.loads(self.rfile.read(length)))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def _webhook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    received: list[dict[str, Any]] = []
-    handler = type("Handler", (_Webhook,), {"received": received})
-    with HTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/", received
-        server.shutdown()
-        thread.join()
-
-
-@dg.job(name="reconcile_daily", partitions_def=dg.DailyPartitionsDefinition("2026-01-01"))
-def _broken_job() -> None:
-    @dg.op(name="diff_set")
-    def broken() -> None:
-        msg = "contact +12015550123 Ada Lovelace cannot be read"
-        raise ValueError(msg)
-
-    broken()
-
-
-def _failure(instance: dg.DagsterInstance) -> dg.RunFailureSensorContext:
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    result = _broken_job.execute_in_process(
-        instance=instance, partition_key="2026-01-03", raise_on_error=False, run_config=quiet
-    )
-    return dg.build_run_status_sensor_context(
-        sensor_name="run_failure_sensor",
-        dagster_event=result.get_run_failure_event(),
-        dagster_instance=instance,
-        dagster_run=result.dagster_run,
-    ).for_run_failure()
-
-
-def test_an_alert_says_where_and_nothing_personal(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failure = _failure(instance)
-    with _webhook() as (url, received):
-        monkeypatch.setenv("VIBES_ALERT_WEBHOOK", url)
-        assert run_failure_sensor(failure) is None
-    assert received == [
-        {
-            "job": "reconcile_daily",
-            "day": "2026-01-03",
-            "run_id": failure.dagster_run.run_id,
-            "failed_steps": ["diff_set"],
-        }
-    ]
-
-
-def test_without_a_webhook_a_failure_is_not_sent(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("VIBES_ALERT_WEBHOOK", raising=False)
-    said = run_failure_sensor(_failure(instance))
-    assert isinstance(said, dg.SkipReason)
-    assert "VIBES_ALERT_WEBHOOK" in (said.skip_message or "")
 
 
 days = st.sets(st.sampled_from(DAYS))

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vibes_pipelines.reconcile.sql import BLANKS
+from vibes_pipelines_tests.support.examples import examples
 
 _FIELDS = ("name", "city", "note")
 _KEYS = st.sampled_from(["C1", "C2", "C3", "c3", "C-4", "\u00c55", "A\u030a5", "0006"])
@@ -92,7 +93,7 @@ def _known(value):
 
 
 @settings(
-    max_examples=30,
+    max_examples=examples(30),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.run import Inputs, reconcile
+from vibes_pipelines_tests.support.examples import examples
 
 WRONG = ["A\0B", "A\ufffdB", "\x1bA", "A\x7f", "caf\xc3\x83\x85", "A\uffff"]
 ANN = {"id": "C1", "name": "Ann"}
@@ -92,6 +93,33 @@ def test_a_header_with_a_column_twice_is_refused(tmp_path, make_config):
         reconcile(make_config(), Inputs(contacts, contacts), tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("id,name,phone\nC1,Ann,\nC2,Zo\xeb,\n".encode("latin-1"), "line 3 is not UTF-8"),
+        ("id,name,phone\n".encode("utf-16"), "line 1 is not UTF-8"),
+        (b"id;name;phone\nC1;Ann;\n", "the header is separated by ';'; write the file with commas"),
+        (b"id\tname\tphone\n", r"separated by '\\t'"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_by_what_it_is(tmp_path, make_config, text, says):
+    contacts = tmp_path / "contacts.csv"
+    contacts.write_bytes(text)
+    with pytest.raises(ReconcileError, match=says):
+        reconcile(make_config(), Inputs(contacts, contacts), tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", [["Ann", "Anna"], {"first": "Ann"}], ids=["list", "object"])
+def test_a_list_or_an_object_is_no_text(tmp_path, make_config, value):
+    rows = [{"id": "C1", "name": value, "phone": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "contacts.parquet")
+    persons = {"external_person_id": ["C1"], "person_key": ["k1"], "mdn": [None], "name": ["Ann"]}
+    pq.write_table(pa.table(persons), tmp_path / "persons.parquet")
+    inputs = Inputs(tmp_path / "contacts.parquet", tmp_path / "persons.parquet")
+    with pytest.raises(ReconcileError, match=r"column .*name.* multi_select"):
+        reconcile(make_config(), inputs, tmp_path / "out")
+
+
 def test_bytes_that_are_no_utf8_are_refused_without_repeating_them(tmp_path, make_config):
     broken = pa.array([b"Secret\xff"], pa.binary()).buffers()
     table = pa.table(
@@ -114,7 +142,9 @@ def test_bytes_that_are_no_utf8_are_refused_without_repeating_them(tmp_path, mak
 
 @given(st.lists(st.text(max_size=4), min_size=1, max_size=6))
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(8),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_diff_set_carries_a_control_character(run, make_config, names):
     contacts = [{"id": f"C{number}", "name": name} for number, name in enumerate(names)]

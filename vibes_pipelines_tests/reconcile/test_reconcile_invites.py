@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from vibes_pipelines.reconcile.guards import Breach, held_lanes
 from vibes_pipelines_tests.reconcile.conftest import build_config
 from vibes_pipelines_tests.reconcile.test_reconcile_periods import Watched
+from vibes_pipelines_tests.support.examples import examples
 
 OLD, MID, NEW = "2026-01-01T00:00:00Z", "2026-01-03T00:00:00Z", "2026-01-05T09:00:00Z"
 NOW = datetime(2026, 1, 10, tzinfo=UTC)
@@ -212,6 +213,23 @@ def test_a_number_that_came_back_from_another_carrier_starts_without_consent(tmp
     assert not asked_on(days, rows_in, contact, PERSON | {"carrier_code": "105"})
 
 
+def test_a_number_of_a_new_person_starts_without_consent(tmp_path, rows_in):
+    """The platform makes another person of a number that another carrier serves."""
+    days = Watched(tmp_path, build_config(consents=[CONSENT]))
+    contact = ANN | {"sms_at": "2026-01-01"}
+    days.day([contact], [PERSON | {"person_key": "k0"}])
+    for _ in range(3):  # the period is remembered
+        assert not asked_on(days, rows_in, contact, PERSON)
+    assert asked_on(days, rows_in, contact | {"sms_at": "2026-01-04"}, PERSON)
+
+
+def test_a_person_whose_key_becomes_known_is_nobody_new(tmp_path, rows_in):
+    days = Watched(tmp_path, build_config(consents=[CONSENT]))
+    contact = ANN | {"sms_at": "2026-01-01"}
+    days.day([contact], [PERSON | {"person_key": None}])
+    assert asked_on(days, rows_in, contact, PERSON)
+
+
 def test_the_cap_holds_a_lane_of_its_own(run):
     config = build_config(consents=[CONSENT], guards={"invites": {"max_rows": 0}})
     done = run(config, [ANN], [PERSON], subscriptions=[], as_of=NOW)
@@ -247,7 +265,9 @@ times = st.sampled_from([None, OLD, MID, NEW, "2026-01-04", "2027-01-01"])
     open_since=st.none() | times,
 )
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(8),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_nothing_is_asked_of_whom_no_newer_opt_in_is_on_record(run, said, at, stays, open_since):
     rows = [stay(opt_in, opt_out) for opt_in, opt_out in stays]

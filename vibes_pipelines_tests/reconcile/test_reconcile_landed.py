@@ -26,6 +26,7 @@ from vibes_pipelines_tests.reconcile.test_reconcile_laws import (
     person_rows,
     subscription_rows,
 )
+from vibes_pipelines_tests.support.examples import examples
 
 CONFIG = build_config(**SECTIONS)
 DAY = "2026-01-05"
@@ -63,7 +64,7 @@ class World:
 
 @given(contact_rows, person_rows, subscription_rows)
 @settings(
-    max_examples=16,
+    max_examples=examples(16),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -96,7 +97,7 @@ RULES = build_config(
 
 @given(contact_rows, person_rows, subscription_rows)
 @settings(
-    max_examples=8,
+    max_examples=examples(8),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -18,6 +18,7 @@ from vibes_pipelines.reconcile.engine import Limits
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import CONTACT_STATUSES
 from vibes_pipelines_tests.reconcile.oracle import FIELDS, NUMBERS, SPELT, Oracle
+from vibes_pipelines_tests.support.examples import examples
 
 SECTIONS = {
     "contacts": {
@@ -83,11 +84,11 @@ subscription_rows = st.lists(
 
 
 many = settings(
-    max_examples=40,
+    max_examples=examples(40),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-few = settings(many, max_examples=8)
+few = settings(many, max_examples=examples(8))
 
 
 @given(contact_rows, person_rows, subscription_rows)

@@ -28,6 +28,7 @@ from vibes_pipelines_tests.reconcile.conftest import (
     contact_columns,
     write_parquet,
 )
+from vibes_pipelines_tests.support.examples import examples
 
 Row = Mapping[str, Any]
 ONE_THREAD = Limits(threads=1)
@@ -323,7 +324,7 @@ a_day = st.tuples(
 
 @given(st.lists(a_day, min_size=2, max_size=5))
 @settings(
-    max_examples=10,
+    max_examples=examples(10),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -123,3 +123,21 @@ def test_another_person_with_the_number_is_adopted_unless_the_policy_says_so(day
     days.day([ANN], [person("102")])
     days.day([ANN], [NEWCOMER])
     assert kinds(days) == {}
+
+
+@pytest.mark.parametrize("hidden", [1, 3])
+def test_a_carrier_that_is_blank_for_days_hides_no_new_holder(days, hidden):
+    days.day([ANN], [person("102")])
+    for _ in range(hidden):
+        days.day([ANN], [person(None)])
+        assert kinds(days) == {}
+    days.day([ANN], [person("105")])
+    assert kinds(days) == {"mdn_recycled": 1}
+
+
+def test_a_blank_carrier_of_another_number_keeps_nothing_of_the_earlier_one(days):
+    other = ANN | {"phone": "312-555-0101"}
+    days.day([ANN], [person("102")])
+    days.day([other], [person(None, mdn="+13125550101")])
+    days.day([other], [person("105", mdn="+13125550101")])
+    assert kinds(days) == {}

@@ -19,6 +19,7 @@ from vibes_pipelines.reconcile.values import (
     quick,
 )
 from vibes_pipelines.sync_config import MappedField
+from vibes_pipelines_tests.support.examples import examples
 
 VARCHAR = "VARCHAR"
 _FIRST, _LAST = datetime(1, 1, 3), datetime(9999, 12, 29)  # noqa: DTZ001  (zones come apart)
@@ -112,7 +113,7 @@ def test_typed_numbers_carry_no_float_noise(engine, column_type, text, expected)
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_numbers_agree_with_decimal(engine, number):
     plain = f"{number:f}"
     shortest = plain.rstrip("0").rstrip(".") if "." in plain else plain
@@ -177,7 +178,7 @@ def test_a_date_out_of_range_is_invalid(engine):
     st.sampled_from(["T", " "]),
     st.sampled_from(["", " "]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_dates_agree_with_datetime(engine, local, offset_min, between, before_zone):
     sign = "-" if offset_min < 0 else "+"
     zone = f"{sign}{abs(offset_min) // 60:02d}{abs(offset_min) % 60:02d}"
@@ -242,7 +243,7 @@ odd_text = st.text(
 
 
 @given(st.lists(odd_text, min_size=1, max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_cleaning_agrees_with_python(engine, texts):
     expected = [unicodedata.normalize("NFC", text).strip(BLANKS) or None for text in texts]
     assert evaluate(engine, clean("c"), texts) == expected
@@ -266,7 +267,7 @@ any_text = st.none() | odd_text | dates | numbers | keys
 
 @pytest.mark.parametrize("one", FIELDS, ids=lambda f: f.type + ("+options" if f.options else ""))
 @given(pairs=st.lists(st.tuples(any_text, any_text), min_size=1, max_size=30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_equal_stand_ins_mean_equal_values_and_doubt_is_kept(engine, one, pairs):
     pair = quick(one, ("c", VARCHAR), ("p", VARCHAR), "q")
     rows = engine.execute(

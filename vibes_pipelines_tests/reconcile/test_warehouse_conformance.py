@@ -41,6 +41,7 @@ from vibes_pipelines_tests.reconcile.test_reconcile_laws import (
     maybe,
     subscription_rows,
 )
+from vibes_pipelines_tests.support.examples import examples
 from vibes_pipelines_tests.support.sandbox_parts import RunningShare
 
 DAY = "2026-01-05"
@@ -227,7 +228,7 @@ odd_contacts = st.tuples(contact_rows, st.lists(odd_texts, min_size=9, max_size=
 
 @given(odd_contacts, share_rows, subscription_rows, st.data())
 @settings(
-    max_examples=5,
+    max_examples=examples(5),
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a world takes a second: no shrinking
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -26,6 +26,7 @@ from vibes_pipelines_tests.sandbox.callback_parts import (
 )
 from vibes_pipelines_tests.sandbox.receiver import Receiver, eventually, receiving
 from vibes_pipelines_tests.sandbox.stand_in import ADA_KEY, build_platform
+from vibes_pipelines_tests.support.examples import examples
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +282,7 @@ def register_directly(callbacks: Callbacks, url: str) -> None:
     callbacks.register(Wish("person_updated", {}, Destination(url)), 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     answers=st.lists(st.sampled_from([200, 204, 302, 400, 404, 500, 503]), max_size=30),
     events=st.integers(1, 5),

@@ -19,6 +19,7 @@ from snowflake.connector.errors import DatabaseError, ProgrammingError
 
 from vibes_pipelines.sandbox.share_database import ShareLoadError
 from vibes_pipelines.sandbox.share_server import ShareServer
+from vibes_pipelines_tests.support.examples import examples
 from vibes_pipelines_tests.support.sandbox_parts import CHUNK_ROWS, RunningShare
 
 
@@ -74,7 +75,9 @@ def test_null_timestamps_are_null_in_arrow(connection: SnowflakeConnection) -> N
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(25),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     instants=st.lists(st.none() | st.datetimes(ntz(1800, 1, 1), ntz(2200, 1, 1)), min_size=1),

@@ -68,7 +68,8 @@ class Drift:
     told: Events = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Listens to the edits that people make on the platform's own pages."""
+        """Listens to edits on the platform's own pages; the ledger keeps the sandbox's time."""
+        self.loop.project.ledger._clock = self.loop.sandbox.now
         platform = self.loop.sandbox.platform
         edit = platform.edit
 

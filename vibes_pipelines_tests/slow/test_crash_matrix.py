@@ -5,14 +5,19 @@ sandbox counts the effects. A small version of it, and of each fault, runs with 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages import delivering
+from vibes_pipelines.stages.delivering import NoAnswerError
 from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.vibes.api_transport import ApiTransport, Limits
 from vibes_pipelines.vibes.sftp_errors import SftpError
 from vibes_pipelines_tests.support.dying import (
     DELIVER,
@@ -28,8 +33,8 @@ from vibes_pipelines_tests.support.loop import (
     Loop,
     agreed_keys,
     edited_sync_config,
-    running_loop,
 )
+from vibes_pipelines_tests.support.second_morning import running_second_morning
 
 POPULATION = (400, 61)  # people and seed
 AGREED = agreed_keys(build_world(*POPULATION))
@@ -96,6 +101,13 @@ FILE_POINTS = {
     "20 the diff set is not closed": Point(RECORDS, "DiffSetRecords.mark_delivered", 1, "before"),
     "21 the diff set is closed": Point(RECORDS, "DiffSetRecords.mark_delivered", 1, "after"),
 }
+STAGES = (
+    delivering.deliver_opt_outs,
+    delivering.write_back,
+    delivering.import_persons,
+    delivering.push_persons,
+    delivering.deliver_invites,
+)
 ALWAYS = (
     "18 a number is removed, not set",
     "21 an invitation is answered",
@@ -112,10 +124,7 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
         ("channel: sms, ", 'campaign: "777", invites: true, channel: sms, '),
         ("mdn_change: quarantine", "mdn_change: replace"),
     )
-    with running_loop(tmp_path, build_world(*POPULATION), config) as running:
-        running.day(approve=True)
-        running.sandbox.next_day(edits=False)
-        running.sandbox.platform.audit.clear()
+    with running_second_morning(tmp_path, POPULATION, config) as running:
         _edit(running)
         running.approve(running.reconcile())
         yield running
@@ -139,6 +148,12 @@ def _edit(loop: Loop) -> None:
         loop.edit_contacts(f"mobile = '+1312555{9100 + number}'", [key])
     loop.edit_contacts(f"sms_opt_in = 'false', sms_opt_in_at = '{at}'", members[-6:])
     loop.edit_contacts(f"sms_opt_in = 'true', sms_opt_in_at = '{at}'", strangers[:10])
+
+
+def requests(loop: Loop) -> list[dict[str, Any]]:
+    """What the API was asked, counted by its answer; 0 is none."""
+    found: list[dict[str, Any]] = loop.sandbox.audit()["requests"]  # type: ignore[assignment]
+    return found
 
 
 def assert_exactly_once(loop: Loop) -> None:
@@ -207,6 +222,38 @@ class TestWithoutTheOthers:
                     by_api.deliver()
             by_api.deliver()
         assert_exactly_once(loop)
+
+    @pytest.mark.slow
+    def test_the_api_hangs_before_and_after_effects(
+        self, loop: Loop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of every kind of operation; a client waits a second and asks twice."""
+        patient = ApiTransport.__init__
+
+        def impatient(
+            self: ApiTransport, url: str, user: str, password: str, limits: Limits, *version: Any
+        ) -> None:
+            limits = replace(limits, timeout_s=1, max_attempts=2, backoff_s=0.02)
+            patient(self, url, user, password, limits, *version)
+
+        monkeypatch.setattr(ApiTransport, "__init__", impatient)
+        loop.sandbox.set_faults(
+            [
+                {"action": "hang", "chance": 0.15},
+                {"action": "hang", "chance": 0.15, "when": "after"},
+            ]
+        )
+        with loop.changed(**PUSH_API) as by_api:
+            for _ in range(3):
+                for stage in STAGES:
+                    with suppress(NoAnswerError):
+                        stage(by_api.project, by_api.today, SEND)
+            loop.sandbox.set_faults(None)
+            by_api.deliver()
+        unanswered = sum(request["count"] for request in requests(loop) if not request["status"])
+        assert unanswered > 20
+        assert_exactly_once(loop)
+        assert_next_day_is_quiet(loop)
 
     def test_the_file_server_refuses_and_breaks_off(self, loop: Loop) -> None:
         loop.sandbox.set_faults(

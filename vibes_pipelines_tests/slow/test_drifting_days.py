@@ -8,9 +8,11 @@ import pytest
 
 from vibes_pipelines.vibes.person_api import PersonApi
 from vibes_pipelines_tests.slow.drifting import Day, running_drift
-from vibes_pipelines_tests.support.loop import EXAMPLE, edited_sync_config
+from vibes_pipelines_tests.support.loop import edited_sync_config
 
 SETTLE_DAYS = 2
+TIMES = ("mdn: MDN}", "mdn: MDN, updated_at: UPDATED_AT}")
+"""The share's time of change: it tells a value that was set back from one that was lost."""
 
 # Days and people.
 ORDINARY = [
@@ -31,7 +33,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("count", "people"), ORDINARY)
 def test_no_guard_fires_on_an_ordinary_day(tmp_path: Path, count: int, people: int) -> None:
-    with running_drift(tmp_path, people, 51, EXAMPLE) as drift:
+    config = edited_sync_config(tmp_path, TIMES)
+    with running_drift(tmp_path, people, 51, config) as drift:
         for day in drift.days(count):
             told(day)
             assert day.guards == set()
@@ -43,6 +46,7 @@ def test_nothing_is_lost_late_or_sent_twice(tmp_path: Path, count: int, people: 
     """The share is up to 72 h behind, the API refuses people, new numbers are landlines."""
     patient = edited_sync_config(
         tmp_path,
+        TIMES,
         ("visibility_lag_h: 36", "visibility_lag_h: 100"),
         ("max_age_h: 48", "max_age_h: 100"),
     )

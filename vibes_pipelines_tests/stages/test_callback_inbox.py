@@ -33,6 +33,7 @@ from vibes_pipelines_tests.support.callbacks import (
     stored_rows,
     subscription_body,
 )
+from vibes_pipelines_tests.support.examples import examples
 from vibes_pipelines_tests.support.loop import EXAMPLE
 
 DAY = "2026-01-02"
@@ -319,7 +320,7 @@ class TestHistories:
         st.tuples(st.sampled_from([ADDED, REMOVED]), st.integers(0, 5)), min_size=1, max_size=6
     )
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=examples(25), deadline=None)
     @given(data=st.data(), events=events)
     def test_duplicates_late_and_out_of_order_events_end_as_their_order_says(
         self, data: st.DataObject, events: list[tuple[str, int]]

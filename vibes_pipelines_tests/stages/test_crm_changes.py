@@ -11,7 +11,7 @@ from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.sensors import crm_change_sensor
 from vibes_pipelines.sandbox.population import build_world
-from vibes_pipelines.stages.changes import Carried, carry_changes, changes_waiting
+from vibes_pipelines.stages.changes import FROM_THE_FUTURE, Carried, carry_changes, changes_waiting
 from vibes_pipelines.stages.inbox import drain
 from vibes_pipelines.stages.reconciling import read_summary
 from vibes_pipelines.store.realtime import RealtimeBook
@@ -142,6 +142,56 @@ def test_a_look_that_was_cut_after_its_send_is_made_good_without_a_second_effect
         real.person(other).person_key, active_only=False
     )
     assert len([stay for stay in ended if stay.opt_out_reason == "api_opt_out"]) == 1
+
+
+def cut_after_its_intent(real: RealTime) -> None:
+    """A look that dies when its first operation is written down and nothing has left."""
+    with pytest.MonkeyPatch.context() as cut:
+        cut.setattr(RealtimeBook, "mark_sent", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            carry(real)
+
+
+def test_a_cut_opt_out_is_looked_at_again_before_it_leaves(
+    real: RealTime, keys: Iterator[str]
+) -> None:
+    key = next(keys)
+    person_key, sandbox = real.person(key).person_key, real.loop.sandbox
+    opt_out(real, key, at="2025-12-24 12:00:00")
+    cut_after_its_intent(real)
+    with real.hearing("subscription_removed"):
+        sandbox.text("stop", {"person_key": person_key}, LIST)
+    with real.hearing("subscription_added"):
+        sandbox.platform.subscribe(person_key, LIST, sandbox.now())
+    carry(real)
+    assert is_subscribed(real, key)
+    assert changes_waiting(real.project) is None
+
+
+def test_a_cut_opt_out_of_somebody_whom_the_crm_forgot_leaves_all_the_same(
+    real: RealTime, keys: Iterator[str]
+) -> None:
+    key = next(keys)
+    opt_out(real, key)
+    cut_after_its_intent(real)
+    real.crm("DELETE FROM contacts WHERE contact_id = ?", key)
+    carry(real)
+    assert not is_subscribed(real, key)
+    assert changes_waiting(real.project) is None
+
+
+def test_a_change_from_the_future_does_not_hide_those_of_the_present(
+    real: RealTime, keys: Iterator[str]
+) -> None:
+    one, other = next(keys), next(keys)
+    real.edit(one, first_name="Future")
+    real.crm("UPDATE contacts SET updated_at = '2999-01-01' WHERE contact_id = ?", one)
+    carried = carry(real)
+    assert (carried.accepted, carried.why) == (1, (FROM_THE_FUTURE,))
+    assert carry(real).contacts == 0  # seen, and not acted on for ever
+    real.edit(other, first_name="Now")
+    assert carry(real).accepted == 1
+    assert real.person(other).custom["first_name"] == "Now"
 
 
 def interrupt(*_: object) -> None:

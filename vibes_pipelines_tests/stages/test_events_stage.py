@@ -188,13 +188,26 @@ class TestTheCall:
 
     def test_a_call_is_sent_once_for_its_key(self, loop: Loop) -> None:
         call = ("send", "day_of_delivery", "--key", "order 7", "--contact", contact_of(loop))
-        code, text = self.run(*call, "--data", '{"item": "lamp"}', "--json")
+        told_of = ("--data", '{"item": "lamp"}')
+        code, text = self.run(*call, *told_of, "--json")
         told = json.loads(text)
         assert (code, told["status"]) == (0, "accepted")
         assert told["event_id"] == event_id_of("A1b2C3", "call", "day_of_delivery\norder 7")
-        assert self.run(*call)[0] == 0
+        assert self.run(*call, *told_of)[0] == 0
         assert len(loop.sandbox.account.events.accepted) == 1
         assert self.run("status")[1].split() == ["accepted", "1"]
+
+    def test_a_key_that_stands_for_other_data_is_refused(self, loop: Loop) -> None:
+        call = ("send", "day_of_delivery", "--key", "order 7", "--contact", contact_of(loop))
+        assert self.run(*call)[0] == 0
+        code, text = self.run(*call, "--data", '{"item": "lamp"}')
+        assert (code, "--key of its own" in text) == (1, True)
+        assert len(loop.sandbox.account.events.accepted) == 1
+
+    def test_without_a_table_there_is_nothing_new_to_send(self, loop: Loop) -> None:
+        with loop.changed(VIBES_SYNC_CONFIG=EXAMPLE):
+            code, text = self.run("send-new")
+        assert (code, "no section events" in text) == (1, True)
 
     @pytest.mark.parametrize(
         ("arguments", "code", "says"),

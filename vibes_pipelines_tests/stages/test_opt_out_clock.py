@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vibes_pipelines.callbacks.intake import posted, read_arrival
+from vibes_pipelines.delivery.release import register_diff_set
 from vibes_pipelines.orchestration.checks import opt_outs_arrive_in_time
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.settings import Settings
@@ -28,6 +31,14 @@ from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import Change, Operation, Receipt
 from vibes_pipelines_tests.support.callbacks import REMOVED, as_bytes, subscription_body
+from vibes_pipelines_tests.support.deliveries import (
+    SNAPSHOTS,
+    FakeSummary,
+    noon,
+    planned,
+    write_diff_set,
+)
+from vibes_pipelines_tests.support.deliveries import opt_out as opt_out_row
 from vibes_pipelines_tests.support.loop import EXAMPLE, process_environment
 
 FRIDAY = datetime(2026, 1, 2, 15, tzinfo=UTC)
@@ -137,6 +148,95 @@ def test_one_that_the_platform_refused_is_under_way_until_a_later_one_is_accepte
         book.mark_sent(["op2"])
         book.record([Receipt("op2", "accepted")])
     assert opt_out_clock(project, FRIDAY).open == {}
+
+
+def plan_day(
+    project: Project, day: str, side: str = "platform", at: datetime | None = None
+) -> None:
+    """A planned diff set of the day, in which C1 opts out."""
+    folder = project.diff_set_folder(day)
+    rows = [opt_out_row("C1", side, at)]
+    planned(project.ledger, folder, diff_set=day, day=day, subscriptions=rows)
+
+
+def answer(project: Project, day: str, status: Any, error_class: str | None = None) -> None:
+    for route in ("api", "crm"):
+        for one in project.ledger.open_operations(day, "opt_outs", route):
+            project.ledger.mark_sent([one.operation_id])
+            project.ledger.record([Receipt(one.operation_id, status, error_class)], day)
+
+
+def test_one_that_the_daily_run_was_refused_stays_under_way(project: Project) -> None:
+    plan_day(project, "2026-01-02", at=FRIDAY)
+    answer(project, "2026-01-02", "rejected", "HTTP 404")
+    clock = opt_out_clock(project, FRIDAY + timedelta(hours=30))
+    assert (clock.open, clock.over_a_day) == ({"to_platform": 1}, 1)
+
+
+@pytest.mark.parametrize(
+    ("error_class", "under_way"),
+    [("ValueDoesNotFit", {"to_crm": 1}), ("ChangedMeanwhile", {}), ("ContactNotFound", {})],
+)
+def test_a_refusal_of_the_crm_counts_while_there_is_something_left_to_tell(
+    project: Project, error_class: str, under_way: dict[str, int]
+) -> None:
+    plan_day(project, "2026-01-02", "crm", FRIDAY)
+    answer(project, "2026-01-02", "rejected", error_class)
+    assert opt_out_clock(project, FRIDAY).open == under_way
+
+
+def test_one_without_a_time_counts_from_the_first_day_that_planned_it(project: Project) -> None:
+    for day in ("2026-01-02", "2026-01-04", "2026-01-05"):
+        plan_day(project, day)
+    write_diff_set(project.diff_set_folder("2026-01-03"))  # a day without it
+    now = datetime(2026, 1, 6, tzinfo=UTC)
+    assert opt_out_clock(project, now).oldest == timedelta(days=2)
+
+
+def test_one_that_the_platform_took_is_not_counted_again_while_a_diff_set_waits(
+    project: Project,
+) -> None:
+    plan_day(project, "2026-01-02")
+    answer(project, "2026-01-02", "accepted")
+    folder = write_diff_set(project.diff_set_folder("2026-01-03"), (), [opt_out_row("C1")])
+    summary = FakeSummary("held", noon("2026-01-03"), config_hash="config-1")
+    register_diff_set(project.ledger, "2026-01-03", summary, SNAPSHOTS)
+    assert folder.is_dir()
+    assert opt_out_clock(project, FRIDAY).open == {}
+
+
+def test_a_callback_counts_no_more_once_the_daily_run_has_told_the_crm(project: Project) -> None:
+    receive(project, "C1", FRIDAY)
+    plan_day(project, "2026-01-02", "crm", FRIDAY)
+    assert opt_out_clock(project, FRIDAY).open == {"to_crm": 1}  # once, not twice
+    answer(project, "2026-01-02", "accepted")
+    assert opt_out_clock(project, FRIDAY).open == {}
+
+
+def test_a_planned_one_counts_no_more_once_its_callback_has_told_the_crm(project: Project) -> None:
+    plan_day(project, "2026-01-02", "crm", FRIDAY)
+    receive(project, "C1", FRIDAY)
+    drain(project, dry_run=False)
+    assert opt_out_clock(project, FRIDAY).open == {}
+
+
+def test_the_echo_of_an_opt_out_that_we_sent_is_not_under_way(project: Project) -> None:
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        book.plan([opt_out(1)])
+        book.mark_sent(["op1"])
+        book.record([Receipt("op1", "accepted")])
+    receive(project, "C1", datetime.now(UTC))
+    assert opt_out_clock(project, FRIDAY).open == {}
+
+
+def test_one_that_is_made_anew_counts_from_the_first_attempt(project: Project) -> None:
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        timeless = replace(opt_out(2), changes=(replace(opt_out(2).changes[0], after=None),))
+        book.plan([replace(timeless, operation_id="op1", as_of=FRIDAY)])
+        book.withdraw(["op1"])
+        assert opt_out_clock(project, FRIDAY).open == {}
+        book.plan([timeless])
+    assert opt_out_clock(project, FRIDAY + timedelta(hours=5)).oldest == timedelta(hours=5)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import uvicorn
 
 from vibes_pipelines.callbacks.receiver import Receiver, Rules
 from vibes_pipelines.callbacks.signup import OpenSignup
+from vibes_pipelines.callbacks.tribe import TribeGate
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.models import callbacks
 
@@ -96,10 +97,13 @@ def http_request(
 
 @contextmanager
 def running_receiver(
-    inbox: Inbox, rules: Rules | None = None, signup: OpenSignup | None = None
+    inbox: Inbox,
+    rules: Rules | None = None,
+    signup: OpenSignup | None = None,
+    tribe: TribeGate | None = None,
 ) -> Iterator[RunningReceiver]:
     """Serves an inbox, and sign-ups if there is somebody to take them, until the block ends."""
-    receiver = Receiver(inbox, rules or Rules(), signup=signup)
+    receiver = Receiver(inbox, rules or Rules(), signup=signup, tribe=tribe)
     config = uvicorn.Config(
         receiver.app(), log_config=None, access_log=False, lifespan="on", ws="none"
     )

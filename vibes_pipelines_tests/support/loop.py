@@ -1,7 +1,7 @@
 """The whole loop for tests: a sandbox in this process, and the stages that the assets call."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,10 +87,18 @@ class Loop:
 
 @contextmanager
 def running_loop(
-    home: Path, world: World, sync_config: Path = EXAMPLE, *, lag_h: float = 0
+    home: Path,
+    world: World,
+    sync_config: Path = EXAMPLE,
+    *,
+    lag_h: float = 0,
+    resume: bool = False,
 ) -> Iterator[Loop]:
-    """A loop over `world`, everything on loopback and below `home`."""
-    with Sandbox(home / "sandbox", world, lag_h=lag_h) as sandbox:
+    """A loop over `world`, or the one that `home` holds; everything on loopback, below `home`."""
+    with ExitStack() as running:
+        sandbox = Sandbox(home / "sandbox", world, lag_h=lag_h)
+        sandbox.start(resume=resume)
+        running.callback(sandbox.stop)
         environment = {
             **sandbox.environment(),
             "VIBES_HOME": str(home / "data"),

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,14 @@ class OpensshServer:
 
 @pytest.fixture
 def openssh() -> Iterator[OpensshServer]:
-    """Start sshd for one test, with the folders files/in, files/reports and files/out."""
+    """Start sshd for one test."""
+    with running_openssh() as server:
+        yield server
+
+
+@contextmanager
+def running_openssh() -> Iterator[OpensshServer]:
+    """Run sshd until the block ends, with the folders files/in, files/reports and files/out."""
     sshd = find_program("sshd", "openssh-server", "usr/sbin")
     keygen = find_program("ssh-keygen", "openssh-client", "usr/bin")
     # Every folder above a chroot must belong to root alone, which is not so below /tmp.

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vibes_pipelines.vibes import extract_reader
+from vibes_pipelines.vibes import extract_lines, extract_reader
 from vibes_pipelines.vibes.extract_reader import ExtractError, convert_extract
+from vibes_pipelines_tests.support.examples import examples
 
 COLUMNS = ("mdn", "person_id", "activity")
 HEADER = b"mdn\tperson_id\tactivity\n"
@@ -72,7 +73,7 @@ def test_bad_lines_are_rejects_with_number_text_and_reason(tmp_path: Path) -> No
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(lines, line_ends)
 def test_rows_and_rejects_are_those_of_a_plain_reading(
     tmp_path_factory: pytest.TempPathFactory, table: list[list[str]], ends: list[str]
@@ -98,11 +99,27 @@ def test_a_shifted_row_does_not_hide_behind_an_empty_last_cell(
 def test_lines_are_numbered_right_across_read_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_reader, "_BLOCK_BYTES", 7)
+    for module in (extract_reader, extract_lines):
+        monkeypatch.setattr(module, "_BLOCK_BYTES", 7)
     body = b"".join(b"\n" if n % 5 == 0 else b"%d\tp\ta\r\n" % n for n in range(2, 40))
     assert convert(tmp_path, HEADER + body) == 38
     assert [line for line, _, _ in rejects(tmp_path)] == [5, 10, 15, 20, 25, 30, 35]
     assert [row["mdn"] for row in rows(tmp_path)] == [str(n) for n in range(2, 40) if n % 5]
+
+
+def test_a_block_without_a_fault_is_taken_whole_and_one_with_a_fault_by_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_lines, "_BLOCK_BYTES", 40)
+    lines = [b"%d\tp%d\ta" % (n, n) for n in range(2, 60)]
+    wrong = {10: b"10\tp", 11: b"a\tb\tc\td", 30: b"", 31: b"x\ty\t\xff"}
+    for number, line in wrong.items():
+        lines[number - 2] = line  # of 10 and 11 together, the tabs are as many as of two rows
+    assert convert(tmp_path, HEADER + b"\n".join(lines) + b"\n") == 58
+    assert [line for line, _, _ in rejects(tmp_path)] == sorted(wrong)
+    assert [row["mdn"] for row in rows(tmp_path)] == [
+        str(n) for n in range(2, 60) if n not in wrong
+    ]
 
 
 def test_new_columns_are_kept_and_their_order_is_free(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from vibes_pipelines.vibes.import_reader import (
     read_wallet_file,
 )
 from vibes_pipelines.vibes.import_writer import PartLimits, WrittenFile
+from vibes_pipelines_tests.support.examples import examples
 
 ADA = Named("person_key", "0b6c5e0e")
 GRACE = Named("mdn", "+13125550142")
@@ -55,7 +56,7 @@ def read_all(parts: list[WrittenFile]) -> list[ListRow]:
     return [row for part in parts for row in read_list_file(part.path)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(members, unique=True, max_size=8), st.integers(1, 4))
 def test_opt_outs_name_exactly_the_members(
     tmp_path_factory: pytest.TempPathFactory, wanted: list[Member], max_rows: int

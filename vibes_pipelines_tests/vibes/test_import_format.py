@@ -17,6 +17,7 @@ from vibes_pipelines.vibes.import_kinds import (
 from vibes_pipelines.vibes.import_reader import read_file
 from vibes_pipelines.vibes.import_writer import Layout, PartLimits, Table, write_parts, write_table
 from vibes_pipelines.vibes.person_import import CannotExpress, ImportFileError, cell, write_import
+from vibes_pipelines_tests.support.examples import examples
 
 HOSTILE = [
     "",
@@ -73,7 +74,7 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(layout=layouts, rows=st.lists(st.tuples(texts, texts), max_size=6))
 def test_every_kind_is_read_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory,

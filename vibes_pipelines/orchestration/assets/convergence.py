@@ -1,11 +1,15 @@
 """The convergence certificate: yesterday's sends, read back from today's snapshots."""
 
+import time
+
 import dagster as dg
 
+from vibes_pipelines.orchestration.day_metadata import made_of
 from vibes_pipelines.orchestration.keys import CERTIFICATE, FEEDS, OWNERS
 from vibes_pipelines.orchestration.metadata import SHOWN_COLUMNS, file_metadata
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.report.trends import convergence
 from vibes_pipelines.stages.certifying import certify_day
 from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS
 
@@ -30,11 +34,14 @@ def certificate(
     """Proof that what was delivered on earlier days is there, or why not, one row per operation."""
     with project.open() as opened:
         for day in context.partition_keys:
+            began = time.monotonic()
             result = certify_day(opened, day)
             counts = {name: getattr(result, name) for name in _OUTCOMES}
             context.add_asset_metadata(
                 {
                     **counts,
+                    **made_of(opened, day, began),
+                    **({} if (rate := convergence(result)) is None else {"convergence": rate}),
                     **file_metadata(
                         opened.certificate_folder(day) / "certificate.parquet",
                         opened,

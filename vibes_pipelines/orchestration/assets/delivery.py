@@ -4,10 +4,12 @@ A dry run is the default: it plans, says what it would send, and sends nothing. 
 sensor pass `dry_run: false`. A backfill keeps the default, and more than one day is refused.
 """
 
+import time
 from collections.abc import Callable
 
 import dagster as dg
 
+from vibes_pipelines.orchestration.day_metadata import made_of
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CRM_CHANGES,
@@ -20,6 +22,7 @@ from vibes_pipelines.orchestration.keys import (
     REJECTED,
     SUBSCRIPTION_CHANGES,
 )
+from vibes_pipelines.orchestration.lineage import delivery_lineage, lineage_metadata, schema_of
 from vibes_pipelines.orchestration.metadata import (
     SHOWN_COLUMNS,
     as_markdown,
@@ -86,14 +89,25 @@ def _delivery_asset(
         options = Options(config.dry_run, config.force_reason, context.log.info)
         with project.open() as opened:
             for day in days:
+                began = time.monotonic()
                 delivered = stage(opened, day, options)
                 context.log.info("%s", delivered.sentence)
                 if options.force_reason:
                     context.log.warning("%s is forced: %s", day, options.force_reason)
-                context.add_asset_metadata(_metadata(delivered, options), partition_key=day)
+                shown = {**_metadata(delivered, options), **made_of(opened, day, began)}
+                shown |= _columns(opened, key)
+                context.add_asset_metadata(shown, partition_key=day)
         return dg.MaterializeResult()
 
     return delivery
+
+
+def _columns(project: Project, key: dg.AssetKey) -> dict[str, object]:
+    """The columns that leave, and what each is made from."""
+    sources = delivery_lineage(project.config).get(key)
+    if sources is None:
+        return {}
+    return lineage_metadata(schema_of(sources), sources)
 
 
 def _metadata(delivered: Delivered, options: Options) -> dict[str, object]:
@@ -137,10 +151,12 @@ def rejected(
     """What could not be delivered, row by row, with what to do about it; sends nothing."""
     with project.open() as opened:
         for day in context.partition_keys:
+            began = time.monotonic()
             failures = write_failures(opened, day)
             by_class = as_markdown(["error class", "rows", "category", "advice"], failures.advised)
             shown = {
                 **file_metadata(failures.path, opened, SHOWN),
+                **made_of(opened, day, began),
                 "by_error_class": dg.MetadataValue.md(by_class),
             }
             context.add_asset_metadata(shown, partition_key=day)

@@ -1,12 +1,15 @@
 """Landing assets: one immutable snapshot per feed and day, each from one outside table or file."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
 
+from vibes_pipelines.orchestration.day_metadata import made_of
 from vibes_pipelines.orchestration.keys import FEEDS, OUTSIDE, OWNERS
-from vibes_pipelines.orchestration.metadata import column_lineage, snapshot_metadata
+from vibes_pipelines.orchestration.lineage import Sources, lineage_metadata
+from vibes_pipelines.orchestration.metadata import column_schema, snapshot_metadata
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource, ShareResource
 from vibes_pipelines.stages import landing
@@ -62,8 +65,9 @@ def share(
             if FEEDS[feed] not in context.selected_asset_keys:
                 continue
             for day in context.partition_keys:
+                began = time.monotonic()
                 landed = landing.land_share(opened, day, feed, snowflake.connector())
-                _show(context, opened, feed, landed)
+                _show(context, opened, feed, landed, began)
             yield dg.MaterializeResult(asset_key=FEEDS[feed])
 
 
@@ -89,8 +93,9 @@ def extracts(
     """Downloads and checks the day's extracts in one SFTP session."""
     with patience(), project.open() as opened:
         for day in context.partition_keys:
+            began = time.monotonic()
             for feed, landed in landing.land_extracts(opened, day).items():
-                _show(context, opened, feed, landed)
+                _show(context, opened, feed, landed, began)
     for feed in EXTRACT_FEEDS:
         yield dg.MaterializeResult(asset_key=FEEDS[feed])
 
@@ -105,7 +110,9 @@ def contacts(
     """Reads the mapped columns of the CRM in one transaction, in partitions of rows."""
     with patience(), project.open() as opened:
         for day in context.partition_keys:
-            _show(context, opened, landing.CONTACTS, landing.land_contacts(opened, day))
+            began = time.monotonic()
+            landed = landing.land_contacts(opened, day)
+            _show(context, opened, landing.CONTACTS, landed, began)
     yield dg.MaterializeResult(asset_key=FEEDS[landing.CONTACTS])
 
 
@@ -114,13 +121,15 @@ def _show(
     project: Project,
     feed: str,
     landed: tuple[Snapshot, bool],
+    began: float,
 ) -> None:
     snapshot, newly_landed = landed
-    lineage = _lineage(project.config, feed, list(snapshot.manifest.columns))
+    sources = _sources(project.config, feed, list(snapshot.manifest.columns))
     context.add_asset_metadata(
         {
             **snapshot_metadata(snapshot, project, newly_landed=newly_landed),
-            "dagster/column_lineage": lineage,
+            **made_of(project, snapshot.manifest.day, began),
+            **lineage_metadata(column_schema(snapshot.data), sources),
         },
         asset_key=FEEDS[feed],
         partition_key=snapshot.manifest.day,
@@ -134,12 +143,11 @@ def _show(
     )
 
 
-def _lineage(config: SyncConfig, feed: str, columns: list[str]) -> dg.TableColumnLineage:
+def _sources(config: SyncConfig, feed: str, columns: list[str]) -> Sources:
+    """Of each landed column the column outside that it was read from."""
     mapped = config.feeds[feed].columns if feed in config.feeds else {}
     default = str.upper if feed.startswith("share/") else str
-    return column_lineage(
-        {column: [(OUTSIDE[feed], mapped.get(column, default(column)))] for column in columns}
-    )
+    return {column: [(OUTSIDE[feed], mapped.get(column, default(column)))] for column in columns}
 
 
 LANDING_ASSETS = [share, extracts, contacts]

@@ -1,9 +1,12 @@
 """The reconcile: the day's two sides become one diff set of four files."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import dagster as dg
 
+from vibes_pipelines.orchestration.day_metadata import diff_numbers, made_of
 from vibes_pipelines.orchestration.keys import (
     CERTIFICATE,
     CRM_CHANGES,
@@ -13,10 +16,11 @@ from vibes_pipelines.orchestration.keys import (
     QUARANTINE,
     SUBSCRIPTION_CHANGES,
 )
+from vibes_pipelines.orchestration.lineage import diff_set_lineage, lineage_metadata, with_fields
 from vibes_pipelines.orchestration.metadata import (
     SHOWN_COLUMNS,
     as_markdown,
-    column_lineage,
+    column_schema,
     file_metadata,
 )
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
@@ -24,7 +28,6 @@ from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS, reconcile_day
-from vibes_pipelines.sync_config import SyncConfig
 
 _BOTH_SIDES = [FEEDS["share/persons"], FEEDS["crm/contacts"]]
 # What each file is made from. The certificate comes first: what it confirms or gives up is no
@@ -66,12 +69,16 @@ def diff_set(
     """Compares contacts and persons of a day; a past day can be rebuilt, it delivers nothing."""
     with project.open() as opened:
         for day in context.partition_keys:
+            began = time.monotonic()
             summary = reconcile_day(opened, day)
             context.log.info("diff set of %s: %s", day, dict(_counts(summary)))
             for key in _FILES:
-                context.add_asset_metadata(
-                    _metadata(opened, day, key, summary), asset_key=key, partition_key=day
-                )
+                shown = {
+                    **_metadata(opened, day, key, summary),
+                    **made_of(opened, day, began),
+                    **diff_numbers(key, summary),
+                }
+                context.add_asset_metadata(shown, asset_key=key, partition_key=day)
     for key in _FILES:
         yield dg.MaterializeResult(asset_key=key)
 
@@ -92,32 +99,13 @@ def _metadata(
     return {
         **metadata,
         **file_metadata(path, project, SHOWN_COLUMNS),
-        "dagster/column_lineage": column_lineage(_lineage(project.config)[key]),
+        **_columns(project, key, path),
     }
 
 
-def _lineage(
-    config: SyncConfig,
-) -> dict[dg.AssetKey, dict[str, Iterable[tuple[dg.AssetKey, str]]]]:
-    contacts, persons = FEEDS["crm/contacts"], FEEDS["share/persons"]
-    subscriptions = FEEDS["share/subscriptions"]
-    key = [(contacts, config.contacts.key), (persons, "external_person_id")]
-    mdn = [(persons, "mdn")]
-    if config.contacts.mdn:
-        mdn.append((contacts, config.contacts.mdn.column))
-    identifiers = {"external_person_id": key, "mdn": mdn, "person_key": [(persons, "person_key")]}
-    changes = [(contacts, field.from_) for field in config.fields]
-    changes += [(persons, field.to) for field in config.fields]
-    consents = [(contacts, consent.from_) for consent in config.consents]
-    consents += [(subscriptions, "opt_in_date"), (subscriptions, "opt_out_date")]
-    return {
-        PERSON_CHANGES: {**identifiers, "changes": changes},
-        SUBSCRIPTION_CHANGES: {
-            **identifiers,
-            "action": consents,
-            "evidence_at": consents,
-            "subscription_list_id": [(subscriptions, "subscription_list_id")],
-        },
-        CRM_CHANGES: {"contact_id": key, "before": changes, "after": changes},
-        QUARANTINE: {**identifiers, "kind": [*key, *mdn, *changes]},
-    }
+def _columns(project: Project, key: dg.AssetKey, path: Path) -> Mapping[str, object]:
+    """Each column and what it is made from; in person_changes each field has one of its own."""
+    schema = column_schema(path)
+    if key == PERSON_CHANGES:
+        schema = with_fields(schema, project.config)
+    return lineage_metadata(schema, diff_set_lineage(project.config)[key])

@@ -1,0 +1,35 @@
+"""The job that removes what is kept for longer than sync.yaml says."""
+
+import dagster as dg
+
+from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
+from vibes_pipelines.orchestration.metadata import as_markdown
+from vibes_pipelines.orchestration.ops import EffectConfig
+from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.stages.retention import apply_retention as remove_old
+
+
+@dg.op(out=dg.Out(dg.Nothing))
+def remove_what_is_old(
+    context: dg.OpExecutionContext, config: EffectConfig, project: ProjectResource
+) -> None:
+    """Removes each class of data that is older than `policies.retention` lets it be."""
+    with project.open() as opened:
+        removed = remove_old(opened, dry_run=config.dry_run)
+    rows = [(one.data, one.before, one.count) for one in removed]
+    context.log.info("%s", "; ".join(one.line for one in removed) or "nothing is landed yet")
+    context.add_output_metadata(
+        {
+            "dry_run": config.dry_run,
+            "classes": dg.MetadataValue.md(as_markdown(["data", "before", "count"], rows)),
+        }
+    )
+
+
+@dg.job(
+    description="Remove what is kept for longer than policies.retention. Dry run unless told.",
+    tags=EFFECT_TAG,
+)
+def apply_retention() -> None:
+    """One op; it belongs to no day."""
+    remove_what_is_old()

@@ -1,0 +1,97 @@
+"""Opt-ins that are written as they are, at destinations where nobody is asked to confirm.
+
+The contact's opt-in is the evidence. Where the destination shows no opt-out it is enough; against
+an opt-out it has to be strictly newer, and of a time that is known. Who is in doubt is left alone.
+"""
+
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
+from collections.abc import Mapping, Sequence
+
+import duckdb
+
+from vibes_pipelines.reconcile.consent import OPTED_IN
+from vibes_pipelines.reconcile.identifiers import refuse_collision
+from vibes_pipelines.reconcile.moments import latest_possible
+from vibes_pipelines.reconcile.sources import Source
+from vibes_pipelines.reconcile.sql import literal, text_list
+from vibes_pipelines.sync_config import Consent, SyncConfig
+
+
+def build_opt_ins(
+    connection: duckdb.DuckDBPyConnection,
+    config: SyncConfig,
+    subscriptions: Sequence[Source],
+) -> None:
+    """Adds the opt-ins to `subscription_change`; contacts that are being added have theirs too.
+
+    Made from `outcome`, `match` and `subscription`.
+
+    Raises:
+        HashCollision: a consent was given to a person whose key only has the same hash.
+    """
+    if not subscriptions:
+        return
+    connection.execute(_OPT_IN)
+    for index, consent in enumerate(config.consents):
+        connection.execute(f"INSERT INTO opt_in {_wanted_sql(index, consent)}")
+    named = """
+        FROM opt_in o
+        JOIN contact_text c ON c.row_number = o.contact_row
+        LEFT JOIN person_text p ON p.row_number = o.person_row"""
+    refuse_collision(connection, f"SELECT 1 {named} WHERE p.person_key <> o.person_key")
+    connection.execute(f"""
+        INSERT INTO subscription_change
+        SELECT 'platform', 'opt_in', c.key, p.person_key, NULL, o.list, o.evidence_at,
+               o.reason {named}""")
+
+
+def end_with_addresses(
+    connection: duckdb.DuckDBPyConnection, ends_with: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Adds an opt-out for each consent that was given for an address which is being replaced.
+
+    Made from `outcome` and `subscription`; what is ended already by another reason is left out.
+    """
+    for field, lists in ends_with.items():
+        connection.execute(f"""
+            INSERT INTO subscription_change
+            SELECT 'platform', 'opt_out', o.contact_key, s.person_key, NULL, s.list,
+                   NULL, 'address_changed'
+            FROM outcome o
+            JOIN subscription s ON s.person_key = lower(o.person_key)
+            ANTI JOIN subscription_change other
+              ON other.person_key = s.person_key AND other.subscription_list_id = s.list
+            WHERE o.status = 'updated' AND s.is_active AND s.list IN {text_list(lists)}
+              AND len(list_filter(o.changes, lambda one:
+                  one.field = {literal(field)} AND one.before IS NOT NULL)) > 0""")
+
+
+_OPT_IN = """
+    CREATE TEMP TABLE opt_in (
+        contact_row BIGINT, person_row BIGINT, person_key VARCHAR, list VARCHAR,
+        evidence_at TIMESTAMP, reason VARCHAR)"""
+
+
+def _wanted_sql(index: int, consent: Consent) -> str:
+    """Contacts in no doubt at all that meet the conditions."""
+    given, listed = f"c.changed_at_{index}", literal(consent.list.strip())
+    is_newer = f"coalesce({given} > {latest_possible('s.last_out')}, false)"
+    return f"""
+        WITH somebody AS (
+            SELECT contact_row, person_row FROM match WHERE passes
+            UNION ALL
+            SELECT contact_row, NULL FROM outcome WHERE is_add AND status = 'added')
+        SELECT m.contact_row, m.person_row, s.person_key, {listed}, {given},
+               CASE WHEN s.list IS NULL THEN 'crm_opted_in' ELSE 'crm_opted_in_again' END
+        FROM somebody m
+        JOIN contact c ON c.row_number = m.contact_row
+        ANTI JOIN (SELECT row_number FROM finding WHERE source = 'contact') doubt
+          ON doubt.row_number = m.contact_row
+        ANTI JOIN (SELECT contact_row FROM outcome WHERE status = 'blocked') refused
+          ON refused.contact_row = m.contact_row
+        LEFT JOIN person p ON p.row_number = m.person_row
+        LEFT JOIN (SELECT * FROM subscription WHERE list = {listed}) s
+          ON s.key_hash = p.person_key
+        WHERE c.state_{index} = {OPTED_IN}
+          AND (s.list IS NULL OR (NOT s.is_active AND {is_newer}))"""

@@ -1,0 +1,289 @@
+"""What is known of APSIS One: the last proven state, and fresh reads of what is in doubt.
+
+APSIS One has no share. A profile is read whole when it is new to us or something of it was sent,
+and its consents in turn, the longest unread first. One feed (`apsis/reads`) holds what was read;
+the profiles and consents of the reconcile are made from it.
+"""
+
+# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vibes_pipelines.apsis.errors import ValueRefused
+from vibes_pipelines.apsis.values import canonical
+from vibes_pipelines.delivery.intents import evidence_at
+from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.store.realtime import Sent
+from vibes_pipelines.store.records import Operation
+from vibes_pipelines.sync_config.apsis import Apsis
+
+if TYPE_CHECKING:  # the HTTP client behind them is slow to import
+    from vibes_pipelines.apsis.consents import Consent
+    from vibes_pipelines.apsis.profiles import Profile
+
+CONCURRENCY = 32
+OPT_OUT = "opt-out"
+
+READS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("read_at", pa.timestamp("us")),
+        ("is_found", pa.bool_()),
+        ("attributes", pa.string()),
+        ("consents", pa.string()),
+    ]
+)
+"""`attributes`: JSON of canonical texts by attribute. `consents`: JSON, topic|channel → type and,
+of an opt-out, `out_at`: by when it was certainly there."""
+
+ConsentKinds = ("opt_out", "crm_opt_out", "opt_in")
+
+
+class ProfileReader(Protocol):
+    """The two reads of APSIS One."""
+
+    async def profile(self, key: str) -> "Profile | None":
+        """A profile's attributes; None when there is none."""
+
+    async def consents(self, key: str) -> "tuple[Consent, ...]":
+        """All consents of a profile in the section."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """One row of `apsis/reads`."""
+
+    key: str
+    read_at: datetime
+    is_found: bool
+    attributes: Mapping[str, str]
+    consents: Mapping[str, Mapping[str, str]]
+
+    def as_row(self) -> dict[str, Any]:
+        """The row as it is stored."""
+        return {
+            "key": self.key,
+            "read_at": self.read_at.astimezone(UTC).replace(tzinfo=None),
+            "is_found": self.is_found,
+            "attributes": json.dumps(self.attributes, sort_keys=True),
+            "consents": json.dumps(self.consents, sort_keys=True),
+        }
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be read: profiles whole, and of others the consents only."""
+
+    whole: Collection[str]
+    consents: Collection[str] = ()
+
+
+class Reader:
+    """Reads profiles, and dates the opt-outs it finds.
+
+    `sent` are the operations since the state that is known, the oldest first: what we wrote
+    ourselves is no later than its evidence, anything else no later than the read.
+    """
+
+    def __init__(
+        self,
+        section: Apsis,
+        api: ProfileReader,
+        now: Callable[[], datetime],
+        sent: Iterable[Sent] = (),
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self._types = {field.to: field.type for field in section.all_fields}
+        self._lists = {consent.list for consent in section.consents}
+        self._api = api
+        self._now = now
+        self._check = check or (lambda: None)
+        self._last_sent: dict[tuple[str, str], Operation] = {}
+        for one in sent:
+            operation = one.operation
+            if operation.kind in ConsentKinds and operation.status not in {"superseded", "planned"}:
+                place = (operation.external_person_id or "", operation.subscription_list_id or "")
+                self._last_sent[place] = operation
+
+    async def read(self, wanted: Wanted, before: Mapping[str, Known]) -> list[Known]:
+        """Reads all of them, many at once; `before` is what was known of them.
+
+        Raises:
+            ApsisError: one could not be read; nothing is known of it, so that all have failed.
+        """
+        jobs = iter([*((k, True) for k in wanted.whole), *((k, False) for k in wanted.consents)])
+        found: list[Known] = []
+
+        async def work() -> None:
+            for key, is_whole in jobs:
+                self._check()
+                found.append(await self._one(key, before.get(key), is_whole=is_whole))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(CONCURRENCY):
+                    group.create_task(work())
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return found
+
+    async def _one(self, key: str, before: Known | None, *, is_whole: bool) -> Known:
+        attributes: Mapping[str, str] = before.attributes if before else {}
+        if is_whole or before is None:
+            profile = await self._api.profile(key)
+            if profile is None:
+                return Known(key, self._now(), is_found=False, attributes={}, consents={})
+            attributes = self._texts(profile)
+        consents = await self._api.consents(key)
+        read_at = self._now()
+        kept = {f"{c.topic}|{c.channel}": c for c in consents}
+        dated = {
+            name: self._dated(key, name, consent, before, read_at)
+            for name, consent in sorted(kept.items())
+            if name in self._lists
+        }
+        return Known(key, read_at, is_found=True, attributes=attributes, consents=dated)
+
+    def _texts(self, profile: "Profile") -> dict[str, str]:
+        texts = {}
+        for name, value in profile.attributes.items():
+            if name in self._types:
+                try:
+                    texts[name] = canonical(self._types[name], value)
+                except ValueRefused:
+                    texts[name] = str(value)  # what is there now and has no such form differs
+        return texts
+
+    def _dated(
+        self, key: str, name: str, consent: "Consent", before: Known | None, read_at: datetime
+    ) -> dict[str, str]:
+        if consent.type != OPT_OUT:
+            return {"type": consent.type}
+        known = (before.consents if before else {}).get(name, {})
+        sent = self._last_sent.get((key, name))
+        out_at = read_at
+        if sent is not None and sent.kind != "opt_in":
+            out_at = evidence_at(sent) or sent.as_of
+        elif sent is None and known.get("type") == OPT_OUT:
+            out_at = datetime.fromisoformat(known["out_at"])
+        return {"type": OPT_OUT, "out_at": out_at.astimezone(UTC).isoformat()}
+
+
+def read_known(reads: Path | None, keys: Collection[str]) -> dict[str, Known]:
+    """What an earlier `apsis/reads` says of these keys."""
+    if reads is None or not keys:
+        return {}
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.register("wanted", pa.table({"key": pa.array(sorted(keys), pa.string())}))
+        rows = connection.execute(
+            f"SELECT r.* FROM read_parquet({literal(str(reads))}) r SEMI JOIN wanted USING (key)"
+        ).fetchall()
+    return {row[0]: _known(row) for row in rows}
+
+
+def _known(row: tuple[Any, ...]) -> Known:
+    key, read_at, is_found, attributes, consents = row
+    instant = read_at.replace(tzinfo=UTC)
+    return Known(key, instant, is_found, json.loads(attributes), json.loads(consents))
+
+
+def write_reads(before: Path | None, found: Iterable[Known], out: Path) -> None:
+    """Writes what was read over what was known before, by key."""
+    fresh = pa.Table.from_pylist([known.as_row() for known in found], READS)
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.register("fresh", fresh)
+        rows = "SELECT * FROM fresh"
+        if before is not None:
+            old = f"read_parquet({literal(str(before))})"
+            rows += f" UNION ALL SELECT * FROM {old} ANTI JOIN fresh USING (key)"
+        target = literal(str(out))
+        connection.execute(
+            f"COPY (SELECT * FROM ({rows}) ORDER BY key) TO {target}"
+            " (FORMAT parquet, COMPRESSION zstd)"
+        )
+
+
+def write_profiles(section: Apsis, reads: Path, out: Path) -> None:
+    """Writes the profiles of a reconcile from reads."""
+    columns = "".join(
+        f", attributes ->> {literal(_json_path(field.to))} AS {ident(field.to)}"
+        for field in section.all_fields
+    )
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute(f"""
+            COPY (SELECT md5(key) AS person_key, key AS external_person_id, read_at{columns}
+                  FROM read_parquet({literal(str(reads))}) WHERE is_found ORDER BY key)
+            TO {literal(str(out))} (FORMAT parquet, COMPRESSION zstd)""")
+
+
+def write_consents(reads: Path, managed: pa.Table, out: Path) -> None:
+    """Writes the consents of a reconcile from reads; `managed`: contact and list once opted in.
+
+    An opt-in that was never the CRM's is not the CRM's to end: it stands without a list.
+    """
+    rows = pa.Table.from_pylist(list(_consent_rows(reads)), _CONSENTS)
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.register("consent", rows)
+        connection.register("managed", managed)
+        connection.execute(f"""
+            COPY (SELECT person_key, external_person_id, listed,
+                         CASE WHEN m.contact IS NOT NULL OR state = {literal(OPT_OUT)}
+                              THEN listed END AS subscription_list_id,
+                         NULL::TIMESTAMP AS opt_in_date, opt_out_date, state AS opt_out_reason
+                  FROM consent c
+                  LEFT JOIN managed m ON m.contact = c.external_person_id AND m.list = c.listed
+                  ORDER BY external_person_id, listed)
+            TO {literal(str(out))} (FORMAT parquet, COMPRESSION zstd)""")
+
+
+_CONSENTS = pa.schema(
+    [
+        ("person_key", pa.string()),
+        ("external_person_id", pa.string()),
+        ("listed", pa.string()),
+        ("state", pa.string()),
+        ("opt_out_date", pa.timestamp("us")),
+    ]
+)
+
+
+def _consent_rows(reads: Path) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(reads) as file:
+        for batch in file.iter_batches(columns=["key", "consents"]):
+            for row in batch.to_pylist():
+                for name, state in json.loads(row["consents"]).items():
+                    out_at = state.get("out_at")
+                    yield {
+                        "person_key": person_key(row["key"]),
+                        "external_person_id": row["key"],
+                        "listed": name,
+                        "state": state["type"],
+                        "opt_out_date": _naive(out_at),
+                    }
+
+
+def _naive(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    return datetime.fromisoformat(text).astimezone(UTC).replace(tzinfo=None)
+
+
+def person_key(key: str) -> str:
+    """What stands for a profile's key where letters of either case are one."""
+    return hashlib.md5(key.encode(), usedforsecurity=False).hexdigest()
+
+
+def _json_path(name: str) -> str:
+    quoted = name.replace('"', '\\"')
+    return f'$."{quoted}"'

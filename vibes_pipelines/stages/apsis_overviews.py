@@ -1,0 +1,128 @@
+"""Overviews: lists of contacts made in Tribe, carried to tags of APSIS One. No full sync does it.
+
+By hand, or every morning where an overview is recurring. Tribe has no endpoint for its Selections
+(an assumption: the documentation is silent), so that a column tells the members, e.g. a label.
+"""
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from vibes_pipelines.apsis.errors import ApsisNotFound
+from vibes_pipelines.reconcile.consent import OPTED_IN, state_column
+from vibes_pipelines.reconcile.identifiers import contact_identifiers
+from vibes_pipelines.reconcile.sources import open_source
+from vibes_pipelines.stages.apsis_sync import ApsisSync
+from vibes_pipelines.stages.landing import land_contacts
+from vibes_pipelines.store.realtime import RealtimeBook
+from vibes_pipelines.store.snapshots import SnapshotStore
+from vibes_pipelines.sync_config import Consent
+from vibes_pipelines.sync_config.apsis import Overview
+
+if TYPE_CHECKING:
+    from vibes_pipelines.apsis.client import ApsisClient
+
+CONCURRENCY = 16
+
+
+class UnknownOverview(ValueError):  # noqa: N818 - the name says what is wrong
+    """sync.yaml has no overview of this name."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What carrying an overview came to; `without_profile`: members APSIS One does not have."""
+
+    name: str
+    members: int
+    tagged: int
+    untagged: int
+    without_profile: int
+
+    @property
+    def sentence(self) -> str:
+        """One line for the log."""
+        return (
+            f"overview {self.name}: {self.members} members, {self.tagged} tagged, {self.untagged}"
+            f" untagged, {self.without_profile} without a profile yet"
+        )
+
+
+def recurring(sync: ApsisSync) -> list[str]:
+    """The names of the overviews that are carried every morning."""
+    return [one.name for one in sync.section.overviews if one.recurring]
+
+
+def carry_overview(sync: ApsisSync, name: str) -> Carried:
+    """Tags who is in the overview now, and untags who was and is not any more.
+
+    Raises:
+        UnknownOverview: sync.yaml does not have it.
+        TribeError, CrmError, ApsisError: a side is away or refuses; carry it again.
+    """
+    overview = next((one for one in sync.section.overviews if one.name == name), None)
+    if overview is None:
+        known = ", ".join(one.name for one in sync.section.overviews) or "none"
+        msg = f"destinations.apsis.overviews has no {name!r}; it has: {known}"
+        raise UnknownOverview(msg)
+    members = _members(sync, overview)
+    cursor = f"overview {name}"
+    with closing(RealtimeBook(sync.project.settings.ledger_url, sync.now)) as book:
+        before = set(json.loads(book.cursor(cursor) or "[]"))
+        # Cut between two tags, the next one finds everybody who may have it.
+        book.move_cursor(cursor, json.dumps(sorted(before | members)))
+        leaving = before - members
+        missing = asyncio.run(_write(sync, overview, members - before, leaving))
+        book.move_cursor(cursor, json.dumps(sorted(members - missing)))
+    tagged = len(members - before - missing)
+    return Carried(name, len(members), tagged, len(leaving), len(missing & members))
+
+
+def _members(sync: ApsisSync, overview: Overview) -> set[str]:
+    """Read anew, and kept nowhere: a list of the morning is worth nothing in the evening."""
+    asked = Consent(from_=overview.members, list=overview.name)
+    core = sync.landing_project
+    config = core.config.model_copy(update={"consents": (asked,)})
+    with tempfile.TemporaryDirectory(prefix="overview-") as workspace:
+        store = SnapshotStore(Path(workspace))
+        landed, _ = land_contacts(replace(core, config=config, snapshots=store), sync.today())
+        with duckdb.connect(config={"threads": 1}) as connection:
+            source = open_source(connection, "contacts", landed.folder, Path(workspace))
+            key = contact_identifiers(config, source).key
+            rows = connection.execute(
+                f"SELECT DISTINCT {key} FROM {source.relation}"  # noqa: S608 - quoted there
+                f" WHERE {state_column(asked, source)} = {OPTED_IN}"
+            ).fetchall()
+        shutil.rmtree(landed.folder)
+    return {row[0] for row in rows if row[0]}
+
+
+async def _write(
+    sync: ApsisSync, overview: Overview, joining: Iterable[str], leaving: Iterable[str]
+) -> set[str]:
+    """Writes the tags; returns whom APSIS One does not have."""
+    missing: set[str] = set()
+    gate = asyncio.Semaphore(CONCURRENCY)
+
+    async def one(write: Callable[..., Awaitable[None]], key: str) -> None:
+        async with gate:
+            try:
+                await write(key, overview.tag)
+            except ApsisNotFound:
+                missing.add(key)
+
+    client: ApsisClient
+    async with sync.client() as client:
+        await asyncio.gather(
+            *(one(client.tag, key) for key in sorted(joining)),
+            *(one(client.untag, key) for key in sorted(leaving)),
+        )
+    return missing

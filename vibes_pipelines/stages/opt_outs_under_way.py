@@ -1,0 +1,208 @@
+"""Every opt-out that one side knows of and the other does not, as far as it is recorded.
+
+An opt-out stays here until it is effective on the other side, whatever was tried meanwhile: one
+that was refused, or sent without an answer, is under way. The same opt-out known in several places
+counts once, from the earliest time. Without a time of its own it counts from when it was first
+seen.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vibes_pipelines.crm.write_back import CHANGED_MEANWHILE, CONTACT_NOT_FOUND
+from vibes_pipelines.delivery.deferrals import DEFERRABLE_KINDS, Deferrals
+from vibes_pipelines.delivery.intents import Origin, evidence_at, opt_out_intents
+from vibes_pipelines.stages.inbox_effects import ASKS_TO_STOP
+from vibes_pipelines.stages.inbox_opt_outs import ECHO_WITHIN
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.inbox import Inbox, StoredCallback
+from vibes_pipelines.store.realtime import RealtimeBook, Sent
+from vibes_pipelines.store.records import DiffSet, Operation, Route
+from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED, UNMATCHED
+
+Way = Literal["to_crm", "to_platform", "at_the_desk"]
+
+_ROUTES: tuple[Route, ...] = ("api", "file", "crm")
+_CHANGES = "subscription_changes.parquet"
+
+_NOTHING_TO_DO = frozenset({CHANGED_MEANWHILE, CONTACT_NOT_FOUND})
+"""Refusals of the CRM after which nothing is left to tell it: it knows better, or nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptOut:
+    """One opt-out under way; `since` is when the side that knows of it recorded it.
+
+    `at_the_desk`: parked, a person has to look. `contact` and `list` tell whose it is, if known.
+    """
+
+    way: Way
+    since: datetime
+    contact: str | None = None
+    list: str | None = None
+
+
+def open_opt_outs(project: Project) -> Iterator[OpenOptOut]:
+    """What is under way in the inbox, at the desk, in real time and in the newest diff set."""
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        found = [
+            *_in_the_inbox(project, book),
+            *(_of_operation(one, since) for one, since in book.open_opt_outs()),
+            *_of_the_newest_diff_set(project, book),
+        ]
+    yield from _once_each(found)
+
+
+def _once_each(found: Iterable[OpenOptOut]) -> Iterator[OpenOptOut]:
+    earliest: dict[tuple[str, str | None, str | None], OpenOptOut] = {}
+    for one in found:
+        key = (one.way, one.contact, one.list)
+        if one.contact is None:
+            yield one
+        elif key not in earliest or one.since < earliest[key].since:
+            earliest[key] = one
+    yield from earliest.values()
+
+
+def _of_operation(operation: Operation, first_seen: datetime) -> OpenOptOut:
+    return OpenOptOut(
+        "to_platform" if operation.kind == "opt_out" else "to_crm",
+        evidence_at(operation) or first_seen,
+        operation.external_person_id,
+        operation.subscription_list_id,
+    )
+
+
+def _in_the_inbox(project: Project, book: RealtimeBook) -> Iterator[OpenOptOut]:
+    lists = {consent.list.strip() for consent in project.config.consents}
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        waiting = inbox.stored((SUBSCRIPTION_REMOVED,))
+        parked = inbox.parked((SUBSCRIPTION_REMOVED, UNMATCHED))
+    waiting = [callback for callback in waiting if callback.subscription_list_id in lists]
+    for callback in _not_delivered(book, waiting):
+        yield _of_callback("to_crm", callback)
+    for callback in parked:
+        if callback.subscription_list_id in lists or callback.reason == ASKS_TO_STOP:
+            yield _of_callback("at_the_desk", callback)
+
+
+def _of_callback(way: Way, callback: StoredCallback) -> OpenOptOut:
+    named = callback.external_person_id, callback.subscription_list_id
+    return OpenOptOut(way, callback.order_at, *named)
+
+
+def _not_delivered(book: RealtimeBook, waiting: list[StoredCallback]) -> Iterator[StoredCallback]:
+    """Without those that the CRM was told of otherwise meanwhile, and those that it told itself."""
+    contacts = {callback.external_person_id for callback in waiting if callback.external_person_id}
+    since = min((callback.received_at for callback in waiting), default=None)
+    sent = book.accepted_opt_outs(contacts, since - ECHO_WITHIN) if since else []
+    for callback in waiting:
+        if not any(_tells(one, callback) for one in sent):
+            yield callback
+
+
+def _tells(sent: Sent, callback: StoredCallback) -> bool:
+    operation = sent.operation
+    if (operation.external_person_id, operation.subscription_list_id) != (
+        callback.external_person_id,
+        callback.subscription_list_id,
+    ):
+        return False
+    if operation.kind == "opt_out":  # the CRM knew it first, and this is the echo
+        return callback.received_at - ECHO_WITHIN <= sent.at <= callback.received_at
+    return sent.at >= callback.received_at
+
+
+def _of_the_newest_diff_set(project: Project, book: RealtimeBook) -> list[OpenOptOut]:
+    newest = project.ledger.newest_diff_set()
+    if newest is None:
+        return []
+    due = list(_due(project, newest))
+    contacts = {one.external_person_id for one in due if one.external_person_id}
+    gone = {
+        _key(one.operation)
+        for one in book.accepted_opt_outs(contacts, newest.as_of)
+        if one.in_real_time
+    } | _told_by_callback(project, due)
+    left = [one for one in due if _key(one) not in gone]
+    seen = _first_seen(project, newest, {_key(one) for one in left if evidence_at(one) is None})
+    return [_of_operation(one, seen.get(_key(one), one.as_of)) for one in left]
+
+
+def _due(project: Project, newest: DiffSet) -> Iterator[Operation]:
+    """Its opt-outs that are not effective: all of them while it is not planned, e.g. held."""
+    if project.ledger.plan(newest.diff_set) is None:
+        folder = project.diff_set_folder(newest.day)
+        if not (folder / _CHANGES).is_file():
+            return
+        deferrals = Deferrals(
+            project.ledger.earlier_attempts(DEFERRABLE_KINDS, newest.day, newest.config_hash),
+            newest.as_of,
+            timedelta(hours=project.config.policies.visibility_lag_h),
+        )
+        for one in opt_out_intents(Origin(newest.diff_set, newest.day, newest.as_of, folder)):
+            if deferrals.why_deferred(one) is None:
+                yield one
+        return
+    for route in _ROUTES:
+        yield from project.ledger.open_operations(newest.diff_set, "opt_outs", route)
+    for one in project.ledger.failures(newest.diff_set):
+        is_refused = one.lane == "opt_outs" and one.status == "rejected"
+        if is_refused and one.error_class not in _NOTHING_TO_DO:
+            yield one
+
+
+_Key = tuple[str, str | None, str | None]
+
+
+def _key(operation: Operation) -> _Key:
+    side = "platform" if operation.kind == "opt_out" else "crm"
+    return side, operation.external_person_id, operation.subscription_list_id
+
+
+def _told_by_callback(project: Project, due: Iterable[Operation]) -> set[_Key]:
+    """Opt-outs to the CRM that a callback, no older than what was planned, has carried there."""
+    planned = {_key(one): one for one in due if one.kind == "crm_opt_out"}
+    contacts = [contact for _, contact, _ in planned if contact]
+    times = [at for one in planned.values() if (at := evidence_at(one))]
+    if not times:
+        return set()
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        heard = inbox.heard((SUBSCRIPTION_REMOVED,), min(times), contacts)
+    return {
+        key
+        for callback in heard
+        if callback.status == "applied"
+        and (key := ("crm", callback.external_person_id, callback.subscription_list_id)) in planned
+        and (at := evidence_at(planned[key]))
+        and callback.order_at >= at
+    }
+
+
+def _first_seen(project: Project, newest: DiffSet, wanted: set[_Key]) -> Mapping[_Key, datetime]:
+    """The beginning of the first of the days that each was planned on without a day between."""
+    seen: dict[_Key, datetime] = {}
+    root = project.diff_set_folder(newest.day).parent
+    if not wanted or not root.is_dir():
+        return seen
+    for day in sorted((f.name for f in root.iterdir() if f.name < newest.day), reverse=True):
+        path = root / day / _CHANGES
+        if not wanted or not path.is_file():
+            break
+        wanted &= _opt_outs_in(path)
+        seen |= dict.fromkeys(wanted, datetime.fromisoformat(day).replace(tzinfo=UTC))
+    return seen
+
+
+def _opt_outs_in(path: Path) -> set[_Key]:
+    names = ["side", "external_person_id", "subscription_list_id"]
+    table = pq.read_table(path, columns=[*names, "action"])
+    table = table.filter(pc.equal(table["action"], "opt_out")).select(names)
+    return {tuple(row.values()) for row in table.to_pylist()}

@@ -1,0 +1,46 @@
+"""What was sent to a destination since an instant, by day and in real time: whom it concerns.
+
+Only reading belongs here. A destination without a share is read back by this list.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from vibes_pipelines.store.database import Database
+from vibes_pipelines.store.ledger_rows import CHUNK_ROWS
+from vibes_pipelines.store.models import operations, realtime_operations
+from vibes_pipelines.store.realtime import Sent
+from vibes_pipelines.store.records import Change, Operation
+
+
+class SentChanges(Database):
+    """The operations of one ledger database that left, whatever became of them."""
+
+    def since(self, instant: datetime | None, diff_set: str | None = None) -> Iterator[Sent]:
+        """Operations sent since then, those withdrawn at the last look too, oldest first.
+
+        With `diff_set` of that one only.
+        """
+        found: list[Sent] = []
+        for table in (operations, realtime_operations):
+            columns = [c for c in table.c if c.name in Operation.__dataclass_fields__]
+            query = sa.select(*columns, table.c.sent_at).where(table.c.sent_at.is_not(None))
+            if instant is not None:
+                query = query.where(table.c.sent_at >= instant)
+            if diff_set is not None:
+                query = query.where(table.c.diff_set == diff_set)
+            is_prompt = table is realtime_operations
+            with self._engine.begin() as connection:
+                rows = connection.execute(query.execution_options(yield_per=CHUNK_ROWS))
+                found += [_sent(row, in_real_time=is_prompt) for row in rows]
+        yield from sorted(found, key=lambda one: one.at)
+
+
+def _sent(row: Any, *, in_real_time: bool) -> Sent:
+    values = dict(row._mapping)  # noqa: SLF001 - the documented way to a row's names
+    at = values.pop("sent_at")
+    values["changes"] = tuple(Change.from_json(change) for change in values["changes"])
+    return Sent(Operation(**values), at, in_real_time)

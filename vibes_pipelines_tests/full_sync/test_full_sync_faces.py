@@ -1,0 +1,74 @@
+"""The full sync through its two faces: the command line, and Dagster."""
+
+import json
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner, Result
+
+from vibes_pipelines.cli.main import main
+from vibes_pipelines.orchestration.build import build_defs
+from vibes_pipelines.orchestration.tribe import ApsisResource
+from vibes_pipelines.orchestration.tribe_sensor import tribe_message_sensor
+from vibes_pipelines_tests.full_sync.sync_parts import NEWS_LABEL, World, deliver_message
+
+
+@pytest.fixture
+def environment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.write_config()
+    for name, value in world.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words))
+
+
+@pytest.mark.usefixtures("environment")
+def test_by_hand_a_first_sync_is_held_approved_and_taken_up(world: World) -> None:
+    ada = world.person("Ada", NEWS_LABEL)
+    held = run("tribe", "full-sync", "--json")
+    assert held.exit_code == 3, held.output
+    shown = json.loads(held.stdout)
+    assert "--destination apsis" in shown["reason"]
+    assert world.profile(ada) is None
+    words = ("approve", shown["diff_set"][:12], "--reason", "looked", "--destination", "apsis")
+    approved = run(*words)
+    assert "tribe full-sync --resume" in approved.output
+    finished = run("tribe", "full-sync", "--resume", "--json")
+    assert json.loads(finished.stdout)["created"] == 1, finished.output
+    assert world.consent(ada) == "opt-in"
+    status = json.loads(run("tribe", "status", "--json").stdout)
+    assert (status["is_running"], status["needs_full_sync"]) == (False, False)
+    assert [one["state"] for one in status["full_syncs"]] == ["finished"]
+    assert run("tribe", "cancel", "--reason", "x").exit_code == 1
+    assert run("tribe", "full-sync", "--resume").exit_code == 1, "nothing waits"
+
+
+@pytest.mark.usefixtures("environment")
+def test_in_dagster_the_job_holds_and_the_push_sends_with_its_results(world: World) -> None:
+    ada = world.person("Ada", NEWS_LABEL)
+    defs = build_defs()
+    config = {"ops": {"tribe_to_apsis": {"config": {"dry_run": False}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = defs.resolve_job_def("tribe_full_sync")
+        held = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
+        assert not held.success
+        assert world.profile(ada) is None
+        with world.open() as sync:
+            world.approve(sync)
+        pushed = defs.resolve_job_def("apsis_push").execute_in_process(instance=instance)
+        assert pushed.success
+        event = instance.get_latest_materialization_event(dg.AssetKey(["apsis", "delivery"]))
+        assert event is not None
+        assert event.asset_materialization is not None
+        metadata = event.asset_materialization.metadata
+        assert (metadata["state"].value, metadata["created"].value) == ("finished", 1)
+        assert world.consent(ada) == "opt-in"
+        deliver_message(world, ada)
+        context = dg.build_sensor_context(
+            instance=instance, definitions=defs, resources={"apsis": ApsisResource()}
+        )
+        asked = tribe_message_sensor(context)
+        assert isinstance(asked, dg.SensorResult)
+        assert [request.run_key for request in asked.run_requests or ()] == ["tribe_messages:1:0"]

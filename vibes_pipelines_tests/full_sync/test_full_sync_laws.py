@@ -1,0 +1,108 @@
+"""Law 1 over any interleaving of acts on both sides: both converge, and no opt-out is overridden.
+
+The model knows the true time of every act; the product only what it could see.
+"""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vibes_pipelines.stages.tribe_messages import apply_messages
+from vibes_pipelines_tests.full_sync.sync_parts import NEWS_LABEL, World, deliver_message, world_at
+
+PEOPLE = 2
+ACTS = ("label", "unlabel", "opt_out", "message", "full_sync", "edit", "next_day")
+Act = tuple[str, int]
+
+
+@dataclass
+class Truth:
+    """When each person's label last appeared, and when the person last opted out at APSIS One."""
+
+    now: int = 0
+    labelled_at: dict[str, int] = field(default_factory=dict)
+    opted_out_at: dict[str, int] = field(default_factory=dict)
+
+    def may_be_in(self, person: str) -> bool:
+        """Whether an opt-in is backed by evidence newer than the person's own opt-out."""
+        if person not in self.opted_out_at:
+            return True
+        return self.labelled_at.get(person, -1) > self.opted_out_at[person]
+
+
+def play(acts: list[Act]) -> None:
+    with tempfile.TemporaryDirectory() as folder, world_at(Path(folder)) as world:
+        people = [world.person("A", NEWS_LABEL), world.person("B")]
+        world.sync()
+        truth = Truth()
+        for act, number in acts:
+            truth.now += 1
+            do(world, truth, act, people[number])
+            for person in people:
+                assert world.consent(person) != "opt-in" or truth.may_be_in(person), acts
+        world.sync()
+        world.sync()
+        for person in people:
+            is_in = NEWS_LABEL in world.labels(person)
+            assert (world.consent(person) == "opt-in") == is_in, acts
+            assert not is_in or truth.may_be_in(person), acts
+        writes = world.writes()
+        world.sync()
+        assert world.writes() == writes, acts
+
+
+def do(world: World, truth: Truth, act: str, person: str) -> None:
+    is_in = NEWS_LABEL in world.labels(person)
+    match act:
+        case "label" if not is_in:
+            truth.labelled_at[person] = truth.now
+            world.label(person)
+        case "unlabel" if is_in:
+            world.unlabel(person)
+        case "opt_out" if world.consent(person) == "opt-in":
+            truth.opted_out_at[person] = truth.now
+            world.at_apsis(person, "opt-out")
+        case "message":
+            deliver_message(world, person)
+            with world.open() as sync:
+                apply_messages(sync)
+        case "full_sync":
+            world.sync()
+        case "edit":
+            world.edit(person, FirstName=f"n{truth.now}")
+        case "next_day":
+            world.clock.next_day()
+
+
+acts = st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, PEOPLE - 1)), max_size=8)
+CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def test_an_opt_out_in_the_very_moment_between_two_looks_is_never_overridden() -> None:
+    """Label and opt-out between the same two looks: nobody can tell which came first."""
+    play(
+        [
+            ("label", 1),
+            ("message", 1),
+            ("unlabel", 1),
+            ("message", 1),
+            ("label", 1),
+            ("message", 1),
+            ("opt_out", 1),
+            ("unlabel", 1),
+            ("label", 1),
+            ("full_sync", 1),
+        ]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@settings(max_examples=40, deadline=None, suppress_health_check=CHECKS)
+@given(acts)
+def test_any_interleaving_converges_and_overrides_no_opt_out(acts: list[Act]) -> None:
+    play(acts)

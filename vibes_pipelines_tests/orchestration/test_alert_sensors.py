@@ -1,0 +1,195 @@
+"""The sensors that tell a person: which runs and checks, what of them, and when it is over."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+
+from vibes_pipelines.orchestration.alerts import check_alert_sensor, run_failure_sensor
+from vibes_pipelines_tests.support.receivers import webhook
+
+DAYS = dg.DailyPartitionsDefinition("2026-01-01")
+SECRET = "contact +12015550123 Ada Lovelace cannot be read"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class Weather:
+    """What goes well just now."""
+
+    works = True
+    passes = True
+
+
+@pytest.fixture
+def weather() -> Iterator[type[Weather]]:
+    Weather.works = Weather.passes = True
+    yield Weather
+    Weather.works = Weather.passes = True
+
+
+@dg.asset(key=["reconcile", "person_changes"], partitions_def=DAYS)
+def person_changes() -> None:
+    if not Weather.works:
+        raise ValueError(SECRET)
+
+
+@dg.asset_check(
+    asset=dg.AssetKey(["reconcile", "person_changes"]),
+    name="person_changes_within_guards",
+    blocking=True,
+)
+def person_changes_within_guards() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=Weather.passes, description=SECRET)
+
+
+DEFINITIONS = dg.Definitions(
+    assets=[person_changes],
+    asset_checks=[person_changes_within_guards],
+    jobs=[
+        dg.define_asset_job("reconcile_daily", selection=dg.AssetSelection.all()),
+        dg.define_asset_job("repush", selection=dg.AssetSelection.all()),
+    ],
+)
+
+
+@pytest.fixture(scope="module")
+def on_disk() -> Iterator[dg.DagsterInstance]:
+    """An instance on disk: its event log is sharded by run, as a real one's is."""
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+@pytest.fixture
+def stored(
+    on_disk: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dg.DagsterInstance:
+    """The instance, with a home and a file of alerts that are the test's own."""
+    monkeypatch.setenv("VIBES_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("VIBES_ALERT_FILE", str(tmp_path / "alerts.jsonl"))
+    return on_disk
+
+
+def run(instance: dg.DagsterInstance, day: str, job: str = "reconcile_daily") -> Any:
+    return DEFINITIONS.resolve_job_def(job).execute_in_process(
+        instance=instance, partition_key=day, raise_on_error=False, run_config=QUIET
+    )
+
+
+def tell_failure(instance: dg.DagsterInstance, result: Any) -> dg.SkipReason | None:
+    context = dg.build_run_status_sensor_context(
+        sensor_name="run_failure_sensor",
+        dagster_event=result.get_run_failure_event(),
+        dagster_instance=instance,
+        dagster_run=result.dagster_run,
+    )
+    said: dg.SkipReason | None = run_failure_sensor(context.for_run_failure())  # type: ignore[assignment]
+    return said
+
+
+def look(instance: dg.DagsterInstance, cursor: str | None) -> SensorExecutionData:
+    return check_alert_sensor.evaluate_tick(
+        dg.build_sensor_context(instance=instance, cursor=cursor)
+    )
+
+
+def alerts(tmp_path: Path) -> list[dict[str, Any]]:
+    file = tmp_path / "alerts.jsonl"
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    assert "Lovelace" not in text
+    assert "2015550123" not in text
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_failed_run_is_told_by_job_day_and_step_and_never_by_its_message(
+    stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path
+) -> None:
+    weather.works = False
+    result = run(stored, "2026-01-03")
+    with webhook() as hook, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIBES_ALERT_WEBHOOK", hook.url)
+        assert tell_failure(stored, result) is None
+        [posted] = hook.received
+    assert {name: posted[name] for name in ("job", "day", "run_id", "failed_steps")} == {
+        "job": "reconcile_daily",
+        "day": "2026-01-03",
+        "run_id": result.run_id,
+        "failed_steps": ["reconcile__person_changes"],
+    }
+    assert alerts(tmp_path) == [posted]
+
+
+def test_a_run_that_a_check_held_is_told_as_the_check_and_once(
+    stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path
+) -> None:
+    cursor = look(stored, None).cursor
+    weather.passes = False
+    result = run(stored, "2026-01-03")
+    assert not result.success
+    tell_failure(stored, result)
+    look(stored, cursor)
+    [alert] = alerts(tmp_path)
+    assert alert["title"] == (
+        "[vibes] the check person_changes_within_guards of reconcile/person_changes fails"
+        " for 2026-01-03"
+    )
+    assert "vibes-pipelines approve" in alert["todo"]
+    assert "Opt-outs have a lane of their own" in alert["safe"]
+    assert (alert["count"], alert["severity"]) == (1, "error")
+
+
+def test_a_check_that_passes_again_ends_it_and_an_older_day_does_not(
+    stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path
+) -> None:
+    cursor = look(stored, None).cursor
+    weather.passes = False
+    run(stored, "2026-01-03")
+    cursor = look(stored, cursor).cursor
+    weather.passes = True
+    run(stored, "2026-01-02")
+    cursor = look(stored, cursor).cursor
+    assert [one["event"] for one in alerts(tmp_path)] == ["failed"]
+    run(stored, "2026-01-03")
+    cursor = look(stored, cursor).cursor
+    look(stored, cursor)
+    assert [one["event"] for one in alerts(tmp_path)] == ["failed", "resolved"]
+
+
+def test_a_job_that_succeeds_later_ends_its_failure(
+    stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path
+) -> None:
+    cursor = look(stored, None).cursor
+    weather.works = False
+    tell_failure(stored, run(stored, "2026-01-03"))
+    weather.works = True
+    run(stored, "2026-01-03", "repush")
+    cursor = look(stored, cursor).cursor
+    assert [one["event"] for one in alerts(tmp_path)] == ["failed"]
+    run(stored, "2026-01-03")
+    look(stored, cursor)
+    assert [one["event"] for one in alerts(tmp_path)] == ["failed", "resolved"]
+
+
+def test_the_first_look_tells_nothing_of_the_past(
+    stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path
+) -> None:
+    weather.passes = False
+    run(stored, "2026-01-02")
+    cursor = look(stored, None).cursor
+    look(stored, cursor)
+    assert alerts(tmp_path) == []
+
+
+def test_without_a_channel_both_say_which_settings_are_missing(
+    stored: dg.DagsterInstance, weather: type[Weather], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VIBES_ALERT_FILE")
+    monkeypatch.delenv("VIBES_ALERT_WEBHOOK", raising=False)
+    weather.works = False
+    said = tell_failure(stored, run(stored, "2026-01-03"))
+    assert isinstance(said, dg.SkipReason)
+    assert "VIBES_ALERT_WEBHOOK" in (said.skip_message or "")
+    assert "VIBES_ALERT_WEBHOOK" in (look(stored, None).skip_message or "")
