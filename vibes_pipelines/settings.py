@@ -64,8 +64,8 @@ class TribeSettings:
     """The Tribe CRM application (client credentials) and how its webhooks are signed.
 
     `calls_per_min` is Tribe's limit per application and environment. `label_write` says how a
-    written list of labels is taken: instead of the labels a person has, or beside them; Tribe's
-    documentation is silent.
+    label is taken off: the one alone, or by writing the list of all others; Tribe's documentation
+    is silent.
     """
 
     api_url: str
@@ -74,7 +74,7 @@ class TribeSettings:
     client_secret: SecretStr
     organization_id: str | None = None
     calls_per_min: int = 1000
-    label_write: Literal["replace", "add"] = "replace"
+    label_write: Literal["one", "replace"] = "one"
 
 
 @dataclass(frozen=True)
@@ -215,14 +215,14 @@ class Settings:
         header = self._get("TRIBE_WEBHOOK_HEADER", "X-Tribe-Signature")
         return TribeWebhookSettings(SecretStr(secret), header)
 
-    def _label_write(self) -> Literal["replace", "add"]:
-        match self._get("TRIBE_LABEL_WRITE", "replace"):
+    def _label_write(self) -> Literal["one", "replace"]:
+        match self._get("TRIBE_LABEL_WRITE", "one"):
+            case "one":
+                return "one"
             case "replace":
                 return "replace"
-            case "add":
-                return "add"
             case other:
-                msg = f"TRIBE_LABEL_WRITE must be replace or add, not {other!r}"
+                msg = f"TRIBE_LABEL_WRITE must be one or replace, not {other!r}"
                 raise SettingsError(msg)
 
     @property

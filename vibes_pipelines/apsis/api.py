@@ -9,44 +9,40 @@ from typing import Any, Self
 
 import aiohttp
 
-from vibes_pipelines.apsis.calls import Call, Limits, Reply
-from vibes_pipelines.apsis.clock import Clock
+from vibes_pipelines.apsis.calls import Call, Reply
 from vibes_pipelines.apsis.errors import (
     ApsisError,
     ApsisForbidden,
     ApsisLoginError,
     ApsisUnauthorized,
 )
+from vibes_pipelines.apsis.kept import KeptAccount
 from vibes_pipelines.apsis.line import Line
-from vibes_pipelines.apsis.pace import Pace, PacePerKey
-from vibes_pipelines.apsis.token import KeptToken, TokenSource
+from vibes_pipelines.apsis.pace import Pace
+from vibes_pipelines.apsis.token import TokenSource
 from vibes_pipelines.settings import ApsisSettings
 
 
 class ApsisApi:
     """A connection pool to one account; use it as an async context manager."""
 
-    def __init__(
-        self, settings: ApsisSettings, limits: Limits, clock: Clock, kept: KeptToken
-    ) -> None:
-        self.limits = limits
-        self.clock = clock
+    def __init__(self, settings: ApsisSettings, kept: KeptAccount) -> None:
+        self.limits = kept.limits
+        self.clock = kept.clock
+        self.kept = kept
         self.url = settings.url
         self._settings = settings
-        self._kept = kept
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        limits, clock = self.limits, self.clock
+        limits = self.limits
         self._slots = asyncio.Semaphore(limits.concurrency)
-        self._account = Pace(limits.calls_per_s, 1, clock)
-        self._profiles = PacePerKey(limits.calls_per_key_per_s, 1, clock)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # the slots limit it
             timeout=aiohttp.ClientTimeout(total=limits.timeout_s),
         )
-        self._line = Line(self._session, self.url, limits, clock)
-        self._tokens = TokenSource(self._line, self._settings, limits, clock, self._kept)
+        self._line = Line(self._session, self.url, limits, self.clock)
+        self._tokens = TokenSource(self._line, self._settings, self.kept)
         return self
 
     async def __aexit__(
@@ -76,9 +72,9 @@ class ApsisApi:
             ApsisUnavailable: transient, and every attempt failed.
         """
         _ = self.session
-        paces = [*more_paces, self._account]
+        paces = [*more_paces, self.kept.calls]
         if call.profile:
-            paces.insert(0, self._profiles.of(call.profile))
+            paces.insert(0, self.kept.profiles.of(call.profile))
         async with self._slots:
             token = await self._tokens.current()
             try:

@@ -13,12 +13,12 @@ from typing import Self
 from vibes_pipelines.apsis import consents, profiles, tags
 from vibes_pipelines.apsis.api import ApsisApi
 from vibes_pipelines.apsis.calls import Limits
-from vibes_pipelines.apsis.clock import Clock, SystemClock
+from vibes_pipelines.apsis.clock import Clock
 from vibes_pipelines.apsis.consents import Consent, ConsentOutcome, SettableType
 from vibes_pipelines.apsis.definitions import Definitions, Place, read_definitions
 from vibes_pipelines.apsis.imports import ImportMapping, ImportResult, Imports
+from vibes_pipelines.apsis.kept import KeptAccount
 from vibes_pipelines.apsis.profiles import DeletionPermission, Profile, ProfileKey
-from vibes_pipelines.apsis.token import KeptToken
 from vibes_pipelines.apsis.values import JsonValue
 from vibes_pipelines.settings import ApsisSettings
 
@@ -27,7 +27,7 @@ class ApsisClient:
     """An open client; use it as an async context manager, in one event loop.
 
     Attribute values are those of `values.json_value`, attributes are named by discriminator.
-    `token` is for whoever opens several clients of one API key.
+    `kept` is for whoever opens several clients of one API key; it has clock and limits of its own.
     """
 
     def __init__(
@@ -37,12 +37,10 @@ class ApsisClient:
         *,
         clock: Clock | None = None,
         limits: Limits | None = None,
-        token: KeptToken | None = None,
+        kept: KeptAccount | None = None,
     ) -> None:
         self.place = place
-        self._api = ApsisApi(
-            settings, limits or Limits(), clock or SystemClock(), token or KeptToken()
-        )
+        self._api = ApsisApi(settings, kept or KeptAccount(limits, clock))
         self._definitions: Definitions | None = None
 
     async def __aenter__(self) -> Self:
@@ -84,8 +82,8 @@ class ApsisClient:
         known = await self.definitions()
         await profiles.patch(self._api, self.place, key, attributes, known)
 
-    async def consents(self, key: str) -> tuple[Consent, ...]:
-        """All consents of a profile in the section."""
+    async def consents(self, key: str) -> tuple[Consent, ...] | None:
+        """All consents of a profile in the section; None when there is no such profile."""
         return await consents.read(self._api, self.place, key)
 
     async def consent(
@@ -124,10 +122,6 @@ class ApsisClient:
     async def merge(self, first: ProfileKey, second: ProfileKey) -> None:
         """Makes two profiles one."""
         await profiles.merge(self._api, first, second)
-
-    async def switch_key(self, old: ProfileKey, new: ProfileKey) -> None:
-        """Gives a profile another unique identifier."""
-        await profiles.switch_key(self._api, self.place, old, new)
 
     async def delete(self, key: str, permission: DeletionPermission | None) -> bool:
         """Deletes a profile for ever; False when there is none. Without a permission: refused."""

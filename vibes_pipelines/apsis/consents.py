@@ -59,8 +59,8 @@ class Consent:
         return self.type in {"opt-in", "confirmed-opt-in"}
 
 
-async def read(api: "ApsisApi", place: Place, key: str) -> tuple[Consent, ...]:
-    """All consents of a profile in the section, of every type; none for a missing profile."""
+async def read(api: "ApsisApi", place: Place, key: str) -> tuple[Consent, ...] | None:
+    """All consents of a profile in the section, of every type; None when there is no profile."""
     try:
         items = await _items(api, place, key, CONSENT_TYPES)
         if all(isinstance(item.get("type"), str) for item in items):
@@ -74,7 +74,7 @@ async def read(api: "ApsisApi", place: Place, key: str) -> tuple[Consent, ...]:
             ]
         )
     except ApsisNotFound:
-        return ()
+        return None
 
 
 async def set_consent(
@@ -91,7 +91,7 @@ async def set_consent(
     """Sets one consent of one profile.
 
     An attempt of unknown effect is read back before another one: an opt-in may send the person a
-    message.
+    message, and an opt-out that stands by then may be newer than the attempt.
 
     Raises:
         ConsentRefused: the present state does not allow it.
@@ -121,14 +121,28 @@ async def set_consent(
         except ApsisUnavailable as unavailable:
             if unavailable.did_nothing or times == _TIMES:
                 raise
-            try:
-                current = await _current(api, place, key, topic, channel)
-            except ApsisUnavailable:
-                raise unavailable from None  # the read's own excuse says nothing about the write
-            if _holds(current, consent_type):
+            if await _came_through(api, place, key, (topic, channel, consent_type), unavailable):
                 return ConsentOutcome.UPDATED
         else:
             return _OUTCOMES.get(reply.status, ConsentOutcome.UNCHANGED)
+
+
+async def _came_through(
+    api: "ApsisApi",
+    place: Place,
+    key: str,
+    wanted: tuple[str, str, SettableType],
+    unavailable: ApsisUnavailable,
+) -> bool:
+    """Whether an attempt without an answer had its effect; raises where no other may be made."""
+    topic, channel, consent_type = wanted
+    try:
+        current = await _current(api, place, key, topic, channel)
+    except ApsisUnavailable:
+        raise unavailable from None  # the read's own excuse says nothing about the write
+    if consent_type == "opt-in" and current == "opt-out":
+        raise unavailable  # it may have come after the attempt
+    return _holds(current, consent_type)
 
 
 async def _after_conflict(
@@ -143,7 +157,7 @@ async def _after_conflict(
 async def _current(
     api: "ApsisApi", place: Place, key: str, topic: str, channel: str
 ) -> ConsentType | None:
-    there = {(c.topic, c.channel): c.type for c in await read(api, place, key)}
+    there = {(c.topic, c.channel): c.type for c in await read(api, place, key) or ()}
     return there.get((topic, channel))
 
 

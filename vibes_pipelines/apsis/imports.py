@@ -26,7 +26,6 @@ from vibes_pipelines.apsis.errors import (
     ImportFailed,
 )
 from vibes_pipelines.apsis.line import exchange, judge
-from vibes_pipelines.apsis.pace import Pace
 
 ImportStatus = Literal["waiting_for_file", "queued", "in_progress", "completed", "error"]
 _STATUSES: Final[Mapping[str, ImportStatus]] = {name: name for name in get_args(ImportStatus)}
@@ -132,7 +131,6 @@ class Imports:
         self._api = api
         self._place = place
         self._slots = asyncio.Semaphore(api.limits.imports_at_once)
-        self._pace = Pace(api.limits.imports_per_min, 60, api.clock)
 
     async def run(
         self,
@@ -176,7 +174,7 @@ class Imports:
         end_s = clock.monotonic() + self._api.limits.import_patience_s
         while True:
             try:
-                return _ticket((await self._api.call(call, self._pace)).json())
+                return _ticket((await self._api.call(call, self._api.kept.imports)).json())
             except ApsisUnavailable as busy:
                 if busy.status != 429 or clock.monotonic() > end_s:
                     raise

@@ -20,14 +20,14 @@ class Pace:
     def __init__(self, limit: int, window_s: float, clock: Clock) -> None:
         self._window_s = window_s
         self._clock = clock
-        self._turns = asyncio.Semaphore(limit)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._free_at: deque[float] = deque([float("-inf")] * limit)
         self._limit = limit
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """One call: waits for its turn, and counts it as long as the other side may."""
-        async with self._turns:
+        async with self._turns():
             free_at = self._free_at.popleft()
             try:
                 await self._clock.sleep(free_at - self._clock.monotonic())
@@ -38,6 +38,16 @@ class Pace:
                 yield
             finally:
                 self._free_at.append(self._clock.monotonic() + self._window_s)
+
+    def _turns(self) -> asyncio.Semaphore:
+        """Those of this event loop: a pace outlives loops, a semaphore does not."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # What a loop that was stopped did not give back may have been counted until now.
+            lost = self._limit - len(self._free_at)
+            self._free_at.extend([self._clock.monotonic() + self._window_s] * lost)
+            self._loop, self._semaphore = loop, asyncio.Semaphore(self._limit)
+        return self._semaphore
 
     @property
     def is_idle(self) -> bool:

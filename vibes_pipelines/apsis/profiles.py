@@ -152,21 +152,6 @@ async def merge(api: "ApsisApi", first: ProfileKey, second: ProfileKey) -> None:
     await api.call(call)
 
 
-async def switch_key(api: "ApsisApi", place: Place, old: ProfileKey, new: ProfileKey) -> None:
-    """Gives a profile another unique identifier, which must not exist anywhere.
-
-    Raises:
-        ApsisConflict: the new identifier exists.
-        ApsisNotFound: the old one does not.
-    """
-    where = path(
-        "audience", "keyspaces", old.keyspace, "profiles", old.key, "sections", place.section
-    )
-    body = {"from": old.as_body(), "to": new.as_body()}
-    call = Call("PUT", where, body, profile=(old.keyspace, old.key), repeatable=False)
-    await api.call(call)
-
-
 async def delete(
     api: "ApsisApi", place: Place, key: str, permission: DeletionPermission | None
 ) -> bool:

@@ -9,14 +9,12 @@ import asyncio
 import base64
 import binascii
 import json
-from dataclasses import dataclass, field
 from typing import Any
 
-from vibes_pipelines.apsis.calls import Call, Limits
-from vibes_pipelines.apsis.clock import Clock
+from vibes_pipelines.apsis.calls import Call
 from vibes_pipelines.apsis.errors import ApsisAnswerError, ApsisLoginError, ApsisRefused
+from vibes_pipelines.apsis.kept import KeptAccount
 from vibes_pipelines.apsis.line import Line
-from vibes_pipelines.apsis.pace import Pace
 from vibes_pipelines.settings import ApsisSettings
 
 _EARLY_S = 60
@@ -28,31 +26,16 @@ _DOUBT_S = 60
 _BACKOFF_S = 6.0
 
 
-@dataclass(slots=True)
-class KeptToken:
-    """A token that outlives its client: give the same one to all clients of an API key.
-
-    There are ten tokens a minute, and a sync opens several clients one after the other.
-    `usable_until`: seconds since 1970, by the client's clock.
-    """
-
-    value: str = field(default="", repr=False)
-    usable_until: float = 0.0
-
-
 class TokenSource:
     """The present token; safe for many requests at once."""
 
-    def __init__(
-        self, line: Line, settings: ApsisSettings, limits: Limits, clock: Clock, kept: KeptToken
-    ) -> None:
+    def __init__(self, line: Line, settings: ApsisSettings, kept: KeptAccount) -> None:
         self._line = line
         self._settings = settings
-        self._clock = clock
-        self._pace = Pace(limits.tokens_per_min, 60, clock)
+        self._clock = kept.clock
+        self._pace = kept.tokens
         self._lock = asyncio.Lock()
-        self._kept = kept
-        self._doubted_s = float("-inf")
+        self._kept = kept.token
 
     async def current(self) -> str:
         """A token that can be used now.
@@ -71,10 +54,10 @@ class TokenSource:
         async with self._lock:
             now_s = self._clock.monotonic()
             if self._kept.value == refused:
-                if status == 403 and now_s - self._doubted_s < _DOUBT_S:
+                if status == 403 and now_s - self._kept.doubted_s < _DOUBT_S:
                     return None
                 if status == 403:
-                    self._doubted_s = now_s
+                    self._kept.doubted_s = now_s
                 await self._fetch()
             return self._kept.value
 

@@ -23,9 +23,12 @@ def erase(person: str, reason: str, decided_by: str, *, dry_run: bool, as_json: 
     so that every count stays. Erase the person in the CRM too: until then its row is kept out, and
     stands in the quarantine as `erased`. After a failure, the same command goes on.
 
-    Exit code 1 when an identifier is left in a file that is not ours to change.
+    Exit code 1 when an identifier is left in a file that is not ours to change, or is too short to
+    be searched for there; and when the platform was to be asked but nothing stored names the
+    person there.
     """
     from vibes_pipelines.stages.erasing import erase as erase_person  # noqa: PLC0415 - slow
+    from vibes_pipelines.stages.erasing_platform import NOBODY  # noqa: PLC0415 - as above
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - as above
 
     with open_project(may_create=False) as project:
@@ -41,5 +44,17 @@ def erase(person: str, reason: str, decided_by: str, *, dry_run: bool, as_json: 
             click.echo(f"platform  {answer:20} {count}")
     for path in erased.left:
         click.echo(f"left: {path} still holds an identifier and is not ours to change", err=True)
-    if erased.left:
+    if erased.not_searched:
+        click.echo(
+            f"not searched: {erased.not_searched} identifiers are too short to be looked for in "
+            "files that are not ours; look into DAGSTER_HOME and the data folder yourself",
+            err=True,
+        )
+    if NOBODY in erased.platform:
+        click.echo(
+            "platform: nothing stored names this person there, so nobody was erased there; look "
+            "for it by its number (`explain`), and erase its person_key too",
+            err=True,
+        )
+    if erased.left or erased.not_searched or NOBODY in erased.platform:
         sys.exit(1)

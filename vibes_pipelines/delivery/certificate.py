@@ -19,6 +19,7 @@ from vibes_pipelines.reconcile.destinations import Evidence
 from vibes_pipelines.reconcile.sources import Source, open_source
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.store.ledger_views import PERSON_CHANGED
 from vibes_pipelines.store.records import Outcome
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -32,13 +33,15 @@ _FETCH_ROWS = 10_000
 class Landed:
     """The landed snapshots of the day, as the reconcile takes them: files or snapshot folders.
 
-    `evidence` is what the persons show: the share, or what the API was asked.
+    `evidence` is what the persons show: the share, or what the API was asked; `persons_as_of` the
+    instant that they show, where it is another than that of all of them.
     """
 
     persons: Path
     subscriptions: Sequence[Path] = ()
     contacts: Path | None = None
     evidence: Evidence = "share"
+    persons_as_of: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Certificate:
     `confirmed`: every value is visible. `pending`: sent, and the visibility lag has not passed.
     `rejected`: the platform refused, once reported. `superseded`: something newer took its place,
     or it was never sent. `unexplained`: none of these; somebody must look. `by_lane` and
-    `error_classes` break the same numbers down.
+    `error_classes` break the same numbers down. `person_changed` are those of the superseded whose
+    old value stands there still, in a person that the platform changed since.
     """
 
     day: str
@@ -60,6 +64,7 @@ class Certificate:
     unexplained: int = 0
     by_lane: dict[str, dict[str, int]] = field(default_factory=dict)
     error_classes: dict[str, int] = field(default_factory=dict)
+    person_changed: int = 0
 
     @property
     def operations(self) -> int:
@@ -88,7 +93,7 @@ def certify(
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as workspace, duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        _load(connection, ledger, day, landed, config, Path(workspace))
+        _load(connection, ledger, day, landed, config, as_of, Path(workspace))
         instant = as_of.astimezone(UTC).replace(tzinfo=None)
         lag = config.policies.visibility_lag_h
         connection.execute(sql.VERDICT, {"lag_h": lag, "as_of": instant})
@@ -116,10 +121,12 @@ def _load(
     day: str,
     landed: Landed,
     config: SyncConfig,
+    as_of: datetime,
     workspace: Path,
 ) -> None:
     connection.register("operation", ledger.to_certify(day))
-    connection.register("rival", ledger.rivals(day))
+    connection.register("rival", ledger.rivals(day, landed.persons_as_of or as_of))
+    connection.register("set_back", ledger.set_back(day))
     persons = open_source(connection, "persons", landed.persons, workspace)
     connection.execute(sql.landed_person(config, persons))
     if landed.contacts is not None:
@@ -186,4 +193,9 @@ def _counts(connection: duckdb.DuckDBPyConnection, day: str, as_of: datetime) ->
         "SELECT error_class, count(*) FROM verdict"
         " WHERE outcome = 'rejected' AND error_class IS NOT NULL GROUP BY ALL ORDER BY ALL"
     ).fetchall()
+    [(changed,)] = connection.execute(
+        "SELECT count(*) FROM verdict WHERE outcome = 'superseded' AND evidence = $1",
+        [PERSON_CHANGED],
+    ).fetchall()
+    totals["person_changed"] = changed
     return Certificate(day, as_of, **totals, by_lane=by_lane, error_classes=dict(classes))

@@ -1,9 +1,10 @@
 """The SQL of the convergence certificate: operations against what was landed afterwards.
 
-Values are compared as the reconcile's canonical text, never raw. `operation` and `rival` come from
-the ledger; `landed_person` and `landed_contact` hold the landed row of each operation, with
-`value_i` per mapped field; `subscription` the state per person and list; `finding` says of each
-changed field whether it is seen, overtaken or waiting; `verdict` is the answer per operation.
+Values are compared as the reconcile's canonical text, never raw. `operation`, `rival` and
+`set_back` come from the ledger; `landed_person` and `landed_contact` hold the landed row of each
+operation, with `value_i` per mapped field; `subscription` the state per person and list; `finding`
+says of each changed field whether it is seen, overtaken or waiting; `verdict` is the answer per
+operation.
 """
 # ruff: noqa: S608 - composed of the reconcile's own expressions; every name and text is quoted there
 
@@ -16,6 +17,7 @@ from vibes_pipelines.reconcile.phone import is_e164_text
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import clean, literal, text_list
 from vibes_pipelines.reconcile.values import as_text, contact_text, platform_text
+from vibes_pipelines.store.ledger_views import PERSON_CHANGED
 from vibes_pipelines.sync_config import SyncConfig
 
 OURS_WITHIN_MIN = 5
@@ -192,7 +194,8 @@ def _field_findings(
     A value that an earlier send of ours set is old as well, when that send was still under way:
     with a share that is behind, two sends become visible one after the other. An old value is no
     sign of a lost send where the platform changed the person after everything that we sent was
-    answered: then somebody may have set it back there.
+    answered: then somebody may have set it back there. That explains a value of a person's field
+    once; a value that is lost day after day must not hide behind changes of other fields.
     """
     changed_since = "false"
     if landed == "landed_person":
@@ -213,31 +216,42 @@ def _field_findings(
             LEFT JOIN {landed} l USING (operation_id)
             WHERE o.kind IN {kinds}),
              judged AS (
-            SELECT *, EXISTS (
+            SELECT *, is_landed AND landed IS NOT DISTINCT FROM after AS is_seen,
+                   is_landed AND landed IS DISTINCT FROM before AS is_other,
+                   EXISTS (
+                       SELECT 1 FROM set_back b
+                       WHERE b.external_person_id = compared.external_person_id
+                         AND b.field = compared.field AND b.value IS NOT DISTINCT FROM after
+                   ) AS was_set_back,
+                   EXISTS (
                        SELECT 1 FROM rival r
                        WHERE r.external_person_id = compared.external_person_id
                          AND r.field = compared.field AND r.kind IN {kinds}
-                         AND (r.day, r.sequence) > (compared.day, compared.sequence)) AS has_rival,
+                         AND (r.day, r.as_of, r.sequence)
+                             > (compared.day, compared.as_of, compared.sequence)) AS has_rival,
                    EXISTS (
                        SELECT 1 FROM rival r
                        WHERE r.external_person_id = compared.external_person_id
                          AND r.field = compared.field AND r.kind IN {kinds}
                          AND r.value IS NOT DISTINCT FROM landed
-                         AND (r.day, r.sequence) < (compared.day, compared.sequence)
+                         AND (r.day, r.as_of, r.sequence)
+                             < (compared.day, compared.as_of, compared.sequence)
                          AND r.day >= strftime(compared.as_of - to_hours({lag_h}), '%Y-%m-%d')
                    ) AS is_of_earlier_send
             FROM compared)
         SELECT operation_id,
                CASE WHEN NOT is_mapped THEN {literal(UNMAPPED)}
-                    WHEN is_landed AND landed IS NOT DISTINCT FROM after THEN {literal(SEEN)}
+                    WHEN is_seen THEN {literal(SEEN)}
                     WHEN has_rival THEN {literal(OVERTAKEN)}
-                    WHEN is_landed AND landed IS DISTINCT FROM before AND NOT is_of_earlier_send
-                    THEN {literal(OVERTAKEN)}
-                    WHEN is_changed_since THEN {literal(OVERTAKEN)}
+                    WHEN is_other AND NOT is_of_earlier_send THEN {literal(OVERTAKEN)}
+                    WHEN is_changed_since AND NOT was_set_back THEN {literal(OVERTAKEN)}
                     ELSE {literal(WAITING)} END,
                CASE WHEN NOT is_mapped THEN 'no_longer_mapped'
-                    WHEN is_landed AND landed IS NOT DISTINCT FROM after THEN {literal(evidence)}
-                    WHEN has_rival THEN 'later_operation' ELSE {literal(evidence)} END
+                    WHEN is_seen THEN {literal(evidence)}
+                    WHEN has_rival THEN 'later_operation'
+                    WHEN is_other AND NOT is_of_earlier_send THEN {literal(evidence)}
+                    WHEN is_changed_since AND NOT was_set_back THEN {literal(PERSON_CHANGED)}
+                    ELSE {literal(evidence)} END
         FROM judged"""
 
 
@@ -252,8 +266,15 @@ def _deletion_findings(evidence: str) -> str:
 
 
 def _opt_out_findings(evidence: str) -> str:
+    """An opt-out that the subscriptions show is seen.
+
+    That they show nothing of the person and list proves little: it confirms what was accepted, of a
+    person who is landed.
+    """
     state = f"""
-           CASE WHEN NOT coalesce(s.is_active, false) THEN {literal(SEEN)}
+           CASE WHEN NOT s.is_active THEN {literal(SEEN)}
+                WHEN s.list IS NULL AND l.operation_id IS NOT NULL AND o.status = 'accepted'
+                THEN {literal(SEEN)}
                 WHEN s.last_in > o.as_of THEN {literal(OVERTAKEN)}
                 ELSE {literal(WAITING)} END"""
     return _consent_findings("opt_out", state, evidence)
@@ -313,7 +334,8 @@ VERDICT = f"""
                count(*) FILTER (WHERE state IN ({literal(OVERTAKEN)}, {literal(UNMAPPED)})) AS gone,
                count(*) FILTER (WHERE state = {literal(WAITING)}) AS waiting,
                min(evidence) FILTER (WHERE state = {literal(SEEN)}) AS seen_in,
-               min(evidence) FILTER (WHERE state <> {literal(SEEN)}) AS gone_by
+               coalesce(min(evidence) FILTER (WHERE evidence = {literal(PERSON_CHANGED)}),
+                        min(evidence) FILTER (WHERE state <> {literal(SEEN)})) AS gone_by
         FROM finding GROUP BY operation_id)
     SELECT o.operation_id, o.day, o.lane, o.route, o.kind,
            CASE WHEN o.status IN ('planned', 'superseded') THEN 'superseded'

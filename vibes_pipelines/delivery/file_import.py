@@ -6,16 +6,17 @@ file that was recorded as sent is looked for on the server before it is uploaded
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from vibes_pipelines.delivery.checked_files import write_checked
 from vibes_pipelines.delivery.lane_lease import lease_name
-from vibes_pipelines.delivery.ports import FileSession, OpenFileSession
+from vibes_pipelines.delivery.ports import ConsentWatch, FileSession, OpenFileSession
 from vibes_pipelines.delivery.receipts import receipt
 from vibes_pipelines.store.leases import Lease
 from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.store.records import Batch, Lane, Operation, Receipt
 from vibes_pipelines.sync_config import FieldType
 from vibes_pipelines.vibes.import_kinds import kind_of, report_name, summary_name
@@ -45,11 +46,15 @@ class Folders:
 
 @dataclass(frozen=True)
 class FilesResult:
-    """Files and rows uploaded, and files found on the server already. Dry: what would be."""
+    """Files and rows uploaded, and files found on the server already. Dry: what would be.
+
+    `withdrawn` are rows that were taken out of their file before it left.
+    """
 
     files: int = 0
     rows: int = 0
     already_there: int = 0
+    withdrawn: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,13 @@ def deliver_files(
     types: Mapping[str, FieldType],
     workdir: Path,
     *,
+    watch: ConsentWatch | None = None,
     dry_run: bool = True,
 ) -> FilesResult:
     """Uploads the batches of one lane that are not done, in one session; none if nothing is left.
 
-    The files are written to `workdir` in a dry run too, and checked. No file asks for consent, so
-    that there is nothing to withdraw from one before it leaves.
+    The files are written to `workdir` in a dry run too, and checked. What `watch` withdraws right
+    before is taken out of its file; a file that is on the server stays as it is.
 
     Raises:
         ReplayMismatch: a file would not do what was planned; nothing at all was uploaded.
@@ -86,20 +92,75 @@ def deliver_files(
     """
     waiting = [batch for batch in batches if batch.status != "done"]
     workdir.mkdir(parents=True, exist_ok=True)
-    for batch in waiting:
-        write_checked(batch, ledger.batch_operations(batch.batch_id), types, workdir)
-    rows = sum(batch.rows for batch in waiting)
     if dry_run or not waiting:
-        return FilesResult(files=len(waiting), rows=rows)
+        for batch in waiting:
+            write_checked(batch, ledger.batch_operations(batch.batch_id), types, workdir)
+        return FilesResult(files=len(waiting), rows=sum(batch.rows for batch in waiting))
     lease = ledger.take_lease(lease_name(lane_of(waiting[0]), "file"), LEASE)
+    files = _Files(ledger, types, workdir, watch)
     try:
         # Read again: another process may have sent them until the lease was ours.
-        now = {batch.batch_id: batch for batch in ledger.batches(diff_set=waiting[0].diff_set)}
-        waiting = [now[batch.batch_id] for batch in waiting]
+        fresh = files.read_again(waiting)
+        ready = [files.write(batch) for batch in fresh if batch.status == "planned"]
+        cut = [batch for batch in fresh if batch.status == "sent"]
+        if not cut and not any(batch.rows for batch in ready):
+            return FilesResult(withdrawn=files.withdrawn)
         with open_session() as session:
-            return _upload(waiting, session, folders, ledger, workdir, lease)
+            lost = [batch for batch in cut if not _is_on_server(batch, session, folders)]
+            ready += [files.write(batch) for batch in lost]
+            leaving = sorted((batch for batch in ready if batch.rows), key=lambda one: one.name)
+            _upload(leaving, session, folders, ledger, workdir, lease)
     finally:
         ledger.give_lease_back(lease)
+    return FilesResult(
+        files=len(leaving),
+        rows=sum(batch.rows for batch in leaving),
+        already_there=len(cut) - len(lost),
+        withdrawn=files.withdrawn,
+    )
+
+
+class _Files:
+    """Writes the files of one delivery, without the rows that must not leave any more."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        types: Mapping[str, FieldType],
+        workdir: Path,
+        watch: ConsentWatch | None,
+    ) -> None:
+        self._ledger = ledger
+        self._types = types
+        self._workdir = workdir
+        self._watch = watch
+        self.withdrawn = 0
+
+    def read_again(self, batches: Sequence[Batch]) -> list[Batch]:
+        """The batches as the ledger has them now."""
+        now = {
+            batch.batch_id: batch for batch in self._ledger.batches(diff_set=batches[0].diff_set)
+        }
+        return [now[batch.batch_id] for batch in batches]
+
+    def write(self, batch: Batch) -> Batch:
+        """Writes the file of a batch, if any row is left; returns the batch as it leaves."""
+        operations = self._ledger.batch_operations(batch.batch_id)
+        if withdrawn := self._withdraw(operations):
+            operations = self._ledger.batch_operations(batch.batch_id)
+            self.withdrawn += withdrawn
+        if operations:
+            write_checked(batch, operations, self._types, self._workdir)
+        return replace(batch, rows=len(operations))
+
+    def _withdraw(self, operations: Sequence[Operation]) -> int:
+        reasons: dict[str, str] = {}
+        if self._watch is not None:
+            for chunk in chunks(operations):
+                reasons.update(self._watch.withdrawn(chunk))
+        if reasons:
+            self._ledger.withdraw(reasons, operations[0].day)
+        return len(reasons)
 
 
 def lane_of(batch: Batch) -> Lane:
@@ -183,20 +244,11 @@ def _upload(
     ledger: Ledger,
     workdir: Path,
     lease: Lease,
-) -> FilesResult:
-    files = rows = already_there = 0
+) -> None:
     for batch in batches:
-        if batch.status == "done":
-            continue
-        if batch.status == "sent" and _is_on_server(batch, session, folders):
-            already_there += 1
-            continue
         ledger.renew_lease(lease)
         ledger.mark_batch_sent(batch.batch_id)
         session.upload(workdir / batch.name, folders.imports, batch.name)
-        files += 1
-        rows += batch.rows
-    return FilesResult(files, rows, already_there)
 
 
 def _is_on_server(batch: Batch, session: FileSession, folders: Folders) -> bool:

@@ -15,6 +15,7 @@ import dagster as dg
 from vibes_pipelines.orchestration.jobs import JOBS
 from vibes_pipelines.orchestration.tribe import TRIBE_JOBS
 from vibes_pipelines.settings import Settings
+from vibes_pipelines.stages.alert_channels import AlertError
 from vibes_pipelines.stages.alert_settings import AlertSettings, read_alert_settings
 from vibes_pipelines.stages.alerts import AlertBook, Cause, Firing
 
@@ -151,7 +152,10 @@ class Look:
     description="Tells of checks that fail, and when a check or a job is well again; no run.",
 )
 def check_alert_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Reads the runs that finished since the last look; the first only says where it begins."""
+    """Reads the runs that finished since the last look; the first only says where it begins.
+
+    A channel that refuses does not hold up the reading: its alerts wait for the next tick.
+    """
     settings = read_alert_settings()
     if not settings.has_channel:
         return dg.SkipReason(NO_CHANNEL)
@@ -171,26 +175,30 @@ def check_alert_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult |
             for entry in instance.all_logs(
                 run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
             ):
-                _tell(book, run, entry, now)
-    book.resolve([one.cause.key for one in book.firing() if _is_over(instance, one)], now)
-    return dg.SensorResult(
-        skip_reason=f"{len(records)} finished runs read", cursor=look.after(records).cursor
-    )
+                _note(book, run, entry, now)
+    book.end([one.cause.key for one in book.firing() if _is_over(instance, one)], now)
+    said = f"{len(records)} finished runs read"
+    try:
+        book.carry()
+    except AlertError as refused:
+        context.log.warning("alerts wait: %s", refused)
+        said += f"; alerts wait: {refused}"
+    return dg.SensorResult(skip_reason=said, cursor=look.after(records).cursor)
 
 
-def _tell(book: AlertBook, run: dg.DagsterRun, entry: dg.EventLogEntry, now: datetime) -> None:
-    """One evaluation: a failure is told, a success ends what it covers."""
+def _note(book: AlertBook, run: dg.DagsterRun, entry: dg.EventLogEntry, now: datetime) -> None:
+    """One evaluation: a failure is noted, a success ends what it covers."""
     cause = _failing(entry, run)
     if cause is not None:
-        book.report([cause], now)
+        book.note([cause], now)
         return
     event = entry.dagster_event
     found = event.asset_check_evaluation_data if event else None
     if found is None:
         return
     key, day = check_key(found.asset_key, found.check_name), day_of(run)
-    if any(one.cause.key == key and _covers(day, one.cause.day) for one in book.firing()):
-        book.resolve([key], now)
+    if any(one.cause.key == key and _covers(day, one.last_day) for one in book.firing()):
+        book.end([key], now)
 
 
 def _covers(day: str | None, failed: str | None) -> bool:
@@ -207,7 +215,7 @@ def _is_over(instance: dg.DagsterInstance, firing: Firing) -> bool:
     if cause.failed_steps and all(step.startswith(_SENT_AGAIN) for step in cause.failed_steps):
         jobs.append(_SENDS_AGAIN)
     return any(
-        _covers(day_of(run), cause.day)
+        _covers(day_of(run), firing.last_day)
         for job in jobs
         for run in instance.get_runs(
             dg.RunsFilter(

@@ -11,6 +11,7 @@ import dagster as dg
 import duckdb
 
 from vibes_pipelines.crm.mapped_columns import mapped_columns
+from vibes_pipelines.orchestration.day_metadata import RUNBOOK, page_link
 from vibes_pipelines.orchestration.keys import (
     CERTIFICATE,
     FEEDS,
@@ -18,6 +19,7 @@ from vibes_pipelines.orchestration.keys import (
     PERSON_CHANGES,
     SUBSCRIPTION_CHANGES,
 )
+from vibes_pipelines.orchestration.metadata import Metadata
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.certifying import read_certificate
@@ -25,6 +27,7 @@ from vibes_pipelines.stages.delivering import held_lanes
 from vibes_pipelines.stages.opt_outs import opt_out_clock
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary, snapshot_of
+from vibes_pipelines.store.records import Lane
 
 SUBSCRIPTIONS = "share/subscriptions"
 
@@ -42,6 +45,20 @@ _FEED_RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "extract/subscriptions": (("person_key", "subscription_list_id", "subscription_event"), ()),
     "crm/contacts": ((), ()),
 }
+
+
+# The hash in quotes: YAML would read one of digits only as a number.
+_RELEASE = """When the changes are meant, launch this from *Jobs*, `approve`, *Launchpad*:
+
+```yaml
+ops:
+  approve_diff_set:
+    config:
+      diff_set: "{diff_set}"
+      reason: "what you looked at"
+```
+
+`diff_set_sensor` then delivers it."""
 
 
 def _verdict(faults: Sequence[str], days: int) -> dg.AssetCheckResult:
@@ -190,12 +207,38 @@ def _ends(summary: Summary) -> dict[str, int]:
     return {name: getattr(summary, name) for name in names}
 
 
+def _guards(
+    context: dg.AssetCheckExecutionContext, project: ProjectResource, lane: Lane
+) -> dg.AssetCheckResult:
+    """Whether a guard holds the lane; if so, also what to look at and how to release it."""
+    held: list[str] = []
+
+    def fault(opened: Project, day: str) -> str | None:
+        reason = held_lanes(opened, day).get(lane)
+        if reason:
+            held[:] = [day, read_summary(opened, day).diff_set]
+        return reason
+
+    result = _per_day(context, project, fault)
+    if not held:
+        return result
+    day, diff_set = held
+    release = dg.MetadataValue.md(_RELEASE.format(diff_set=diff_set[:12]))
+    shown: Metadata = {**page_link(day), "to_release": release, "runbook": RUNBOOK}
+    return dg.AssetCheckResult(
+        passed=False,
+        severity=result.severity,
+        description=result.description,
+        metadata={**shown, **result.metadata},
+    )
+
+
 @dg.asset_check(asset=PERSON_CHANGES, blocking=True)
 def person_changes_within_guards(
     context: dg.AssetCheckExecutionContext, project: ProjectResource
 ) -> dg.AssetCheckResult:
     """Adds, updates and clears are within their caps, or a person approved this diff set."""
-    return _per_day(context, project, lambda opened, day: held_lanes(opened, day).get("persons"))
+    return _guards(context, project, "persons")
 
 
 @dg.asset_check(asset=SUBSCRIPTION_CHANGES, blocking=True)
@@ -203,7 +246,7 @@ def opt_outs_within_guards(
     context: dg.AssetCheckExecutionContext, project: ProjectResource
 ) -> dg.AssetCheckResult:
     """Opt-outs are within their cap, or a person approved this diff set."""
-    return _per_day(context, project, lambda opened, day: held_lanes(opened, day).get("opt_outs"))
+    return _guards(context, project, "opt_outs")
 
 
 @dg.asset_check(asset=CERTIFICATE)

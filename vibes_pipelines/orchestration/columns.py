@@ -6,7 +6,9 @@ maps have the customer's names and are not described here.
 
 COLUMNS = {
     "action": "What is done: set or clear a field, opt out of a list.",
+    "advice": "What to do about it, or why there is nothing to do.",
     "after": "The value that the change leads to.",
+    "attempts": "How often it was sent.",
     "before": "The value that was found; empty when there was none.",
     "changes": "One entry per field: what is done, before, after, reason.",
     "contact_id": "The contact's key in the CRM.",

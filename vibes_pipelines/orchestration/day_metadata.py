@@ -26,14 +26,18 @@ REPORT_URL = "VIBES_REPORT_URL"
 
 def page_metadata(project: Project, day: str, page: Path, began: float) -> Metadata:
     """What a report asset shows of one day: its numbers, thirty days of plots, where it is."""
-    served = os.environ.get(REPORT_URL, "").rstrip("/")
-    link: Metadata = {"link": dg.MetadataValue.url(f"{served}/{page.name}")} if served else {}
     return {
-        **link,
+        **page_link(page.stem),
         **day_numbers(project, day),
         **made_of(project, day, began),
         "trends": dg.MetadataValue.md("\n\n".join(_drawings(project, day))),
     }
+
+
+def page_link(day: str) -> Metadata:
+    """The address of the day's page, where the folder of reports is served; else nothing."""
+    served = os.environ.get(REPORT_URL, "").rstrip("/")
+    return {"link": dg.MetadataValue.url(f"{served}/{day}.html")} if served else {}
 
 
 def day_numbers(project: Project, day: str) -> Metadata:

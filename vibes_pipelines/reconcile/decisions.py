@@ -25,8 +25,10 @@ COLUMNS = ("action", "kind", "source", "record", "target", "evidence", "since", 
 `record` names the contact or person in doubt (see `cases.record_of`), `target` the person_key of a
 link, `evidence` the fingerprint that the decision is about, `since` the day it was taken on.
 `action` is link, new-person or ignore; `erased` rows have the pseudonym of an erased contact or
-person as their `target`.
+person as their `target`, `erased_number` rows name a new contact that has the number of one.
 """
+
+ERASED_NUMBER = "erased_number"
 
 OWN = "sha256(to_json([{row}.key, {row}.person_key, {row}.mdn])::VARCHAR)"
 """SQL for the fingerprint of a contact's own identifiers."""
@@ -56,7 +58,13 @@ def read_decisions(connection: duckdb.DuckDBPyConnection, decisions: Source | No
 
 
 def find_erased(connection: duckdb.DuckDBPyConnection, salt: int) -> None:
-    """Adds a finding for each contact and person of whom only a pseudonym is left."""
+    """Adds a finding for each row of whom a pseudonym is left, or that is named for its number."""
+    named = f"SELECT substr(record, {len(CONTACT_RECORD) + 1}) AS name FROM decision"
+    named = f"{named} WHERE action = {literal(ERASED_NUMBER)}"
+    if connection.execute(f"{named} LIMIT 1").fetchall():
+        keys = f"SELECT {hashed('name', salt)} FROM ({named})"
+        rows = f"SELECT row_number FROM contact WHERE key IN ({keys})"
+        add_findings(connection, ERASED_NUMBER, "contact", rows)
     erased = f"SELECT {hashed('target', salt)} FROM decision WHERE action = 'erased'"
     if not connection.execute(f"{erased} LIMIT 1").fetchall():
         return

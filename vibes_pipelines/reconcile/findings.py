@@ -24,6 +24,7 @@ _DETAILS = {
     "mdn_change": "the person has another mdn; policies.mdn_change does not replace it",
     "invalid_mdn": "the mdn is no valid mobile number",
     "erased": "the person was erased; only `quarantine undo` lets it in again",
+    "erased_number": "the contact is new, and its mdn was that of a person who was erased",
 }
 
 OF_NUMBERS = ("mdn_change", "mdn_recycled")
@@ -33,7 +34,7 @@ OF_VALUES = ("invalid_mdn", "unknown_option", "invalid_value")
 NOT_OF_IDENTITY = OF_NUMBERS + OF_VALUES
 DECIDABLE = (
     *("identity_split", "shared_mdn", "shared_person", "mdn_change", "invalid_mdn"),
-    *("duplicate_person_key", "duplicate_external_id"),
+    *("duplicate_person_key", "duplicate_external_id", "erased_number"),
 )
 """Kinds of a contact that a person can end by saying who it is."""
 

@@ -2,6 +2,7 @@
 
 The contact's opt-in is the evidence. Where the destination shows no opt-out it is enough; against
 an opt-out it has to be strictly newer, and of a time that is known. Who is in doubt is left alone.
+An opt-out outlives its person: one of a person that is gone counts when the contact is added again.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -12,9 +13,10 @@ import duckdb
 
 from vibes_pipelines.reconcile.consent import OPTED_IN
 from vibes_pipelines.reconcile.identifiers import refuse_collision
-from vibes_pipelines.reconcile.moments import latest_possible
+from vibes_pipelines.reconcile.moments import latest_possible, moment_of
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, text_list
+from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.sync_config import Consent, SyncConfig
 
 
@@ -33,6 +35,7 @@ def build_opt_ins(
     if not subscriptions:
         return
     connection.execute(_OPT_IN)
+    connection.execute(_left_behind_sql(config, subscriptions))
     for index, consent in enumerate(config.consents):
         connection.execute(f"INSERT INTO opt_in {_wanted_sql(index, consent)}")
     named = """
@@ -73,17 +76,40 @@ _OPT_IN = """
         evidence_at TIMESTAMP, reason VARCHAR)"""
 
 
+def _left_behind_sql(config: SyncConfig, subscriptions: Sequence[Source]) -> str:
+    """Opt-outs by the contact's key, for persons that are not there; some inputs name no keys."""
+    wanted_by = "the opt-ins (subscriptions input)"
+    lists = text_list({consent.list.strip() for consent in config.consents})
+    rows = ["SELECT NULL::VARCHAR AS key, NULL::VARCHAR AS list, NULL::TIMESTAMP AS out_at"]
+    for source in subscriptions:
+        if source.has("external_person_id"):
+            key, listed, out_at = (
+                source.column(name, wanted_by)
+                for name in ("external_person_id", "subscription_list_id", "opt_out_date")
+            )
+            rows.append(f"""
+                SELECT lower({as_text(*key)}), {as_text(*listed)}, {moment_of(*out_at)}
+                FROM {source.relation}
+                WHERE {as_text(*out_at)} IS NOT NULL AND {as_text(*listed)} IN {lists}""")
+    return f"""
+        CREATE TEMP TABLE left_behind AS
+        SELECT key, list, max(out_at) AS last_out FROM ({" UNION ALL ".join(rows)})
+        WHERE key IS NOT NULL GROUP BY ALL"""
+
+
 def _wanted_sql(index: int, consent: Consent) -> str:
     """Contacts in no doubt at all that meet the conditions."""
     given, listed = f"c.changed_at_{index}", literal(consent.list.strip())
     is_newer = f"coalesce({given} > {latest_possible('s.last_out')}, false)"
+    is_newer_than_left = f"coalesce({given} > {latest_possible('l.last_out')}, false)"
     return f"""
         WITH somebody AS (
             SELECT contact_row, person_row FROM match WHERE passes
             UNION ALL
             SELECT contact_row, NULL FROM outcome WHERE is_add AND status = 'added')
         SELECT m.contact_row, m.person_row, s.person_key, {listed}, {given},
-               CASE WHEN s.list IS NULL THEN 'crm_opted_in' ELSE 'crm_opted_in_again' END
+               CASE WHEN s.list IS NULL AND l.list IS NULL THEN 'crm_opted_in'
+                    ELSE 'crm_opted_in_again' END
         FROM somebody m
         JOIN contact c ON c.row_number = m.contact_row
         ANTI JOIN (SELECT row_number FROM finding WHERE source = 'contact') doubt
@@ -93,5 +119,9 @@ def _wanted_sql(index: int, consent: Consent) -> str:
         LEFT JOIN person p ON p.row_number = m.person_row
         LEFT JOIN (SELECT * FROM subscription WHERE list = {listed}) s
           ON s.key_hash = p.person_key
+        LEFT JOIN contact_text t ON t.row_number = m.contact_row
+        LEFT JOIN (SELECT * FROM left_behind WHERE list = {listed}) l
+          ON m.person_row IS NULL AND l.key = lower(t.key)
         WHERE c.state_{index} = {OPTED_IN}
-          AND (s.list IS NULL OR (NOT s.is_active AND {is_newer}))"""
+          AND (s.list IS NULL OR (NOT s.is_active AND {is_newer}))
+          AND (l.list IS NULL OR {is_newer_than_left})"""

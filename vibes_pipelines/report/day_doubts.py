@@ -174,6 +174,9 @@ def quarantine_section(view: DayView) -> Section:
 
 
 def _quarantine(view: DayView) -> Iterator[Block]:
+    if view.summary is None:
+        yield Note("info", "This day is landed and was not compared: nobody was looked at.")
+        return
     path = view.folder / "quarantine.parquet"
     now, before = _kinds(view, path), _kinds(view, _earlier(view))
     yield table(

@@ -57,6 +57,9 @@ LANE_NAMES: Mapping[str, str] = {
 }
 
 
+NOT_COMPARED = Note("info", "This day is landed and was not compared: nothing is known to send.")
+
+
 def funnel_section(view: DayView) -> Section:
     """From landed contacts to confirmed operations."""
     contacts, operations = _contact_steps(view), _operation_steps(_standings(view))
@@ -161,7 +164,9 @@ def plan_section(view: DayView) -> Section:
     """What the day's run sends, by route."""
     planned = _plan(view)
     blocks: list[Block] = []
-    if planned is None:
+    if view.record is None:
+        blocks.append(NOT_COMPARED)
+    elif planned is None:
         blocks.append(Note("info", "Nothing was planned: a newer diff set took its place."))
     else:
         rows = [

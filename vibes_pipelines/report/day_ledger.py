@@ -3,17 +3,20 @@
 Nothing is written, and no value of a person is read; the few rows shown carry masks.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
-from vibes_pipelines.store.models import batches, operations
+from vibes_pipelines.store.models import batches, operations, realtime_operations
 
 _ops = operations.c
 HAS_LEFT = ("sent", "accepted", "rejected", "unknown")
 _ON_THEIR_WAY = ("sent", "accepted", "unknown")
+_OPT_OUTS = ("opt_out", "crm_opt_out")
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,12 @@ class Pace:
 
 @dataclass(frozen=True)
 class Awaited:
-    """Operations that left and were not seen yet."""
+    """Operations that left and were not seen yet, by the daily job or in real time."""
 
     day: str
     lane: str
     status: str
+    in_real_time: bool
     rows: int
 
 
@@ -106,18 +110,26 @@ def paces(connection: sa.Connection, diff_set: str) -> list[Pace]:
 
 def awaited(connection: sa.Connection, day: str) -> list[Awaited]:
     """What left on `day` or before and had no final verdict when that day was over."""
-    keys = [_ops.day, _ops.lane, _ops.status]
-    query = (
+    found = [
+        Awaited(row[0], row[1], row[2], table is realtime_operations, int(row[3]))
+        for table in (operations, realtime_operations)
+        for row in connection.execute(_awaited(table, day))
+    ]
+    return sorted(found, key=lambda one: (one.day, one.lane, one.in_real_time, one.status))
+
+
+def _awaited(table: sa.Table, day: str) -> sa.Select[Any]:
+    ops = table.c
+    keys = [ops.day, ops.lane, ops.status]
+    return (
         sa.select(*keys, sa.func.count())
         .where(
-            _ops.day <= day,
-            _ops.status.in_(_ON_THEIR_WAY),
-            sa.or_(_ops.outcome.is_(None), _ops.outcome == "pending", _ops.confirmed_day > day),
+            ops.day <= day,
+            ops.status.in_(_ON_THEIR_WAY),
+            sa.or_(ops.outcome.is_(None), ops.outcome == "pending", ops.confirmed_day > day),
         )
         .group_by(*keys)
-        .order_by(*keys)
     )
-    return [Awaited(row[0], row[1], row[2], int(row[3])) for row in connection.execute(query)]
 
 
 def refused(connection: sa.Connection, diff_set: str, limit: int) -> Iterator[Refused]:
@@ -161,6 +173,20 @@ def rejected_rows(connection: sa.Connection, days: tuple[str, str]) -> dict[str,
         .group_by(_ops.day)
     )
     return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+
+def accepted_opt_outs(connection: sa.Connection, days: tuple[str, str]) -> Counter[str]:
+    """Opt-outs that either side took, by the day that sent them, from the first to the last."""
+    found: Counter[str] = Counter()
+    for table in (operations, realtime_operations):
+        ops = table.c
+        query = (
+            sa.select(ops.day, sa.func.count())
+            .where(ops.day.between(*days), ops.kind.in_(_OPT_OUTS), ops.status == "accepted")
+            .group_by(ops.day)
+        )
+        found.update({row[0]: int(row[1]) for row in connection.execute(query)})
+    return found
 
 
 def invitations(connection: sa.Connection, day: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from vibes_pipelines.delivery.certificate import PARQUET
 from vibes_pipelines.report.day_blocks import Block, Facts, Note, Section, Tone, counted, table
 from vibes_pipelines.report.day_flow import LANE_NAMES, ROADS
-from vibes_pipelines.report.day_ledger import awaited, paces
+from vibes_pipelines.report.day_ledger import Awaited, awaited, paces
 from vibes_pipelines.report.day_view import DayView, instant
 from vibes_pipelines.report.trends import convergence
 from vibes_pipelines.stages.opt_outs import OptOutClock, read_clock
@@ -31,6 +31,9 @@ _WAITING = {
     "unknown": "no answer came; a repush sends exactly these again",
     "accepted": "accepted, to be seen by the next certificate",
 }
+
+_MADE_ANEW = "no answer came; the next look at the CRM's changes makes it anew"
+"""What `unknown` means in real time."""
 
 _WAYS = {
     "to_crm": "from the platform to the CRM",
@@ -61,9 +64,9 @@ def pending_section(view: DayView) -> Section:
         ),
         table(
             "Under way when the day was over",
-            ("Sent on", "What", "Operations", "Standing"),
+            ("Sent on", "What", "By", "Operations", "Standing"),
             [
-                (one.day, LANE_NAMES.get(one.lane, one.lane), one.rows, _WAITING[one.status])
+                (one.day, LANE_NAMES.get(one.lane, one.lane), _road(one), one.rows, _waits(one))
                 for one in rows
             ],
             empty="Nothing is pending.",
@@ -81,6 +84,14 @@ def pending_section(view: DayView) -> Section:
         "Delivered and accepted, but not yet visible in the share. Such values are not sent again.",
         tuple(blocks),
     )
+
+
+def _road(one: Awaited) -> str:
+    return "real time" if one.in_real_time else "the daily job"
+
+
+def _waits(one: Awaited) -> str:
+    return _MADE_ANEW if one.in_real_time and one.status == "unknown" else _WAITING[one.status]
 
 
 def _waited_for(view: DayView) -> list[tuple[str, int, str]]:

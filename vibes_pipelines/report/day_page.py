@@ -82,19 +82,19 @@ def report_folder(project: Project) -> Path:
     return project.settings.home / "reports"
 
 
-def write_report(project: Project, day: str) -> Path:
+def write_report(project: Project, day: str, *, fills_gaps: bool = True) -> Path:
     """Writes the page of `day` and of the landed day before it, what is missing, and the index.
 
-    The page before is written anew: the day's certificate says what became of its sends.
+    The page before is written anew: the day's certificate says what became of its sends. Without
+    `fills_gaps` no other page is made, however many are missing.
     """
     landed = landed_days(project)
     folder = report_folder(project)
     folder.mkdir(parents=True, exist_ok=True)
     oldest = (date.fromisoformat(day) - timedelta(days=DAYS)).isoformat()
     wanted = {day, *[one for one in landed if one < day][-1:]}
-    wanted |= {
-        one for one in landed if oldest <= one <= day and not (folder / f"{one}.html").exists()
-    }
+    recent = [one for one in landed if oldest <= one <= day] if fills_gaps else []
+    wanted |= {one for one in recent if not (folder / f"{one}.html").exists()}
     with open_reading(project) as opened:
         for one in sorted(wanted):
             _write(folder / f"{one}.html", _render(build_page(opened, one)))

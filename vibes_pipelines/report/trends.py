@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 from vibes_pipelines.delivery.certificate import DOCUMENT, Certificate, load_certificate
 from vibes_pipelines.reconcile.summary import Summary
-from vibes_pipelines.report.day_ledger import rejected_rows
+from vibes_pipelines.report.day_ledger import accepted_opt_outs, rejected_rows
 from vibes_pipelines.report.day_plots import Series
 from vibes_pipelines.report.explain_ledger import reading
 from vibes_pipelines.stages.project import Project
@@ -17,7 +17,7 @@ DAYS = 30
 NAMES: Mapping[str, tuple[str, str]] = {
     "adds": ("Adds", "persons added"),
     "updates": ("Updates", "persons updated"),
-    "opt_outs": ("Opt-outs", "opt-outs carried to the other side"),
+    "opt_outs": ("Opt-outs", "opt-outs that the other side took"),
     "rejects": ("Rejects", "operations refused"),
     "quarantine": ("Quarantine", "contacts in quarantine"),
     "convergence": ("Convergence", "share of judged sends that are confirmed"),
@@ -73,7 +73,8 @@ def trend(project: Project, day: str, days: int = DAYS) -> list[DayNumbers]:
     wanted = [(last - timedelta(days=back)).isoformat() for back in range(days - 1, -1, -1)]
     with reading(project.settings.ledger_url) as connection:
         rejects = rejected_rows(connection, (wanted[0], wanted[-1]))
-    return [_numbers(project, one, rejects.get(one, 0)) for one in wanted]
+        opt_outs = accepted_opt_outs(connection, (wanted[0], wanted[-1]))
+    return [_numbers(project, one, rejects.get(one, 0), opt_outs[one]) for one in wanted]
 
 
 def series(numbers: list[DayNumbers]) -> list[Series]:
@@ -91,7 +92,7 @@ def series(numbers: list[DayNumbers]) -> list[Series]:
     ]
 
 
-def _numbers(project: Project, day: str, rejects: int) -> DayNumbers:
+def _numbers(project: Project, day: str, rejects: int, opt_outs: int) -> DayNumbers:
     summary = summary_of(project, day)
     if summary is None:
         return DayNumbers(day)
@@ -100,7 +101,7 @@ def _numbers(project: Project, day: str, rejects: int) -> DayNumbers:
         day,
         adds=summary.added,
         updates=summary.updated,
-        opt_outs=summary.opt_outs_to_platform + summary.opt_outs_to_crm,
+        opt_outs=opt_outs,
         rejects=rejects,
         quarantine=summary.quarantined,
         convergence=convergence(certificate) if certificate else None,

@@ -160,7 +160,7 @@ class ApsisAccount:
         self.audit.effect("merge", one.uid)
 
     def _unite(self, kept: Profile, gone: Profile) -> None:
-        """All that a profile has goes to another one; opt-outs win over opt-ins."""
+        """All that a profile has goes to another one."""
         is_first = self.switches.merge_wins == "first"
         for section, values in gone.attributes.items():
             own = kept.values(section)
@@ -168,7 +168,8 @@ class ApsisAccount:
         for section, tags in gone.tags.items():
             kept.tags.setdefault(section, set()).update(tags)
         for consent, state in gone.consents.items():
-            if state.type == "opt-out" or consent not in kept.consents:
+            wins = state.type == "opt-out" and self.switches.merged_consents == "opt_outs"
+            if wins or consent not in kept.consents:
                 kept.consents[consent] = state
         for keyspace, key in gone.keys.items():
             kept.keys.setdefault(keyspace, key)

@@ -26,6 +26,9 @@ class ApsisSwitches:
     merge_wins: Literal["first", "second"] = "first"
     """Whose attribute values stay when two merged profiles both have one."""
 
+    merged_consents: Literal["opt_outs", "first"] = "opt_outs"
+    """Which consent stays when two merged profiles both have one: the opt-out, or the first's."""
+
     merge_of_one: Literal["ok", "conflict"] = "ok"
     """Merging two keys of the same profile: 204, or 409."""
 

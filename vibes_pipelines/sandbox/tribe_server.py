@@ -180,8 +180,7 @@ class TribeServer:
                 dict(row)
                 for row in sorted_rows(rows, options.order, name, self.switches.guid_order)
             ]
-        most = self.switches.page_rows if self.switches.next_link else options.top
-        end = options.skip + min(options.top, most)
+        end = options.skip + min(options.top, self.switches.page_rows)
         answer: dict[str, Any] = {
             "value": [options.shape.show(row) for row in rows[options.skip : end]]
         }
@@ -226,8 +225,8 @@ class TribeServer:
         return self._list(request, "Relation_Person", rows)
 
     def _label_of(self, request: _Request) -> Answer:
-        """One label of one person; known only where a written list does not replace."""
-        if self.switches.label_put != "adds":
+        """One label of one person."""
+        if self.switches.label_ref == "refused":
             raise _RefusedError(404, "there is no such resource")
         _only(request, "DELETE")
         found = _LABEL_OF.fullmatch(request.path.removeprefix(ODATA))

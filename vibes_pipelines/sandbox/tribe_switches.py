@@ -18,7 +18,7 @@ class TribeSwitches:
     """A page that is not the last tells where the next one is (`@odata.nextLink`)."""
 
     page_rows: int = 100
-    """The most records of a page; fewer than 100 only together with `next_link`."""
+    """The most records of a page; without `next_link` it is cut short without a word."""
 
     count: Literal["answered", "ignored"] = "answered"
     """`$count=true` is answered by `@odata.count`, or by nothing."""
@@ -33,10 +33,10 @@ class TribeSwitches:
     """A label put on or taken off moves LastMutationDate."""
 
     label_put: Literal["replaces", "adds"] = "replaces"
-    """A list of labels in a PUT is the whole, or comes to those that are there.
+    """A list of labels in a PUT is the whole, or comes to those that are there."""
 
-    With `adds`, a label is taken off by `DELETE .../Labels({id})/$ref`.
-    """
+    label_ref: Literal["served", "refused"] = "served"
+    """One label is taken off by `DELETE .../Labels({id})/$ref`, or there is no such resource."""
 
     label_mutation: Literal["entity", "relationship", "none"] = "entity"
     """What a webhook tells of a label: an update of the person, a relationship, or nothing."""

@@ -3,6 +3,7 @@
 Each raises an `AlertError` that names the channel and its host, never an address with a secret.
 """
 
+import http.client
 import json
 import os
 import smtplib
@@ -77,7 +78,7 @@ def post(channel: str, address: str, document: Document) -> None:
         refused.close()
         msg = f"{channel}: {host} answered {refused.code}; see its VIBES_ALERT_* address"
         raise AlertError(msg) from None  # the cause holds the address, which is a secret
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         msg = f"{channel}: {host} cannot be reached; see its VIBES_ALERT_* address"
         raise AlertError(msg) from None
 
@@ -94,13 +95,8 @@ def _opener() -> urllib.request.OpenerDirector:
 
 def send_mail(settings: MailSettings, alert: Document) -> None:
     """Sends one message over TLS, unless `none` was chosen for a server of one's own."""
-    message = EmailMessage()
-    message["Subject"] = alert["title"]
-    message["From"] = settings.sender
-    message["To"] = ", ".join(settings.receivers)
-    message["Message-ID"] = make_msgid(domain=settings.sender.rpartition("@")[2] or None)
-    message.set_content(alert["text"])
     try:
+        message = _message(settings, alert)
         with _connected(settings) as server:
             if settings.user:
                 password = settings.password
@@ -115,6 +111,22 @@ def send_mail(settings: MailSettings, alert: Document) -> None:
     except (OSError, smtplib.SMTPException) as refused:
         msg = f"mail: {settings.host}:{settings.port} did not take it ({type(refused).__name__})"
         raise AlertError(msg) from refused
+    except ValueError as unreadable:
+        msg = (
+            f"mail: a host or an address cannot be used ({type(unreadable).__name__}); "
+            "see VIBES_ALERT_SMTP_HOST, VIBES_ALERT_FROM and VIBES_ALERT_TO"
+        )
+        raise AlertError(msg) from unreadable
+
+
+def _message(settings: MailSettings, alert: Document) -> EmailMessage:
+    message = EmailMessage()
+    message["Subject"] = alert["title"]
+    message["From"] = settings.sender
+    message["To"] = ", ".join(settings.receivers)
+    message["Message-ID"] = make_msgid(domain=settings.sender.rpartition("@")[2] or None)
+    message.set_content(alert["text"])
+    return message
 
 
 def _connected(settings: MailSettings) -> smtplib.SMTP:

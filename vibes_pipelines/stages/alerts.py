@@ -8,14 +8,14 @@ No text of an exception and no value is ever part of an alert: only names of our
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from vibes_pipelines.stages.alert_channels import AlertError, channels
+from vibes_pipelines.stages.alert_channels import AlertError, Document, channels
 from vibes_pipelines.stages.alert_settings import AlertSettings
 from vibes_pipelines.stages.alert_texts import advice_for
 
@@ -45,12 +45,17 @@ class Cause:
 
 @dataclass(frozen=True)
 class Firing:
-    """A cause that lasts: when it began, when it was last told, how often it was seen."""
+    """A cause that lasts: when it began, when it was last told, how often it was seen.
+
+    `cause` is its newest occurrence, `last_day` the latest day that it was seen for: only what
+    goes well on that day, or on a later one, ends it.
+    """
 
     cause: Cause
     since: datetime
     told: datetime
     count: int
+    last_day: str | None
 
 
 class AlertBook:
@@ -66,10 +71,8 @@ class AlertBook:
         Raises:
             AlertError: a channel did not take it; it is kept for the next call.
         """
-        with self._state() as state:
-            for cause in causes:
-                self._note(state, cause, now)
-            self._flush(state)
+        self.note(causes, now)
+        self.carry()
 
     def resolve(self, keys: list[str], now: datetime) -> None:
         """Tells that causes are over; one that was not told of is none.
@@ -77,12 +80,35 @@ class AlertBook:
         Raises:
             AlertError: as `report`.
         """
+        self.end(keys, now)
+        self.carry()
+
+    def note(self, causes: list[Cause], now: datetime) -> None:
+        """As `report`, and leaves what is to be told for `carry`."""
+        with self._state() as state:
+            for cause in causes:
+                self._note(state, cause, now)
+            self._write(state)
+
+    def end(self, keys: list[str], now: datetime) -> None:
+        """As `resolve`, and leaves what is to be told for `carry`."""
         with self._state() as state:
             for key in keys:
                 row = state["firing"].pop(key, None)
                 if row is not None:
                     self._queue(state, _document("resolved", _firing(row), self._settings, now))
-            self._flush(state)
+            self._write(state)
+
+    def carry(self) -> None:
+        """Sends what waits, in order; after its first refusal a channel is left in peace.
+
+        Raises:
+            AlertError: a channel did not take it; it is kept for the next call.
+        """
+        with self._state() as state:
+            faults = self._flush(state)
+        if faults:
+            raise AlertError("; ".join(faults))
 
     def firing(self) -> list[Firing]:
         """The causes that last."""
@@ -99,7 +125,8 @@ class AlertBook:
         count = known.count + 1 if known else 1
         since = known.since if known else now
         told = known.told if known and is_told else now
-        firing = Firing(cause, since, told, count)
+        days = [day for day in (cause.day, known.last_day if known else None) if day]
+        firing = Firing(cause, since, told, count, max(days, default=None))
         state["firing"][cause.key] = _row(firing)
         if not is_told:
             event: Event = "repeated" if known else "failed"
@@ -110,23 +137,21 @@ class AlertBook:
         state["waiting"] += [{"channel": name, "alert": alert} for name in names]
         del state["waiting"][:-MOST_WAITING]
 
-    def _flush(self, state: dict[str, Any]) -> None:
-        """Sends what waits, in order; what is not taken waits on."""
-        self._write(state)
-        known, faults, left = channels(self._settings), [], []
-        for entry in state["waiting"]:
-            carry = known.get(entry["channel"])
-            if carry is None:
-                continue
-            try:
-                carry(entry["alert"])
-            except AlertError as refused:
-                faults.append(str(refused))
+    def _flush(self, state: dict[str, Any]) -> list[str]:
+        """Sends what waits and says which channels refused; what left is struck off at once."""
+        known, faults = channels(self._settings), dict[str, str]()
+        waiting, left = state["waiting"], []
+        for position, entry in enumerate(waiting, start=1):
+            name = entry["channel"]
+            if name in known and name not in faults:
+                fault = _fault(name, known[name], entry["alert"])
+                faults |= {name: fault} if fault else {}
+            if name in faults:
                 left.append(entry)
-        state["waiting"] = left
-        self._write(state)
-        if faults:
-            raise AlertError("; ".join(dict.fromkeys(faults)))
+            else:
+                state["waiting"] = [*left, *waiting[position:]]
+                self._write(state)
+        return list(faults.values())
 
     @contextmanager
     def _state(self) -> Iterator[dict[str, Any]]:
@@ -150,6 +175,17 @@ class AlertBook:
         draft.replace(self._path)
 
 
+def _fault(name: str, carry: Callable[[Document], None], alert: Document) -> str | None:
+    """Carries an alert out; why not, if it was not taken."""
+    try:
+        carry(alert)
+    except AlertError as refused:
+        return str(refused)
+    except Exception as broken:  # noqa: BLE001 - no fault of one channel may hold up the others
+        return f"{name}: {type(broken).__name__}; see its VIBES_ALERT_* settings"
+    return None
+
+
 def _row(firing: Firing) -> dict[str, Any]:
     cause = firing.cause
     return {
@@ -164,6 +200,7 @@ def _row(firing: Firing) -> dict[str, Any]:
         "since": firing.since.isoformat(),
         "told": firing.told.isoformat(),
         "count": firing.count,
+        "last_day": firing.last_day,
     }
 
 
@@ -179,7 +216,8 @@ def _firing(row: dict[str, Any]) -> Firing:
         severity=row["severity"],
     )
     since, told = (datetime.fromisoformat(row[name]) for name in ("since", "told"))
-    return Firing(cause, since, told, row["count"])
+    last_day = row.get("last_day", cause.day)  # a state of an earlier version has none
+    return Firing(cause, since, told, row["count"], last_day)
 
 
 def _document(

@@ -7,8 +7,9 @@ look that did not find it, and that look is its evidence.
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,13 +19,21 @@ import pyarrow.parquet as pq
 
 from vibes_pipelines.apsis.errors import ValueRefused
 from vibes_pipelines.apsis.values import canonical, json_value
-from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT, UNREADABLE, state_column
+from vibes_pipelines.reconcile.consent import (
+    OPTED_IN,
+    OPTED_OUT,
+    UNKNOWN,
+    UNREADABLE,
+    state_column,
+)
 from vibes_pipelines.reconcile.engine import Limits, engine
+from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.reconcile.sources import open_source
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.store.consent_looks import ConsentLooks, Look
+from vibes_pipelines.store.snapshots import Reject
 from vibes_pipelines.sync_config import Consent, SyncConfig
 from vibes_pipelines.sync_config.apsis import Apsis, ValueType
 from vibes_pipelines.sync_config.tribe import LABEL
@@ -52,15 +61,18 @@ def write_contacts(
     *,
     looked_at: datetime,
     ledger_url: str,
-) -> None:
+) -> list[Reject]:
     """Writes the contacts in `landed` to `out`, and notes what their consent cells show.
 
     `looked_at`: the instant at which the reading of the contacts began; a cell cannot have been
-    seen earlier than that.
+    seen earlier than that. Returns the values that no attribute of their type can hold: they are
+    left out, and the contact goes without them.
 
     Raises:
-        ReconcileError: a column of the sync config is missing.
+        ReconcileError: a column of the sync config is missing, or two consents spell one column
+            otherwise.
     """
+    consents = _each_column(config.consents)
     with (
         tempfile.TemporaryDirectory(prefix="apsis-contacts-") as workspace,
         engine(Limits(threads=1), Path(workspace)) as connection,
@@ -68,22 +80,43 @@ def write_contacts(
     ):
         source = open_source(connection, "contacts", landed, Path(workspace))
         key = contact_identifiers(config, source).key
-        states = [state_column(consent, source) for consent in config.consents]
+        states = [state_column(consent, source) for consent in consents]
         connection.execute(f"""
             CREATE TEMP TABLE raw AS
             SELECT {key} AS contact_text{_listed(states)}, * FROM {source.relation}""")
         contacts = _contacts(connection)
-        looks.note(_looks(connection, config.consents, looked_at))
+        looks.note(_looks(connection, consents, looked_at))
         connection.register("seen", _seen_table(looks, contacts))
-        for index, consent in enumerate(config.consents):
+        for index, consent in enumerate(consents):
             connection.execute(_consent_columns(index, consent))
         columns = [name for name, *_ in source.columns.values()]
-        made = [_made(index, consent) for index, consent in enumerate(config.consents)]
-        query = f"SELECT {_selected(columns, config.consents)}{''.join(made)} FROM raw"
-        for index, _ in enumerate(config.consents):
+        made = [_made(index, consent) for index, consent in enumerate(consents)]
+        query = f"SELECT contact_text, {_selected(columns, consents)}{''.join(made)} FROM raw"
+        for index, _ in enumerate(consents):
             query += f" LEFT JOIN time_{index} USING (contact_text)"
         table = connection.sql(f"{query} ORDER BY contact_text").to_arrow_table()
-    pq.write_table(_canonical(table, section), out, compression="zstd")
+    table, rejects = _canonical(table, section, _never_left_out(config))
+    pq.write_table(table.drop_columns(["contact_text"]), out, compression="zstd")
+    return rejects
+
+
+def _each_column(consents: Sequence[Consent]) -> list[Consent]:
+    """The first consent of each column: one label may stand for several channels."""
+    first: dict[str, Consent] = {}
+    for consent in consents:
+        spelt = first.setdefault(consent.from_, consent)
+        if (spelt.opted_in, spelt.opted_out) != (consent.opted_in, consent.opted_out):
+            msg = (
+                f"destinations.apsis.consents: {consent.from_!r} is spelt in two ways; give all its"
+                " entries the same opted_in and opted_out, or split the column"
+            )
+            raise ReconcileError(msg)
+    return list(first.values())
+
+
+def _never_left_out(config: SyncConfig) -> set[str]:
+    """Columns that say more than a value: who the contact is, and whether it belongs here."""
+    return {config.contacts.key, *(one.column for one in config.contacts.conditions)}
 
 
 def _listed(states: Sequence[str]) -> str:
@@ -98,11 +131,17 @@ def _contacts(connection: duckdb.DuckDBPyConnection) -> list[str]:
 def _looks(
     connection: duckdb.DuckDBPyConnection, consents: Sequence[Consent], at: datetime
 ) -> Iterator[Look]:
-    """An unreadable cell is no look; of contacts that share a key, one opted in is enough."""
+    """Of contacts that share a key, one opted in is enough.
+
+    An unreadable cell is no look, and a blank one of a table neither: it says nothing. A label that
+    is not there was taken off.
+    """
     for index, consent in enumerate(consents):
+        is_label = consent.from_.startswith(LABEL)
+        silent = f"({UNREADABLE})" if is_label else f"({UNREADABLE}, {UNKNOWN})"
         rows = connection.execute(f"""
             SELECT contact_text, bool_or(state_{index} = {OPTED_IN}) FROM raw
-            WHERE contact_text IS NOT NULL AND state_{index} <> {UNREADABLE}
+            WHERE contact_text IS NOT NULL AND state_{index} NOT IN {silent}
             GROUP BY contact_text ORDER BY contact_text""").fetchall()
         for contact, is_in in rows:
             yield Look(contact, consent.from_, is_in, at)
@@ -153,12 +192,18 @@ def _selected(columns: Sequence[str], consents: Sequence[Consent]) -> str:
     return ", ".join(column for column in columns if column not in made)
 
 
-def _canonical(table: pa.Table, section: Apsis) -> pa.Table:
-    """Values as APSIS One gives them back; one that has no such form stays, and is refused later.
+def _canonical(
+    table: pa.Table, section: Apsis, spared: Collection[str]
+) -> tuple[pa.Table, list[Reject]]:
+    """Values as APSIS One gives them back, and those that have no such form.
 
-    A column that several attributes are made from is written as the first of them needs it.
+    These are left out, but for columns that are `spared` and fields where a blank clears what is
+    there: they stay, and are refused when they are sent. A column that several attributes are made
+    from is written as the first of them needs it.
     """
     done: set[str] = set()
+    rejects: list[Reject] = []
+    contacts = table.column("contact_text").to_pylist()
     for field in section.all_fields:
         if field.type not in _MADE_CANONICAL or field.from_ in done:
             continue
@@ -166,21 +211,35 @@ def _canonical(table: pa.Table, section: Apsis) -> pa.Table:
         place = table.schema.get_field_index(field.from_)
         values = table.column(place).to_pylist()
         known = {value: _text(field.type, value, section) for value in set(values)}
-        column = pa.array([known[value] for value in values], pa.string())
+        if field.from_ not in spared and field.when_null != "clear":
+            refused = {value: text.why for value, text in known.items() if text.why}
+            rejects += [
+                Reject(line, contact or "", f"{field.to}: {refused[value]}")
+                for line, (contact, value) in enumerate(zip(contacts, values, strict=True), 1)
+                if value in refused
+            ]
+            known |= dict.fromkeys(refused, _Text(None))
+        column = pa.array([known[value].text for value in values], pa.string())
         table = table.set_column(place, field.from_, column)
-    return table
+    return table, rejects
 
 
-def _text(value_type: ValueType, value: object, section: Apsis) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A value as it is written, and why APSIS One would refuse it."""
+
+    text: str | None
+    why: str | None = None
+
+
+def _text(value_type: ValueType, value: object, section: Apsis) -> _Text:
     if value is None or not str(value).strip():
-        return None
+        return _Text(None)
     text = str(value).strip()
     if value_type == "mobile":
         e164 = to_e164(text, section.default_region or "ZZ")
-        return e164.removeprefix("+") if e164 else text
-    if value_type == "country":
-        return text.upper()
+        text = e164.removeprefix("+") if e164 else text
     try:
-        return canonical(value_type, json_value(value_type, text))
-    except ValueRefused:
-        return text
+        return _Text(canonical(value_type, json_value(value_type, text)))
+    except ValueRefused as refused:
+        return _Text(text, str(refused))

@@ -1,12 +1,13 @@
 """Delivering to APSIS One: the newest diff set of its ledger, lane by lane, opt-outs first.
 
-What was sent of a person in real time since the diff set was made goes first: such an operation is
-withdrawn. Opt-outs made there go back to the CRM, where the label is removed; opt-ins never do.
+What was sent of a person in real time since the diff set was made goes first: an operation that it
+takes the place of is withdrawn, an opt-out never is. Opt-outs made there go back to the CRM, where
+the label is removed; opt-ins never do.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,12 +15,13 @@ from typing import TYPE_CHECKING
 from vibes_pipelines.delivery import release
 from vibes_pipelines.delivery.plan import Plan, plan
 from vibes_pipelines.delivery.write_back import write_back
+from vibes_pipelines.stages.apsis_compared import compared_reads
 from vibes_pipelines.stages.apsis_landing import newest_reads
 from vibes_pipelines.stages.apsis_sync import ApsisSync
 from vibes_pipelines.stages.crm_side import crm_writer
 from vibes_pipelines.store.consent_looks import ConsentLooks, Look
 from vibes_pipelines.store.realtime import RealtimeBook
-from vibes_pipelines.store.records import Lane, Operation, Route
+from vibes_pipelines.store.records import Kind, Lane, Operation, Route
 
 if TYPE_CHECKING:
     from vibes_pipelines.apsis.profiles import DeletionPermission
@@ -34,6 +36,8 @@ ROADS: tuple[tuple[Lane, Route], ...] = (
     ("deletes", "api"),
 )
 """The order in which changes leave; opt-ins last, when their profiles are there."""
+
+VALUES: frozenset[Kind] = frozenset({"add", "update"})
 
 NEWER = "a newer change of this person was sent in real time"
 
@@ -126,7 +130,9 @@ async def push_lane(
 
     with closing(RealtimeBook(sync.project.settings.ledger_url)) as book:
         async with sync.client() as client:
-            sender = ApsisSender(client, sync.types, deletion_permission(sync))
+            sender = ApsisSender(
+                client, sync.types, deletion_permission(sync), compared_reads(sync)
+            )
             return await push_by(
                 sender,
                 operations,
@@ -149,7 +155,12 @@ def deletion_permission(sync: ApsisSync) -> "DeletionPermission | None":
 
 @dataclass(frozen=True)
 class NewerWatch:
-    """Knows which persons had something sent in real time after a diff set was made."""
+    """Knows which persons had something sent in real time after a diff set was made.
+
+    Values give way to newer values. An opt-in and a deletion give way to anything: the person was
+    compared anew, and wanted them no more or had them sent. Opt-outs always leave; one that is
+    there already is found out right before it is written.
+    """
 
     book: RealtimeBook
 
@@ -159,11 +170,21 @@ class NewerWatch:
             return {}
         since = min(operation.as_of for operation in operations)
         contacts = {o.external_person_id for o in operations if o.external_person_id}
-        newer: dict[str | None, list[object]] = {}
+        newer: defaultdict[str | None, set[Kind]] = defaultdict(set)
         for sent in self.book.sent(contacts, since):
             if sent.in_real_time:
-                newer.setdefault(sent.operation.external_person_id, []).append(sent.at)
-        return {o.operation_id: NEWER for o in operations if o.external_person_id in newer}
+                newer[sent.operation.external_person_id].add(sent.operation.kind)
+        return {
+            one.operation_id: NEWER
+            for one in operations
+            if _gives_way(one.kind, newer.get(one.external_person_id, set()))
+        }
+
+
+def _gives_way(kind: Kind, newer: Collection[Kind]) -> bool:
+    if kind == "opt_out":
+        return False
+    return bool(VALUES & set(newer) if kind in VALUES else newer)
 
 
 def _write_back(sync: ApsisSync, planned: Plan, lane: Lane, written: Written) -> None:

@@ -2,7 +2,8 @@
 
 APSIS One has no share. A profile is read whole when it is new to us or something of it was sent,
 and its consents in turn, the longest unread first. One feed (`apsis/reads`) holds what was read;
-the profiles and consents of the reconcile are made from it.
+the profiles and consents of the reconcile are made from it. An opt-out that was read once is kept
+when a later read does not show it: absence is no consent.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -20,12 +21,20 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vibes_pipelines.apsis.errors import ValueRefused
+from vibes_pipelines.apsis.errors import (
+    ApsisAnswerError,
+    ApsisError,
+    ApsisForbidden,
+    ApsisLocked,
+    ApsisRefused,
+    ApsisUnauthorized,
+    ApsisUnavailable,
+    ValueRefused,
+)
 from vibes_pipelines.apsis.values import canonical
-from vibes_pipelines.delivery.intents import evidence_at
 from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.stages.apsis_opt_out_times import OPT_OUT, OptOutTimes
 from vibes_pipelines.store.realtime import Sent
-from vibes_pipelines.store.records import Operation
 from vibes_pipelines.sync_config.apsis import Apsis
 
 if TYPE_CHECKING:  # the HTTP client behind them is slow to import
@@ -33,7 +42,15 @@ if TYPE_CHECKING:  # the HTTP client behind them is slow to import
     from vibes_pipelines.apsis.profiles import Profile
 
 CONCURRENCY = 32
-OPT_OUT = "opt-out"
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a profile was read that could not be read: it is read whole at the next occasion."""
+
+FEW = 10
+"""So many profiles that cannot be read, or one in a hundred, stop no sync; more do."""
+
+LOCKED = "the profile is locked for ever; take the person out of the sync conditions"
+UNREADABLE = "the profile could not be read and is read again at the next sync"
 
 READS = pa.schema(
     [
@@ -45,9 +62,7 @@ READS = pa.schema(
     ]
 )
 """`attributes`: JSON of canonical texts by attribute. `consents`: JSON, topic|channel → type and,
-of an opt-out, `out_at`: by when it was certainly there."""
-
-ConsentKinds = ("opt_out", "crm_opt_out", "opt_in")
+of an opt-out, `out_at`: by when it was certainly there, and the account's own `changed_at`."""
 
 
 class ProfileReader(Protocol):
@@ -56,8 +71,8 @@ class ProfileReader(Protocol):
     async def profile(self, key: str) -> "Profile | None":
         """A profile's attributes; None when there is none."""
 
-    async def consents(self, key: str) -> "tuple[Consent, ...]":
-        """All consents of a profile in the section."""
+    async def consents(self, key: str) -> "tuple[Consent, ...] | None":
+        """All consents of a profile in the section; None when there is no such profile."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +107,8 @@ class Wanted:
 class Reader:
     """Reads profiles, and dates the opt-outs it finds.
 
-    `sent` are the operations since the state that is known, the oldest first: what we wrote
-    ourselves is no later than its evidence, anything else no later than the read.
+    `sent` are the operations since the state that is known, the oldest first. `troubles` says of
+    each profile that is locked or could not be read why.
     """
 
     def __init__(
@@ -109,18 +124,16 @@ class Reader:
         self._api = api
         self._now = now
         self._check = check or (lambda: None)
-        self._last_sent: dict[tuple[str, str], Operation] = {}
-        for one in sent:
-            operation = one.operation
-            if operation.kind in ConsentKinds and operation.status not in {"superseded", "planned"}:
-                place = (operation.external_person_id or "", operation.subscription_list_id or "")
-                self._last_sent[place] = operation
+        self._times = OptOutTimes(sent)
+        self._unread: list[ApsisError] = []
+        self._done = 0
+        self.troubles: dict[str, str] = {}
 
     async def read(self, wanted: Wanted, before: Mapping[str, Known]) -> list[Known]:
         """Reads all of them, many at once; `before` is what was known of them.
 
         Raises:
-            ApsisError: one could not be read; nothing is known of it, so that all have failed.
+            ApsisError: APSIS One is away or refuses the login, or more than a few cannot be read.
         """
         jobs = iter([*((k, True) for k in wanted.whole), *((k, False) for k in wanted.consents)])
         found: list[Known] = []
@@ -128,7 +141,8 @@ class Reader:
         async def work() -> None:
             for key, is_whole in jobs:
                 self._check()
-                found.append(await self._one(key, before.get(key), is_whole=is_whole))
+                found.append(await self._one_or_trouble(key, before.get(key), is_whole=is_whole))
+                self._done += 1
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -136,24 +150,53 @@ class Reader:
                     group.create_task(work())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
+        if self._unread and len(self._unread) == len(found):
+            raise self._unread[0]
         return found
+
+    async def _one_or_trouble(self, key: str, before: Known | None, *, is_whole: bool) -> Known:
+        """One that cannot be read stays as it was known; it never counts as missing."""
+        try:
+            return await self._one(key, before, is_whole=is_whole)
+        except ApsisLocked:
+            self.troubles[key] = LOCKED
+            return self._missing(key, before)
+        except (ApsisUnauthorized, ApsisForbidden):
+            raise
+        except (ApsisAnswerError, ApsisRefused, ApsisUnavailable) as unread:
+            self._unread.append(unread)
+            if len(self._unread) > max(FEW, self._done // 100) or _is_away(unread):
+                raise
+            self.troubles[key] = UNREADABLE
+            attributes, consents = (before.attributes, before.consents) if before else ({}, {})
+            return Known(key, NEVER, is_found=True, attributes=attributes, consents=consents)
 
     async def _one(self, key: str, before: Known | None, *, is_whole: bool) -> Known:
         attributes: Mapping[str, str] = before.attributes if before else {}
-        if is_whole or before is None:
+        consents = None
+        if not is_whole and before is not None:
+            consents = await self._api.consents(key)
+        if consents is None:
             profile = await self._api.profile(key)
             if profile is None:
-                return Known(key, self._now(), is_found=False, attributes={}, consents={})
+                return self._missing(key, before)
             attributes = self._texts(profile)
-        consents = await self._api.consents(key)
+            consents = await self._api.consents(key) or ()
         read_at = self._now()
-        kept = {f"{c.topic}|{c.channel}": c for c in consents}
-        dated = {
-            name: self._dated(key, name, consent, before, read_at)
-            for name, consent in sorted(kept.items())
+        there = {f"{c.topic}|{c.channel}": c for c in consents}
+        known = before.consents if before else {}
+        states: dict[str, Mapping[str, str]] = {
+            name: self._state(key, name, consent, known.get(name, {}), read_at)
+            for name, consent in there.items()
             if name in self._lists
         }
-        return Known(key, read_at, is_found=True, attributes=attributes, consents=dated)
+        kept = {**_opt_outs(before), **states}
+        consented = dict(sorted(kept.items()))
+        return Known(key, read_at, is_found=True, attributes=attributes, consents=consented)
+
+    def _missing(self, key: str, before: Known | None) -> Known:
+        consents = _opt_outs(before)
+        return Known(key, self._now(), is_found=False, attributes={}, consents=consents)
 
     def _texts(self, profile: "Profile") -> dict[str, str]:
         texts = {}
@@ -165,19 +208,22 @@ class Reader:
                     texts[name] = str(value)  # what is there now and has no such form differs
         return texts
 
-    def _dated(
-        self, key: str, name: str, consent: "Consent", before: Known | None, read_at: datetime
-    ) -> dict[str, str]:
+    def _state(
+        self, key: str, name: str, consent: "Consent", known: Mapping[str, str], read_at: datetime
+    ) -> Mapping[str, str]:
         if consent.type != OPT_OUT:
             return {"type": consent.type}
-        known = (before.consents if before else {}).get(name, {})
-        sent = self._last_sent.get((key, name))
-        out_at = read_at
-        if sent is not None and sent.kind != "opt_in":
-            out_at = evidence_at(sent) or sent.as_of
-        elif sent is None and known.get("type") == OPT_OUT:
-            out_at = datetime.fromisoformat(known["out_at"])
-        return {"type": OPT_OUT, "out_at": out_at.astimezone(UTC).isoformat()}
+        return self._times.dated((key, name), consent.changed_at, known, read_at)
+
+
+def _opt_outs(known: Known | None) -> dict[str, Mapping[str, str]]:
+    consents = known.consents if known else {}
+    return {name: state for name, state in consents.items() if state["type"] == OPT_OUT}
+
+
+def _is_away(error: ApsisError) -> bool:
+    """Whether it says something of APSIS One rather than of this profile."""
+    return isinstance(error, ApsisUnavailable) and error.status in {None, 429}
 
 
 def read_known(reads: Path | None, keys: Collection[str]) -> dict[str, Known]:

@@ -7,7 +7,8 @@
 import asyncio
 import heapq
 import shutil
-from collections.abc import Callable, Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from vibes_pipelines.reconcile.landed import write_contact_hashes, write_person_
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.stages.apsis_contacts import write_contacts
 from vibes_pipelines.stages.apsis_known import (
+    NEVER,
     Known,
     Reader,
     Wanted,
@@ -33,7 +35,16 @@ from vibes_pipelines.stages.project import end_of_day
 from vibes_pipelines.store.consent_looks import ConsentLooks
 from vibes_pipelines.store.realtime import Sent
 from vibes_pipelines.store.sent_changes import SentChanges
-from vibes_pipelines.store.snapshots import DATA, MANIFEST, REJECTS, Manifest, Snapshot, Source
+from vibes_pipelines.store.snapshots import (
+    DATA,
+    MANIFEST,
+    REJECTS,
+    Manifest,
+    Reject,
+    Snapshot,
+    Source,
+    write_rejects,
+)
 
 READS = "apsis/reads"
 FEEDS = (CONTACTS, "apsis/contacts", READS, "apsis/profiles", "apsis/consents")
@@ -67,7 +78,7 @@ def land_contacts_of(sync: ApsisSync, day: str) -> Snapshot:
     looked_at = began if is_new else raw.manifest.as_of
 
     def write(folder: Path) -> Source:
-        write_contacts(
+        rejects = write_contacts(
             project.config,
             sync.section,
             raw.folder,
@@ -75,6 +86,7 @@ def land_contacts_of(sync: ApsisSync, day: str) -> Snapshot:
             looked_at=looked_at,
             ledger_url=project.settings.ledger_url,
         )
+        write_rejects(folder, rejects)
         return Source(raw.manifest.source, _as_of(looked_at, day))
 
     landed, _ = project.snapshots.land(project.destination.feeds.contacts, day, write)
@@ -86,16 +98,20 @@ def land_contacts_of(sync: ApsisSync, day: str) -> Snapshot:
 def land_profiles(sync: ApsisSync, day: str, contacts: Snapshot, check: Check) -> Snapshot:
     """Reads what is in doubt at APSIS One, and lands the profiles and consents as they are known.
 
+    Profiles that are locked or could not be read are the rejects of `apsis/reads`.
+
     Raises:
-        ApsisError: something could not be read; nothing is landed.
+        ApsisError: APSIS One is away, or more than a few could not be read; nothing is landed.
     """
     project = sync.project
     began = sync.now()
     before = newest_reads(sync, day)
 
     def write_read(folder: Path) -> Source:
-        found = asyncio.run(_read(sync, contacts, before, check))
+        found, troubles = asyncio.run(_read(sync, contacts, before, check))
         write_reads(before.data if before else None, found, folder / DATA)
+        lines = enumerate(sorted(troubles.items()), start=1)
+        write_rejects(folder, (Reject(line, key, why) for line, (key, why) in lines))
         return Source(SOURCE, _as_of(began, day))
 
     reads, _ = project.snapshots.land(READS, day, write_read)
@@ -121,7 +137,7 @@ async def read_now(sync: ApsisSync, keys: Collection[str]) -> list[Known]:
     """The profiles of these keys as they are now.
 
     Raises:
-        ApsisError: one could not be read.
+        ApsisError: none of them could be read.
     """
     before = newest_reads(sync)
     sent = [one for one in _sent_since(sync, before) if one.operation.external_person_id in keys]
@@ -132,12 +148,15 @@ async def read_now(sync: ApsisSync, keys: Collection[str]) -> list[Known]:
 
 def managed(sync: ApsisSync) -> pa.Table:
     """Contact and list of every consent that was seen opted in at the CRM at some time."""
-    lists = {consent.from_: consent.list for consent in sync.project.config.consents}
+    lists: defaultdict[str, list[str]] = defaultdict(list)
+    for consent in sync.project.config.consents:
+        lists[consent.from_].append(consent.list)
     with closing(ConsentLooks(sync.project.settings.ledger_url)) as looks:
         rows = [
-            {"contact": seen.contact, "list": lists[seen.consent]}
+            {"contact": seen.contact, "list": listed}
             for seen in looks.seen()
-            if seen.last_in_at is not None and seen.consent in lists
+            if seen.last_in_at is not None
+            for listed in lists.get(seen.consent, ())
         ]
     return pa.Table.from_pylist(rows, pa.schema([("contact", pa.string()), ("list", pa.string())]))
 
@@ -168,13 +187,14 @@ def _moved(folder: Path) -> Snapshot:
 
 async def _read(
     sync: ApsisSync, contacts: Snapshot, before: Snapshot | None, check: Check
-) -> list[Known]:
+) -> tuple[list[Known], Mapping[str, str]]:
     sent = list(_sent_since(sync, before))
     known_path = before.data if before else None
     keys = _contact_keys(sync, contacts)
     in_doubt = {one.operation.external_person_id or "" for one in sent} - {""}
     read_before = _read_before(known_path)
-    whole = in_doubt | {key for key in keys if key not in read_before}
+    never = {key for key, (at, _) in read_before.items() if at == NEVER.replace(tzinfo=None)}
+    whole = in_doubt | never | {key for key in keys if key not in read_before}
     oldest = heapq.nsmallest(
         sync.section.max_reads,
         ((at, key) for key, (at, is_found) in read_before.items() if is_found and key not in whole),
@@ -184,7 +204,7 @@ async def _read(
     async with sync.client() as client:
         await sync.require_mapping(client)
         reader = Reader(sync.section, client, sync.now, sent, check)
-        return await reader.read(wanted, known)
+        return await reader.read(wanted, known), reader.troubles
 
 
 def _sent_since(sync: ApsisSync, before: Snapshot | None) -> list[Sent]:

@@ -1,14 +1,18 @@
 """Merging profiles that share an e-mail address under different keys: only where sync.yaml says so.
 
 A form of APSIS One makes profiles keyed by address, the sync makes them keyed by CRM id; both may
-exist for one person, by design. `merge_same_email: true` unites them, each time with its evidence:
+exist for one person, by design. `merge_same_email: true` unites them, each time with its evidence.
+Nobody documents whose consent a merged profile keeps. So an opt-out of either is written to both
+before, and to the merged one should it be lost:
 
     <home>/apsis/merges/<full sync>.parquet   profile, evidence, result
 """
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,8 +20,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vibes_pipelines.apsis.errors import ApsisConflict, ApsisLocked
+from vibes_pipelines.apsis.errors import (
+    ApsisLocked,
+    ApsisRefused,
+    ApsisUnavailable,
+    ConsentRefused,
+)
 from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.stages.apsis_opt_out_times import OPT_OUT
 from vibes_pipelines.stages.apsis_sync import ApsisSync
 from vibes_pipelines.store.sent_changes import SentChanges
 from vibes_pipelines.sync_config.apsis import EMAIL_ATTRIBUTE
@@ -29,8 +39,12 @@ EMAIL_KEYSPACE = "com.apsis1.keyspaces.email"
 CRM_ID_ATTRIBUTE = "com.apsis1.attributes.crmid"
 CONCURRENCY = 8
 
-Result = Literal["merged", "shared_by_contacts", "refused", "locked", "other_crm_id"]
+Result = Literal["merged", "shared_by_contacts", "refused", "locked", "other_crm_id", "no_answer"]
 
+_Place = tuple[str, str]
+"""Topic and channel."""
+
+_REASON = "opted out under the other key of the same person"
 _EVIDENCE = "the same e-mail address is the key of another profile, which no CRM id has"
 _REPORT = pa.schema([("profile", pa.string()), ("evidence", pa.string()), ("result", pa.string())])
 
@@ -39,20 +53,38 @@ def merge_same_email(sync: ApsisSync, sync_id: str, diff_set: str, contacts: Pat
     """Merges for the profiles that this full sync created or gave another address.
 
     An address that several contacts have says nothing of who is who: those stay apart. Returns how
-    many came to which end.
+    many came to which end, those before a cut included.
 
     Raises:
-        ApsisError: APSIS One is away, or an answer cannot be read.
+        ApsisError: APSIS One is away, or an answer cannot be read; what was merged is in the
+            report, and a full sync that is taken up goes on with the others.
     """
     addresses = _addresses(sync, diff_set)
     if not addresses:
         return Counter()
-    shared = _shared(sync, contacts)
-    rows = asyncio.run(_merge_all(sync, addresses, shared))
     report = sync.project.settings.home / "merges" / f"{sync_id}.parquet"
+    ends = _read_report(report)
+    failed = asyncio.run(_merge_all(sync, addresses, _shared(sync, contacts), ends))
+    _write_report(report, ends)
+    if failed:
+        raise failed[0]
+    return Counter(ends.values())
+
+
+def _read_report(report: Path) -> dict[str, Result]:
+    """Profile → result, as far as this full sync has come before."""
+    if not report.exists():
+        return {}
+    return {row["profile"]: row["result"] for row in pq.read_table(report).to_pylist()}
+
+
+def _write_report(report: Path, ends: Mapping[str, Result]) -> None:
+    rows = [
+        {"profile": profile, "evidence": _EVIDENCE, "result": result}
+        for profile, result in sorted(ends.items())
+    ]
     report.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows, _REPORT), report)
-    return Counter(row["result"] for row in rows)
 
 
 def _addresses(sync: ApsisSync, diff_set: str) -> dict[str, str]:
@@ -84,47 +116,83 @@ def _shared(sync: ApsisSync, contacts: Path) -> set[str]:
 
 
 async def _merge_all(
-    sync: ApsisSync, addresses: dict[str, str], shared: set[str]
-) -> list[dict[str, str]]:
-    # The HTTP client is slow to import, and every process that loads the assets would pay for it.
-    from vibes_pipelines.apsis.client import ApsisClient  # noqa: PLC0415
-    from vibes_pipelines.apsis.definitions import Place  # noqa: PLC0415
-
+    sync: ApsisSync, addresses: Mapping[str, str], shared: set[str], ends: dict[str, Result]
+) -> list[BaseException]:
+    """Adds to `ends` what became of each; returns what went wrong."""
     gate = asyncio.Semaphore(CONCURRENCY)
-    rows: list[dict[str, str]] = []
-    by_address = Place(sync.section.section, EMAIL_KEYSPACE)
-    systems = sync.systems
 
-    async def one(client: "ApsisClient", key: str, address: str) -> None:
+    async def one(pair: _Pair) -> None:
         async with gate:
-            result = await _merge(client, sync.section.keyspace, key, address, shared)
+            try:
+                result = await pair.merge(shared, ends.get(pair.key))
+            except ApsisUnavailable:
+                ends[pair.key] = "no_answer"
+                raise
         if result is not None:
-            rows.append({"profile": key, "evidence": _EVIDENCE, "result": result})
+            ends[pair.key] = result
 
-    async with ApsisClient(
-        sync.project.settings.apsis, by_address, clock=systems.clock, limits=systems.limits
-    ) as client:
-        await asyncio.gather(*(one(client, k, a) for k, a in sorted(addresses.items())))
-    return sorted(rows, key=lambda row: row["profile"])
+    async with sync.client() as by_crm_id, sync.client(EMAIL_KEYSPACE) as by_email:
+        pairs = (_Pair(by_crm_id, by_email, *both) for both in sorted(addresses.items()))
+        ended = await asyncio.gather(*(one(pair) for pair in pairs), return_exceptions=True)
+    return [error for error in ended if error is not None]
 
 
-async def _merge(
-    client: "ApsisClient", keyspace: str, key: str, address: str, shared: set[str]
-) -> Result | None:
-    """None where there is no other profile."""
-    from vibes_pipelines.apsis.profiles import ProfileKey  # noqa: PLC0415 - as above
+@dataclass(frozen=True)
+class _Pair:
+    """A person's profile by CRM id, and the one that may be there by address."""
 
-    other = await client.profile(address)
-    if other is None or other.attributes.get(CRM_ID_ATTRIBUTE) == key:
-        return None
-    if address.lower() in shared:
-        return "shared_by_contacts"
-    if CRM_ID_ATTRIBUTE in other.attributes:
-        return "other_crm_id"
-    try:
-        await client.merge(ProfileKey(keyspace, key), ProfileKey(EMAIL_KEYSPACE, address))
-    except ApsisLocked:
-        return "locked"
-    except ApsisConflict:
-        return "refused"
-    return "merged"
+    by_crm_id: "ApsisClient"
+    by_email: "ApsisClient"
+    key: str
+    address: str
+
+    async def merge(self, shared: set[str], before: Result | None) -> Result | None:
+        """None where there is no other profile; `before`: what an earlier attempt came to."""
+        other = await self.by_email.profile(self.address)
+        if other is None:
+            return None
+        theirs = other.attributes.get(CRM_ID_ATTRIBUTE)
+        if theirs == self.key:
+            return "merged" if before == "no_answer" else None
+        if self.address.lower() in shared:
+            return "shared_by_contacts"
+        return await self._united() if theirs is None else "other_crm_id"
+
+    async def _united(self) -> Result:
+        """They stay apart where APSIS One refuses any step of it."""
+        try:
+            await self._unite()
+        except ApsisLocked:
+            return "locked"
+        except (ApsisRefused, ConsentRefused):
+            return "refused"
+        return "merged"
+
+    async def _unite(self) -> None:
+        # The HTTP client is slow to import, and every process that loads the assets would pay.
+        from vibes_pipelines.apsis.profiles import ProfileKey  # noqa: PLC0415
+
+        crm, email = await self._opt_outs()
+        await _opt_out(self.by_crm_id, self.key, email - crm)
+        await _opt_out(self.by_email, self.address, crm - email)
+        first, second = self.by_crm_id.place.keyspace, self.by_email.place.keyspace
+        await self.by_crm_id.merge(ProfileKey(first, self.key), ProfileKey(second, self.address))
+        left, _ = await self._opt_outs()
+        await _opt_out(self.by_crm_id, self.key, (crm | email) - left)
+
+    async def _opt_outs(self) -> tuple[set[_Place], set[_Place]]:
+        """Topic and channel of every opt-out of either."""
+        there = (
+            await self.by_crm_id.consents(self.key),
+            await self.by_email.consents(self.address),
+        )
+        crm, email = (
+            {(one.topic, one.channel) for one in consents or () if one.type == OPT_OUT}
+            for consents in there
+        )
+        return crm, email
+
+
+async def _opt_out(client: "ApsisClient", key: str, places: Iterable[_Place]) -> None:
+    for topic, channel in sorted(places):
+        await client.consent(key, topic, channel, "opt-out", _REASON)

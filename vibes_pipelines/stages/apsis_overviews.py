@@ -8,11 +8,11 @@ import asyncio
 import json
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import duckdb
 
@@ -74,16 +74,38 @@ def carry_overview(sync: ApsisSync, name: str) -> Carried:
         msg = f"destinations.apsis.overviews has no {name!r}; it has: {known}"
         raise UnknownOverview(msg)
     members = _members(sync, overview)
-    cursor = f"overview {name}"
     with closing(RealtimeBook(sync.project.settings.ledger_url, sync.now)) as book:
-        before = set(json.loads(book.cursor(cursor) or "[]"))
-        # Cut between two tags, the next one finds everybody who may have it.
-        book.move_cursor(cursor, json.dumps(sorted(before | members)))
-        leaving = before - members
-        missing = asyncio.run(_write(sync, overview, members - before, leaving))
-        book.move_cursor(cursor, json.dumps(sorted(members - missing)))
-    tagged = len(members - before - missing)
+        before = _Tagged.read(book, name)
+        joining, leaving = members - before.certainly, before.maybe - members
+        # Cut between two tags, the next one finds everybody who may have it, and who may not.
+        _Tagged(before.certainly & members, before.maybe | members).note(book, name)
+        missing = asyncio.run(_write(sync, overview, joining, leaving))
+        _Tagged(members - missing, members - missing).note(book, name)
+    tagged = len(joining - missing)
     return Carried(name, len(members), tagged, len(leaving), len(missing & members))
+
+
+@dataclass(frozen=True)
+class _Tagged:
+    """Who has the tag of an overview, as far as was noted."""
+
+    _CURSORS: ClassVar = ("overview", "overview_maybe")
+
+    certainly: Set[str]
+    maybe: Set[str]
+
+    @classmethod
+    def read(cls, book: RealtimeBook, name: str) -> Self:
+        certainly, maybe = (
+            frozenset(json.loads(book.cursor(f"{word} {name}") or "[]")) for word in cls._CURSORS
+        )
+        return cls(certainly, certainly | maybe)
+
+    def note(self, book: RealtimeBook, name: str) -> None:
+        certainly, maybe = (f"{word} {name}" for word in self._CURSORS)
+        # Cut between the two, nobody who may have the tag is forgotten.
+        book.move_cursor(maybe, json.dumps(sorted(self.maybe)))
+        book.move_cursor(certainly, json.dumps(sorted(self.certainly)))
 
 
 def _members(sync: ApsisSync, overview: Overview) -> set[str]:
@@ -121,8 +143,13 @@ async def _write(
 
     client: ApsisClient
     async with sync.client() as client:
-        await asyncio.gather(
+        # All come to their end before one that failed ends the call: none is left half done.
+        ended = await asyncio.gather(
             *(one(client.tag, key) for key in sorted(joining)),
             *(one(client.untag, key) for key in sorted(leaving)),
+            return_exceptions=True,
         )
+    for failed in ended:
+        if failed is not None:
+            raise failed
     return missing

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from vibes_pipelines.reconcile.destinations import APSIS, Destination
@@ -18,6 +19,7 @@ from vibes_pipelines.sync_config.apsis_view import apsis_section, landing_view
 if TYPE_CHECKING:
     from vibes_pipelines.apsis.client import ApsisClient
     from vibes_pipelines.apsis.clock import Clock
+    from vibes_pipelines.apsis.kept import KeptAccount
     from vibes_pipelines.apsis.line import Limits
 
 LEASE = "tribe_sync"
@@ -75,17 +77,21 @@ class ApsisSync:
         )
         (await client.definitions()).require(wanted)
 
-    def client(self) -> "ApsisClient":
-        """A client of the section; use it as an async context manager."""
+    def client(self, keyspace: str | None = None) -> "ApsisClient":
+        """A client of the section, through another keyspace; use it as an async context manager."""
         # The HTTP client is slow to import, and every process that loads the assets would pay.
         from vibes_pipelines.apsis.client import ApsisClient  # noqa: PLC0415
         from vibes_pipelines.apsis.definitions import Place  # noqa: PLC0415
 
-        place = Place(self.section.section, self.section.keyspace)
-        systems = self.systems
-        return ApsisClient(
-            self.project.settings.apsis, place, clock=systems.clock, limits=systems.limits
-        )
+        place = Place(self.section.section, keyspace or self.section.keyspace)
+        return ApsisClient(self.project.settings.apsis, place, kept=self._kept)
+
+    @cached_property
+    def _kept(self) -> "KeptAccount":
+        """One token and one set of paces: the account counts the calls of all clients."""
+        from vibes_pipelines.apsis.kept import KeptAccount  # noqa: PLC0415 - beside its clients
+
+        return KeptAccount(self.systems.limits, self.systems.clock)
 
 
 @contextmanager

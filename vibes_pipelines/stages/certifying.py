@@ -23,6 +23,7 @@ def certify_day(project: Project, day: str) -> Certificate:
         subscriptions=[snapshot.folder for snapshot in subscriptions],
         contacts=contacts.folder,
         evidence=project.destination.evidence,
+        persons_as_of=persons.manifest.as_of,
     )
     as_of = max(s.manifest.as_of for s in (contacts, persons, *subscriptions))
     folder = project.certificate_folder(day)

@@ -18,6 +18,7 @@ from vibes_pipelines.crm.changes import Changed, CrmChanges
 from vibes_pipelines.reconcile.guards import Workload, check_guards
 from vibes_pipelines.reconcile.guards import held_lanes as lanes_held_by
 from vibes_pipelines.stages.api import person_api
+from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.slices import Slice, held, reconcile_slice
 from vibes_pipelines.store.realtime import RealtimeBook
@@ -83,6 +84,7 @@ def changes_waiting(project: Project) -> int | None:
     return int(whole.hexdigest()[:12], 16)
 
 
+@not_while_erasing
 def carry_changes(project: Project, *, dry_run: bool = True) -> Carried:
     """Sends what changed in the CRM since the last look to the platform.
 
@@ -115,6 +117,7 @@ class _Carrier:
         self._contacts: set[str] = set()
         self._is_bulk = False
         self._taken_up: set[str] = set()
+        self._let_pass: set[_Whose] = set()
 
     def look(self) -> None:
         """Carries every page of changed contacts; more than one page is for the daily job."""
@@ -143,11 +146,13 @@ class _Carrier:
         persons = [operation for operation in unfinished if operation.kind != "opt_out"]
         self._book.withdraw([operation.operation_id for operation in persons])
         self._taken_up = {operation.operation_id for operation in opt_outs}
+        self._let_pass = {_whose(operation) for operation in opt_outs}
         contacts = dict.fromkeys(o.external_person_id for o in unfinished if o.external_person_id)
         present = self.carry(list(contacts), "taken up")
         gone = [o for o in opt_outs if o.external_person_id not in present]
         self._send(gone)
-        # Not before: until the new ones are written down these are what is known of them.
+        # Not before: until the new ones are written down these are what is known of them. No guard
+        # holds those; where there is none, the comparison says that nothing is left to be done.
         self._book.withdraw(self._taken_up - {operation.operation_id for operation in gone})
 
     def carry(self, contacts: Collection[str], position: str) -> frozenset[str]:
@@ -220,8 +225,14 @@ class _Carrier:
     def _within_guards(
         self, found: Slice, opt_outs: list[Operation], persons: list[Operation]
     ) -> tuple[list[Operation], list[Operation]]:
-        """What the guards let pass today, what was sent before included."""
+        """What the guards let pass today, what was sent before included.
+
+        An opt-out that they let pass before passes again, and counts once.
+        """
         before = self._book.counts(self._today)
+        let_pass = self._let_pass | self._book.opt_outs(self._today)
+        again = [o for o in opt_outs if _whose(o) in let_pass]
+        new = [o for o in opt_outs if _whose(o) not in let_pass]
         adds = sum(operation.kind == "add" for operation in persons)
         clears = sum(any(c.action == "clear" for c in o.changes) for o in persons)
         work = Workload(
@@ -232,7 +243,7 @@ class _Carrier:
             clears=self._book.clears(self._today) + clears,
             crm_updates=0,
             crm_clears=0,
-            opt_outs_to_platform=before.get("opt_out", 0) + len(opt_outs),
+            opt_outs_to_platform=before.get("opt_out", 0) + len(new),
             opt_outs_to_crm=0,
         )
         guards = self._project.config.guards
@@ -241,8 +252,8 @@ class _Carrier:
         for breach in breaches:
             self._why[breach.message] = None
         if "opt_outs" in lanes:
-            self._leave(opt_outs, "guards.opt_outs")
-            opt_outs = []
+            self._leave(new, "guards.opt_outs")
+            opt_outs = again
         if "persons" in lanes:
             self._leave(persons, "guards")
             persons = []
@@ -288,6 +299,13 @@ def _pages(project: Project, book: RealtimeBook) -> Iterator[Changed]:
         return iter(())
     crm = CrmChanges(project.settings.crm_url, project.config, changes)
     return crm.since(book.cursor(CURSOR), json.loads(book.cursor(SEEN) or "[]"))
+
+
+_Whose = tuple[str | None, str | None]
+
+
+def _whose(operation: Operation) -> _Whose:
+    return operation.external_person_id, operation.subscription_list_id
 
 
 def _same_opt_out(operation: Operation) -> tuple[object, ...]:

@@ -24,6 +24,7 @@ from vibes_pipelines.delivery.routes import Estimates
 from vibes_pipelines.delivery.write_back import write_back as write_back_operations
 from vibes_pipelines.stages.api import vibes_api
 from vibes_pipelines.stages.crm_side import crm_writer
+from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.landing import sftp_account
 from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.progress import Progress, Step
@@ -99,6 +100,7 @@ class Delivered:
         return f"{'dry run: ' if self.dry_run else ''}{counts or 'nothing to do'} ({self.why})"
 
 
+@not_while_erasing
 def deliver_opt_outs(project: Project, day: str, options: Options) -> Delivered:
     """Unsubscribes at the platform whoever opted out in the CRM; before anything else leaves."""
     planned = _planned(project, day, "opt_outs", options)
@@ -112,6 +114,7 @@ def deliver_opt_outs(project: Project, day: str, options: Options) -> Delivered:
     return _answered(_both(by_api, by_file, _why(planned, *roads)))
 
 
+@not_while_erasing
 def push_persons(project: Project, day: str, options: Options) -> Delivered:
     """Pushes the person changes that go by API, within the platform's rate limit."""
     planned = _planned(project, day, "persons", options)
@@ -120,6 +123,7 @@ def push_persons(project: Project, day: str, options: Options) -> Delivered:
     return _answered(_by_api(project, planned, "persons", options))
 
 
+@not_while_erasing
 def deliver_invites(project: Project, day: str, options: Options) -> Delivered:
     """Asks persons who opted in in the CRM by the acquisition campaign of their list.
 
@@ -137,6 +141,7 @@ def deliver_invites(project: Project, day: str, options: Options) -> Delivered:
     return _answered(_by_api(project, planned, "invites", options))
 
 
+@not_while_erasing
 def write_back(project: Project, day: str, options: Options) -> Delivered:
     """Writes the platform's opt-outs, and the fields it is the authority for, to the CRM."""
     roads = [f"{lane}/crm" for lane in _CRM_LANES]
@@ -160,6 +165,7 @@ def write_back(project: Project, day: str, options: Options) -> Delivered:
     return Delivered(dry_run=False, counts=counts, why=_why(planned, *roads), error_classes=classes)
 
 
+@not_while_erasing
 def import_persons(project: Project, day: str, options: Options) -> Delivered:
     """Uploads the person changes that go by import file, and reads the platform's reports."""
     planned = _planned(project, day, "persons", options)
@@ -262,21 +268,24 @@ def _by_file(project: Project, planned: Plan, lane: Lane) -> Delivered:
     """Uploads the files of one lane and reads the reports; those that are late are read later."""
     started = time.monotonic()
     types = {mapped.to: mapped.type for mapped in project.config.fields}
-    uploaded = deliver_files(
-        [batch for batch in planned.batches if lane_of(batch) == lane],
-        sftp_account(project).session,
-        _folders(project),
-        project.ledger,
-        types,
-        project.work_folder(planned.day),
-        dry_run=False,
-    )
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        uploaded = deliver_files(
+            [batch for batch in planned.batches if lane_of(batch) == lane],
+            sftp_account(project).session,
+            _folders(project),
+            project.ledger,
+            types,
+            project.work_folder(planned.day),
+            watch=LastLook(project, inbox),
+            dry_run=False,
+        )
+    withdrawn = {"withdrawn": uploaded.withdrawn} if uploaded.withdrawn else {}
     # The report of an opt-out file that was late is read here too, by the sensor of reports.
     counts, classes = _collect(project, planned.day, None if lane == "persons" else lane)
     release.accept_if_delivered(project.ledger, planned.diff_set)
     return Delivered(
         dry_run=False,
-        counts={"files": uploaded.files, "rows": uploaded.rows, **counts},
+        counts={"files": uploaded.files, "rows": uploaded.rows, **withdrawn, **counts},
         why=_why(planned, f"{lane}/file"),
         error_classes=classes,
         estimated_s=estimates_of(project).file_s(uploaded.rows, uploaded.files),

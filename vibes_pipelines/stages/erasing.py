@@ -9,37 +9,36 @@ new landings, then the platform, then our own files, then the ledger.
 import mmap
 import os
 import re
-import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vibes_pipelines.reconcile.destinations import DESTINATIONS, VIBES
+import pyarrow as pa
+
+from vibes_pipelines.stages.erase_lock import RowsAreMovingError, nothing_moves
+from vibes_pipelines.stages.erased_opt_outs import remember_opt_outs
 from vibes_pipelines.stages.erasing_files import (
     Naming,
     blank_import_file,
     blank_parquet,
     mark_snapshot,
 )
-from vibes_pipelines.stages.erasing_ledger import blank_ledger, open_operations
+from vibes_pipelines.stages.erasing_ledger import blank_ledger
+from vibes_pipelines.stages.erasing_open import ledgers, require_nothing_open
 from vibes_pipelines.stages.erasing_platform import erase_at_platform
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject, find_subject
+from vibes_pipelines.stages.erasing_walk import files_of_people, remove_what_is_left
 from vibes_pipelines.stages.masking import hash_key
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.pseudonyms import PREFIX, pseudonym
-from vibes_pipelines.store.database import is_there
 from vibes_pipelines.store.erasures import Erasures
 from vibes_pipelines.store.snapshots import DATA, MANIFEST, REJECTS
-from vibes_pipelines.vibes.import_kinds import KINDS
 
 UNFINISHED = "erasing"
 """The folder in the data folder where unfinished erasures stand."""
 
-_LANDING_PREFIX = ".unfinished-"
-_LANDING_LASTS_S = 6 * 3600
 _LEAST_WORD = 6
 """Shorter identifiers stand in foreign files by chance."""
 
@@ -48,7 +47,8 @@ _LEAST_WORD = 6
 class Erased:
     """What an erasure did, in counts: rows per kind of file and table, and the platform's answers.
 
-    `left` are files that are not ours to change and still hold an identifier.
+    `left` are files that are not ours to change and still hold an identifier; `not_searched` are
+    identifiers that are too short to be searched for there.
     """
 
     erasure_id: str
@@ -57,6 +57,7 @@ class Erased:
     ledger: dict[str, int] = field(default_factory=dict)
     platform: dict[str, int] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    not_searched: int = 0
 
 
 def erase(
@@ -66,18 +67,28 @@ def erase(
 
     Raises:
         ErasureError: nobody has this identifier, no reason, an answer of the platform is awaited,
-            or a step could not be finished: the same command again goes on.
+            a day is being reconciled or delivered, or a step could not be finished: the same
+            command again goes on.
     """
     if not reason.strip():
         raise ErasureError("an erasure needs a reason; say why with --reason")
+    if dry_run:
+        return _erase(project, asked, reason, decided_by, dry_run=True)
+    try:
+        with nothing_moves(project.settings):
+            return _erase(project, asked, reason, decided_by, dry_run=False)
+    except RowsAreMovingError as busy:
+        raise ErasureError(f"{busy}; run the same erase again after it") from busy
+
+
+def _erase(project: Project, asked: str, reason: str, decided_by: str, *, dry_run: bool) -> Erased:
+    if not dry_run:
+        remove_what_is_left(project.settings.home)
     key = hash_key(project.settings.keys_home)
     subject, unfinished = _subject(project, asked)
     erasure_id = pseudonym(subject.external_person_id or subject.person_keys[0], key)
     naming = Naming.of(subject, key, project.config)
-    waiting = open_operations(project, subject)
-    if waiting:
-        msg = f"{len(waiting)} operations about this person await the platform's answer"
-        raise ErasureError(f"{msg}; run the job repush, then erase again")
+    require_nothing_open(project, subject)
     if dry_run:
         return Erased(
             erasure_id,
@@ -88,6 +99,7 @@ def erase(
     work = _keep(project, erasure_id, subject)
     with closing(Erasures(project.settings.inbox_url)) as book:
         book.begin(erasure_id, subject.pseudonyms(key), reason.strip(), decided_by)
+        remember_opt_outs(project, subject, erasure_id)
         platform = erase_at_platform(project, subject, erasure_id)
         files = _blank_files(project, naming)
         ledger = _blank_ledgers(project, naming)
@@ -97,7 +109,13 @@ def erase(
     for path in {work, *unfinished}:
         path.unlink(missing_ok=True)
     return Erased(
-        erasure_id, dry_run=False, files=files, ledger=ledger, platform=platform, left=left
+        erasure_id,
+        dry_run=False,
+        files=files,
+        ledger=ledger,
+        platform=platform,
+        left=left,
+        not_searched=sum(len(one) < _LEAST_WORD for one in subject.keys),
     )
 
 
@@ -128,33 +146,17 @@ def _keep(project: Project, erasure_id: str, subject: Subject) -> Path:
     return path
 
 
-def _ours(project: Project) -> Iterator[tuple[str, Path]]:
-    """Every file that may hold rows of people, with the name of the folder it is counted under.
-
-    Raises:
-        ErasureError: a landing is under way.
-    """
-    home = project.settings.home
-    for folder in home.glob(f"landing/*/*/{_LANDING_PREFIX}*"):
-        if time.time() - folder.stat().st_mtime < _LANDING_LASTS_S:
-            raise ErasureError("a landing is under way; run the same erase again after it")
-        shutil.rmtree(folder)  # of a process that died
-    imports = {f".{kind}" for kind in KINDS}
-    for path in sorted(home.rglob("*")):
-        place = path.relative_to(home).parts[0]
-        if path.is_file() and (path.suffix == ".parquet" or path.suffix in imports):
-            yield place, path
-
-
 def _blank_files(project: Project, naming: Naming, *, dry_run: bool = False) -> dict[str, int]:
     counts: Counter[str] = Counter()
-    for place, path in _ours(project):
+    if not dry_run:
+        remove_what_is_left(project.settings.home)
+    for place, path in files_of_people(project.settings.home):
         if path.suffix != ".parquet":
             counts[place] += blank_import_file(path, naming, dry_run=dry_run)
             continue
         if path.name == "hashes.parquet":
             continue  # goes with its data
-        rows = blank_parquet(path, naming, dry_run=dry_run)
+        rows = _blank_parquet(path, naming, dry_run=dry_run)
         if path.name == DATA and (path.parent / MANIFEST).is_file() and not dry_run:
             mark_snapshot(path.parent, rows)
         if path.name != REJECTS:
@@ -162,13 +164,23 @@ def _blank_files(project: Project, naming: Naming, *, dry_run: bool = False) -> 
     return {place: rows for place, rows in counts.items() if rows}
 
 
+def _blank_parquet(path: Path, naming: Naming, *, dry_run: bool) -> int:
+    try:
+        return blank_parquet(path, naming, dry_run=dry_run)
+    except (pa.ArrowInvalid, OSError) as unreadable:
+        if getattr(unreadable, "errno", None):
+            raise  # the disk's word, not Arrow's
+        msg = (
+            f"{path}: cannot be read as Parquet, so that nobody knows who is in it; restore it, or "
+            "move it out of the data folder, and run the same erase again"
+        )
+        raise ErasureError(msg) from unreadable
+
+
 def _blank_ledgers(project: Project, naming: Naming, *, dry_run: bool = False) -> dict[str, int]:
     """Every destination has a ledger of its own."""
-    counts = Counter(blank_ledger(project.settings.ledger_url, naming, dry_run=dry_run))
-    for name, destination in DESTINATIONS.items():
-        settings = project.settings.of_destination(name)
-        if destination is VIBES or not settings.home.is_dir() or not is_there(settings.ledger_url):
-            continue
+    counts: Counter[str] = Counter()
+    for settings in ledgers(project.settings):
         counts.update(blank_ledger(settings.ledger_url, naming, dry_run=dry_run))
     return dict(counts)
 

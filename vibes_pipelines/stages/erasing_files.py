@@ -24,7 +24,7 @@ from vibes_pipelines.stages.erasing_parquet import (
     rows_with,
 )
 from vibes_pipelines.stages.erasing_subject import Subject
-from vibes_pipelines.stages.pseudonyms import KEYS, PREFIX, pseudonym
+from vibes_pipelines.stages.pseudonyms import BLANK, KEYS, PREFIX, pseudonym
 from vibes_pipelines.store.snapshots import DATA, MANIFEST, REJECTS, Manifest
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -43,7 +43,6 @@ STRUCTURE = frozenset(
 )
 """Columns of our own files that say what a row is, and nothing about whom."""
 
-BLANK = "erased"
 _TEXTS = frozenset({"detail", "raw"})
 """Columns of text that a reader expects to be there."""
 

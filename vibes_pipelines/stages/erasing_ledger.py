@@ -9,11 +9,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vibes_pipelines.stages.erasing_files import BLANK, Naming
+from vibes_pipelines.stages.erasing_bodies import (
+    is_named,
+    is_theirs,
+    tells_of_them,
+    without_mentions,
+)
+from vibes_pipelines.stages.erasing_files import Naming
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
-from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.pseudonyms import BLANK
 from vibes_pipelines.store import models
-from vibes_pipelines.store.database import open_engine, writer
+from vibes_pipelines.store.database import open_engine, utc_now, writer
 
 _KEYS = ("external_person_id", "person_key", "person_id", "contact_id", "contact")
 _NUMBERS = ("mdn",)
@@ -26,21 +32,8 @@ _VALUES: dict[str, dict[str, Any]] = {
 }
 """What else of a row goes, per table."""
 
-_WAITING = ("stored", "parked")
-
-
-def open_operations(project: Project, subject: Subject) -> list[str]:
-    """Operations of the person whose answer is awaited, by their ids."""
-    table = models.operations
-    query = sa.select(table.c.operation_id).where(
-        _theirs(table, subject), table.c.status.in_(("sent", "unknown")), table.c.outcome.is_(None)
-    )
-    engine = open_engine(project.settings.ledger_url)
-    try:
-        with engine.begin() as connection:
-            return list(connection.execute(query).scalars())
-    finally:
-        engine.dispose()
+WAITING = ("stored", "parked")
+"""Callbacks on which somebody still has to act."""
 
 
 def blank_ledger(url: str, naming: Naming, *, dry_run: bool = False) -> dict[str, int]:
@@ -82,27 +75,77 @@ def _tidy_up(engine: sa.Engine) -> None:
         raise ErasureError("the ledger is busy; run the same erasure again") from busy
 
 
-def _theirs(table: sa.Table, subject: Subject) -> sa.ColumnElement[bool]:
-    """Rows with a key of the person, or with its number and no key at all."""
+def theirs(table: sa.Table, subject: Subject) -> sa.ColumnElement[bool]:
+    """Rows with a key of the person, or with its number and no key at all.
+
+    A person_id of the platform may read like the contact key of somebody else: it tells nobody.
+    """
     keys = [table.c[name] for name in _KEYS if name in table.c]
     numbers = [table.c[name] for name in _NUMBERS if name in table.c]
-    known = sorted(subject.keys | {one.upper() for one in subject.person_keys})
-    tests: list[sa.ColumnElement[bool]] = [column.in_(known) for column in keys]
+    external = [subject.external_person_id] if subject.external_person_id else []
+    known = {*subject.person_keys, *(one.upper() for one in subject.person_keys)}
+    tests: list[sa.ColumnElement[bool]] = [
+        column.in_(sorted(known)) if column.name == "person_key" else column.in_(external)
+        for column in keys
+        if column.name != "person_id"
+    ]
     without = [column.is_(None) for column in keys]
-    tests += [sa.and_(*without, column.in_(subject.mdns)) for column in numbers]
+    tests += [
+        sa.and_(*without, column.in_(subject.mdns), _may_go(table, column, subject))
+        for column in numbers
+    ]
     return sa.or_(*tests)
 
 
+def _may_go(table: sa.Table, number: sa.Column[Any], subject: Subject) -> sa.ColumnElement[bool]:
+    """A callback that waits with a number of former days may be of whoever has it by now.
+
+    An erasure does not begin while there is one; one that comes meanwhile stays.
+    """
+    if table is not models.callbacks:
+        return sa.true()
+    return sa.or_(table.c.status.not_in(WAITING), number.in_(subject.newest_mdns))
+
+
 def _blank(connection: sa.Connection, table: sa.Table, naming: Naming, *, dry_run: bool) -> int:
-    theirs = _theirs(table, naming.subject)
+    meant = theirs(table, naming.subject)
     if dry_run:
-        return int(connection.execute(sa.select(sa.func.count()).where(theirs)).scalar_one())
-    rows = connection.execute(sa.select(table).where(theirs)).mappings().all()
+        return int(connection.execute(sa.select(sa.func.count()).where(meant)).scalar_one())
+    rows = connection.execute(sa.select(table).where(meant)).mappings().all()
     for row in rows:
         own = [column == row[column.name] for column in table.primary_key]
         values = _values(table, dict(row), naming)
         connection.execute(sa.update(table).where(*own).values(values))
+    if table is models.operations:
+        _leave_files([dict(row) for row in rows if row["status"] == "planned"], connection)
     return len(rows)
+
+
+def _leave_files(withdrawn: Collection[Mapping[str, Any]], connection: sa.Connection) -> None:
+    """Takes withdrawn operations out of the files that they were planned for.
+
+    The rows after them move up, since a report counts rows; a file without rows is done.
+    """
+    table, files = models.operations, models.batches
+    seated = [row for row in withdrawn if row["batch_id"] is not None]
+    for row in sorted(seated, key=lambda one: one["row_number"], reverse=True):
+        connection.execute(
+            sa.update(table)
+            .where(table.c.operation_id == row["operation_id"])
+            .values(batch_id=None, row_number=None)
+        )
+        connection.execute(
+            sa.update(table)
+            .where(table.c.batch_id == row["batch_id"], table.c.row_number > row["row_number"])
+            .values(row_number=table.c.row_number - 1)
+        )
+        own = files.c.batch_id == row["batch_id"]
+        connection.execute(sa.update(files).where(own).values(rows=files.c.rows - 1))
+        connection.execute(
+            sa.update(files)
+            .where(own, files.c.rows == 0)
+            .values(status="done", report={"withdrawn": True}, done_at=utc_now())
+        )
 
 
 def _values(table: sa.Table, row: dict[str, Any], naming: Naming) -> dict[str, Any]:
@@ -121,44 +164,40 @@ def _values(table: sa.Table, row: dict[str, Any], naming: Naming) -> dict[str, A
         values["changes"] = [change | {"before": None, "after": None} for change in row["changes"]]
     if table.name in {"operations", "realtime_operations"} and row["status"] == "planned":
         values |= {"status": "superseded", "message": BLANK}
-    if table.name == "callbacks" and row["status"] in _WAITING:
+    if table.name == "callbacks" and row["status"] in WAITING:
         values |= {"status": "dropped", "reason": BLANK}
     return values
 
 
 def _blank_bodies(connection: sa.Connection, naming: Naming, *, dry_run: bool) -> int:
-    """Callbacks that could not be read tell a person in their body only."""
+    """Callbacks that name nobody in a column may tell a person in their body.
+
+    What names somebody else stays, and is acted on as it would have been: of its body only keys of
+    the person go.
+    """
     table, found = models.callbacks, 0
     numbers = sa.select(table.c.id).where(table.c.body != b"").order_by(table.c.id)
     for number in connection.execute(numbers).scalars().all():
         own = table.c.id == number
-        row = connection.execute(sa.select(table).where(own)).mappings().one()
-        if not naming.is_in(row["body"].decode("utf-8", "replace")):
-            continue
-        is_counted = dry_run and _is_theirs(dict(row), naming.subject)
-        found += not is_counted
-        if not dry_run:
-            connection.execute(
-                sa.update(table).where(own).values(_values(table, dict(row), naming))
-            )
+        row = dict(connection.execute(sa.select(table).where(own)).mappings().one())
+        values: dict[str, Any] = {}
+        if not is_named(row) and naming.is_in(row["body"].decode("utf-8", "replace")):
+            found += 1
+            values = _values(table, row, naming)
+        elif is_named(row) and not is_theirs(row, naming.subject):
+            body = without_mentions(row["body"], naming)
+            values = {"body": body} if body != row["body"] else {}
+        if values and not dry_run:
+            connection.execute(sa.update(table).where(own).values(values))
     return found
-
-
-def _is_theirs(row: Mapping[str, Any], subject: Subject) -> bool:
-    """What `_theirs` says in SQL."""
-    own = [row[name] for name in _KEYS if row.get(name) is not None]
-    if own:
-        return bool({*own, *(str(one).lower() for one in own)} & subject.keys)
-    return any(row.get(name) in subject.mdns for name in _NUMBERS)
 
 
 def _blank_events(connection: sa.Connection, naming: Naming, *, dry_run: bool) -> int:
     """Events tell a person anywhere in their data."""
     table, found = models.events, 0
-    query = sa.select(table.c.event_id, table.c.event_data, table.c.debug_data, table.c.message)
+    query = sa.select(table.c.event_id, table.c.event_data, table.c.debug_data)
     for row in connection.execute(query).all():
-        texts = [*_strings(row.event_data), *_strings(row.debug_data)]
-        if any(naming.is_key(text) or text in naming.subject.mdns for text in texts):
+        if tells_of_them([row.event_data, row.debug_data], naming):
             found += 1
             if not dry_run:
                 connection.execute(
@@ -167,14 +206,6 @@ def _blank_events(connection: sa.Connection, naming: Naming, *, dry_run: bool) -
                     .values(event_data={}, debug_data={}, message=None)
                 )
     return found
-
-
-def _strings(document: object) -> Collection[str]:
-    if isinstance(document, dict):
-        return [text for value in document.values() for text in _strings(value)]
-    if isinstance(document, list):
-        return [text for value in document for text in _strings(value)]
-    return [str(document)]
 
 
 def _blank_decisions(connection: sa.Connection, naming: Naming, *, dry_run: bool) -> int:

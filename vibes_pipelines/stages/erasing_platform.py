@@ -12,18 +12,23 @@ import io
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from vibes_pipelines.stages.api import vibes_api
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
 from vibes_pipelines.stages.landing import sftp_account
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.erasures import Erasures
 
 IN_DIR, OUT_DIR = "/files/in_cpr", "/files/out_cpr"
 DONE = frozenset({"DELETED", "NOT_FOUND", "DUPLICATE_REQUEST"})
 """What the platform says of a request after which it knows the number no more."""
 
 STATUS_WAIT_S = 60.0
+NOBODY = "no identifier to ask with"
+"""The answer that stands for none: the platform was to be asked, and nobody is known there."""
+
 _POLL_S = 0.5
 _DELETION = "1"
 
@@ -36,6 +41,8 @@ def erase_at_platform(
 ) -> dict[str, int]:
     """Erases by the routes of `policies.erasure`; returns the answers, by route and word.
 
+    Where nothing is left to ask with, the answers that an erasure of before got count.
+
     Raises:
         ErasureError: the platform did not confirm; the same command again goes on from there.
     """
@@ -44,7 +51,25 @@ def erase_at_platform(
         answers |= _by_file(project, subject.newest_mdns, erasure_id, sleep)
     if route in {"api", "both"} and subject.person_keys:
         answers |= asyncio.run(_by_api(project, subject.person_keys))
+    if route != "none" and not answers:
+        return _earlier_answers(project, erasure_id) or {NOBODY: 1}
     return answers
+
+
+def will_ask(project: Project, subject: Subject) -> bool:
+    """Whether the platform will be asked to forget the person."""
+    route = project.config.policies.erasure
+    by_file = route in {"file", "both"} and bool(subject.newest_mdns)
+    return by_file or (route in {"api", "both"} and bool(subject.person_keys))
+
+
+def _earlier_answers(project: Project, erasure_id: str) -> dict[str, int]:
+    with closing(Erasures(project.settings.inbox_url)) as book:
+        known = book.all()
+    own = {name for one in known if one.erasure_id == erasure_id for name in one.pseudonyms}
+    outcomes = [one.outcome for one in known if one.outcome and own.intersection(one.pseudonyms)]
+    answers = [dict(outcome["platform"]) for outcome in outcomes]
+    return next((one for one in answers if one and NOBODY not in one), {})
 
 
 async def _by_api(project: Project, person_keys: Sequence[str]) -> dict[str, int]:

@@ -9,16 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
-import sqlalchemy as sa
 
-from vibes_pipelines.reconcile.judged_phones import judge_phones
-from vibes_pipelines.reconcile.narrow import region_of
 from vibes_pipelines.reconcile.sql import ident
+from vibes_pipelines.stages.erasing_links import (
+    e164,
+    erased_before,
+    linked_by_number,
+    stored_pairs,
+)
 from vibes_pipelines.stages.landing import CONTACTS, PERSONS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.pseudonyms import pseudonym
-from vibes_pipelines.store.database import open_engine
-from vibes_pipelines.store.models import operations
 
 
 class ErasureError(RuntimeError):
@@ -79,6 +80,9 @@ def find_subject(project: Project, asked: str) -> Subject | None:
         external, keys = _identity(project, engine, landed, asked)
         if external is None and not keys:
             return None
+        if external is not None and landed[CONTACTS] and landed[PERSONS]:
+            newest_files = landed[CONTACTS][-1], landed[PERSONS][-1]
+            keys |= linked_by_number(project, engine, *newest_files, external)
         mdns, newest = _numbers(project, engine, landed, external, keys)
     return Subject(external, tuple(sorted(keys)), tuple(sorted(mdns)), tuple(sorted(newest)))
 
@@ -100,7 +104,8 @@ def _identity(
 ) -> tuple[str | None, set[str]]:
     contact_key = ident(project.config.contacts.key)
     contacts = _rows(engine, landed[CONTACTS], f"trim(CAST({contact_key} AS VARCHAR))", asked)
-    pairs = _pairs(project, engine, landed[PERSONS], asked)
+    pairs = stored_pairs(project, engine, landed[PERSONS], asked)
+    pairs |= erased_before(project, asked)
     if contacts or any(external == asked for external, _ in pairs):
         return asked, {key for external, key in pairs if external == asked and key}
     key = asked.lower()
@@ -111,33 +116,6 @@ def _identity(
     if externals:
         return _identity(project, engine, landed, externals.pop())
     return None, {key} if any(found == key for _, found in pairs) else set()
-
-
-def _pairs(
-    project: Project, engine: duckdb.DuckDBPyConnection, persons: list[Path], asked: str
-) -> set[tuple[str | None, str | None]]:
-    """(external_person_id, person_key) as landed or recorded, where either is the one asked for."""
-    found: set[tuple[str | None, str | None]] = set()
-    if persons:
-        found |= set(
-            engine.execute(
-                "SELECT DISTINCT external_person_id, lower(person_key)"
-                " FROM read_parquet(?, union_by_name = true)"
-                " WHERE external_person_id = ? OR lower(person_key) = ?",
-                [[str(path) for path in persons], asked, asked.lower()],
-            ).fetchall()
-        )
-    columns = operations.c
-    query = sa.select(columns.external_person_id, sa.func.lower(columns.person_key)).where(
-        sa.or_(columns.external_person_id == asked, columns.person_key == asked.lower())
-    )
-    ledger = open_engine(project.settings.ledger_url)
-    try:
-        with ledger.begin() as connection:
-            found |= {(row[0], row[1]) for row in connection.execute(query.distinct())}
-    finally:
-        ledger.dispose()
-    return found
 
 
 def _numbers(
@@ -165,7 +143,7 @@ def _numbers(
         texts = f"CAST({ident(mapped.mdn.column)} AS VARCHAR)"
         key = f"trim(CAST({ident(mapped.key)} AS VARCHAR))"
         given = _rows(engine, landed[CONTACTS], key, external, texts)
-        mdns |= given | _e164(project, engine, given)
+        mdns |= given | e164(project, engine, given)
     return mdns, newest
 
 
@@ -184,10 +162,3 @@ def _rows(
         [[str(path) for path in files], value],
     ).fetchall()
     return {row[0] for row in found if row[0] is not None}
-
-
-def _e164(project: Project, engine: duckdb.DuckDBPyConnection, texts: Iterable[str]) -> set[str]:
-    engine.execute("CREATE OR REPLACE TEMP TABLE given AS SELECT unnest(?) AS phone", [list(texts)])
-    judge_phones(engine, "SELECT phone FROM given", region_of(project.config))
-    found = engine.execute("SELECT mdn FROM judged_phone WHERE mdn IS NOT NULL").fetchall()
-    return {f"+{row[0]}" for row in found}

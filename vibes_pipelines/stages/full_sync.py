@@ -11,8 +11,14 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from vibes_pipelines.stages.apsis_compared import TAKEN_UP
 from vibes_pipelines.stages.apsis_delivering import Written, deliver
-from vibes_pipelines.stages.apsis_landing import land_contacts_of, land_profiles, retire
+from vibes_pipelines.stages.apsis_landing import (
+    land_contacts_of,
+    land_profiles,
+    newest_reads,
+    retire,
+)
 from vibes_pipelines.stages.apsis_merges import merge_same_email
 from vibes_pipelines.stages.apsis_sync import LEASE, ApsisSync
 from vibes_pipelines.stages.certifying import certify_day
@@ -39,7 +45,11 @@ class NothingToResume(ValueError):  # noqa: N818 - the name says what is wrong
 
 @dataclass(frozen=True)
 class Results:
-    """What a full sync came to. `failed` counts by error class; `skipped`: outside conditions."""
+    """What a full sync came to. `failed` counts by error class; `skipped`: outside conditions.
+
+    `values_left_out` no attribute can hold; `profiles_unread` are locked or could not be read. Both
+    are the rejects of what was landed.
+    """
 
     created: int = 0
     updated: int = 0
@@ -53,6 +63,8 @@ class Results:
     failed: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
     merges: Mapping[str, int] = field(default_factory=dict)
+    values_left_out: int = 0
+    profiles_unread: int = 0
     diff_set: str | None = None
 
     def to_document(self) -> dict[str, Any]:
@@ -107,7 +119,9 @@ def full_sync(
     ):
         record = _taken_up(sync, book) if resume else book.begin(sync.today())
         running = _Running(sync, book, record, tell or (lambda _: None))
-        ended = running.run(is_new=not resume, dry_run=dry_run)
+        ended = running.run(dry_run=dry_run)
+    if dry_run:
+        return ended  # messages are written as well; they wait on
     # The lease is given back by now; what came in meanwhile was waiting for that.
     return replace(ended, messages=apply_messages(sync))
 
@@ -139,7 +153,7 @@ def _taken_up(sync: ApsisSync, book: FullSyncs) -> FullSync:
         msg = "no full sync of today waits to be taken up; start a new one"
         raise NothingToResume(msg)
     book.resume(newest.sync_id)
-    return newest
+    return replace(newest, progress={**newest.progress, TAKEN_UP: True})
 
 
 class _Running:
@@ -155,11 +169,10 @@ class _Running:
         self._progress["config"] = config_marks(sync.project.config, sync.section)
         self._checked_at = 0.0
 
-    def run(self, *, is_new: bool, dry_run: bool) -> Ended:
+    def run(self, *, dry_run: bool) -> Ended:
         """Every phase that is left."""
         try:
-            if is_new:
-                retire(self._sync, self._record.day)
+            self._retire()
             diff_set = self._open_diff_set() or self._compare()
             if dry_run:
                 return self._end("held", "dry run: nothing was written; `resume` sends it")
@@ -176,14 +189,24 @@ class _Running:
             raise
         return self._ended(written, merges)
 
+    def _retire(self) -> None:
+        """Once a sync, and whole: half of what an earlier one landed is nothing to build on."""
+        if not self._progress.get("retired"):
+            retire(self._sync, self._record.day)
+            self._progress["retired"] = True
+            self._check(at_once=True)
+
     def _compare(self) -> str:
         day = self._record.day
         self._enter("download")
         contacts = land_contacts_of(self._sync, day)
         self._progress["contacts"] = contacts.manifest.rows
+        self._progress["values_left_out"] = contacts.manifest.rejected
         self._enter("read_back")
         profiles = land_profiles(self._sync, day, contacts, self._check)
         self._progress["profiles"] = profiles.manifest.rows
+        reads = newest_reads(self._sync, day)
+        self._progress["profiles_unread"] = reads.manifest.rejected if reads else 0
         self._enter("reconcile")
         certify_day(self._sync.project, day)
         diff_set = reconcile_day(self._sync.project, day).diff_set
@@ -238,7 +261,12 @@ class _Running:
             summary,
             {str(lane): why for lane, why in written.held.items()} if written else {},
         )
-        return replace(found, merges=self._progress.get("merges", {}))
+        return replace(
+            found,
+            merges=self._progress.get("merges", {}),
+            values_left_out=self._progress.get("values_left_out", 0),
+            profiles_unread=self._progress.get("profiles_unread", 0),
+        )
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase

@@ -17,6 +17,8 @@ from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
 from vibes_pipelines.reconcile.sources import open_source
 from vibes_pipelines.stages.crm_side import copy_crm_contacts
+from vibes_pipelines.stages.erased_opt_outs import opted_out_before
+from vibes_pipelines.stages.kept_out import named_erased
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.realtime import RealtimeBook
@@ -42,7 +44,14 @@ class LastLook:
         Raises:
             CrmError: the CRM cannot be read; nobody is invited then.
         """
-        told = {**self._overtaken(operations), **self._inbox.withdrawn(operations)}
+        settings = self._project.settings
+        consents = [one for one in operations if one.kind in CONSENT_KINDS]
+        told = {
+            **self._overtaken(operations),
+            **opted_out_before(settings, consents),
+            **self._inbox.withdrawn(operations),
+            **named_erased(settings, operations),
+        }
         asking = [
             operation
             for operation in operations

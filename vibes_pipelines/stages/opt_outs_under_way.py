@@ -30,7 +30,9 @@ from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED, UNMATCHED
 Way = Literal["to_crm", "to_platform", "at_the_desk"]
 
 _ROUTES: tuple[Route, ...] = ("api", "file", "crm")
+_Key = tuple[str, str | None, str | None]
 _CHANGES = "subscription_changes.parquet"
+_QUARANTINE = "quarantine.parquet"
 
 _NOTHING_TO_DO = frozenset({CHANGED_MEANWHILE, CONTACT_NOT_FOUND})
 """Refusals of the CRM after which nothing is left to tell it: it knows better, or nobody."""
@@ -54,7 +56,7 @@ def open_opt_outs(project: Project) -> Iterator[OpenOptOut]:
     with closing(RealtimeBook(project.settings.ledger_url)) as book:
         found = [
             *_in_the_inbox(project, book),
-            *(_of_operation(one, since) for one, since in book.open_opt_outs()),
+            *_in_real_time(project, book),
             *_of_the_newest_diff_set(project, book),
         ]
     yield from _once_each(found)
@@ -120,6 +122,46 @@ def _tells(sent: Sent, callback: StoredCallback) -> bool:
     return sent.at >= callback.received_at
 
 
+def _in_real_time(project: Project, book: RealtimeBook) -> Iterator[OpenOptOut]:
+    """Those that the platform did not take, nor a later one of the daily job.
+
+    A refused one is over, too, when a later day compared the two sides and asks for it no more.
+    """
+    found = book.open_opt_outs()
+    if not found:
+        return
+    contacts = {one.external_person_id for one, _ in found if one.external_person_id}
+    accepted = book.accepted_opt_outs(contacts, min(one.as_of for one, _ in found))
+    taken = {_key(sent.operation): sent.operation.as_of for sent in sorted(accepted, key=_decided)}
+    newest = project.ledger.newest_diff_set()
+    planned = None if newest is None else _planned_or_in_doubt(project, newest)
+    for one, since in found:
+        is_made_good = _key(one) in taken and taken[_key(one)] >= one.as_of
+        is_over = (
+            one.status == "rejected"
+            and newest is not None
+            and newest.as_of > one.as_of
+            and planned is not None
+            and not planned & {_key(one), _whoever(one.external_person_id)}
+        )
+        if not is_made_good and not is_over:
+            yield _of_operation(one, since)
+
+
+def _decided(sent: Sent) -> datetime:
+    return sent.operation.as_of
+
+
+def _planned_or_in_doubt(project: Project, newest: DiffSet) -> set[_Key] | None:
+    """Opt-outs of a diff set, and whoever is in its quarantine; None when its files are gone."""
+    folder = project.diff_set_folder(newest.day)
+    changes, quarantine = folder / _CHANGES, folder / _QUARANTINE
+    if not changes.is_file() or not quarantine.is_file():
+        return None
+    contacts = pq.read_table(quarantine, columns=["external_person_id"])["external_person_id"]
+    return _opt_outs_in(changes) | {_whoever(contact) for contact in contacts.to_pylist()}
+
+
 def _of_the_newest_diff_set(project: Project, book: RealtimeBook) -> list[OpenOptOut]:
     newest = project.ledger.newest_diff_set()
     if newest is None:
@@ -159,12 +201,14 @@ def _due(project: Project, newest: DiffSet) -> Iterator[Operation]:
             yield one
 
 
-_Key = tuple[str, str | None, str | None]
-
-
 def _key(operation: Operation) -> _Key:
     side = "platform" if operation.kind == "opt_out" else "crm"
     return side, operation.external_person_id, operation.subscription_list_id
+
+
+def _whoever(contact: str | None) -> _Key:
+    """Stands for every opt-out of a contact."""
+    return "both", contact, None
 
 
 def _told_by_callback(project: Project, due: Iterable[Operation]) -> set[_Key]:

@@ -4,9 +4,10 @@ What is landed already is used as it is; everything else is read into a folder t
 the end. The ledger is read and never written.
 """
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ from vibes_pipelines.delivery.plan import preview as preview_plan
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.delivering import estimates_of, held_lanes
+from vibes_pipelines.stages.erase_lock import RowsAreMovingError, no_erasure, nothing_moves
+from vibes_pipelines.stages.kept_out import blank_returned
 from vibes_pipelines.stages.landing import (
     LANDED_SHARE_FEEDS,
     Connect,
@@ -91,8 +94,14 @@ class _Draft(Project):
 class _DraftSnapshots(SnapshotStore):
     """Finds what is landed, and lands the rest elsewhere."""
 
-    def __init__(self, landed: SnapshotStore, root: Path, check_age: CheckAge) -> None:
-        super().__init__(root, check_age)
+    def __init__(
+        self,
+        landed: SnapshotStore,
+        root: Path,
+        check_age: CheckAge,
+        blank: Callable[[Path], int] | None,
+    ) -> None:
+        super().__init__(root, check_age, blank)
         self._landed = landed
 
     def find(self, feed: str, day: str) -> Snapshot | None:
@@ -134,8 +143,11 @@ def preview_day(
         PreviewError: the ledger is of another version.
         NotLandedError, WrongDayError and the errors of the sources: as in the daily job.
     """
+    settings = Settings(environment)
+    _remove_what_is_left(settings)
     with (
-        tempfile.TemporaryDirectory(prefix="vibes-preview-") as folder,
+        no_erasure(settings),
+        tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=settings.home) as folder,
         _draft(environment, day, Path(folder)) as project,
     ):
         before = [feed for feed in _FEEDS if project.snapshots.find(feed, day)]
@@ -148,6 +160,15 @@ def preview_day(
         return _preview(project, summary, planned, tuple(before))
 
 
+def _remove_what_is_left(settings: Settings) -> None:
+    """Folders of previews that died; while another one runs, they wait for the next."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with suppress(RowsAreMovingError), nothing_moves(settings):
+        for folder in settings.home.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(folder)
+
+
+_SCRATCH = ".preview-"
 _FEEDS = ("crm/contacts", *LANDED_SHARE_FEEDS, *EXTRACT_FEEDS)
 
 
@@ -198,6 +219,7 @@ def _draft(environment: Mapping[str, str], day: str, scratch: Path) -> Iterator[
         SnapshotStore(settings.home / "landing"),
         scratch / "landing",
         lambda source, landed_for: check_age(source, landed_for, limit),
+        blank_returned(settings, config) if is_there else None,
     )
     ledger = _DraftLedger(settings.ledger_url)
     try:

@@ -8,6 +8,9 @@ installation could try identifiers until one fits.
 from vibes_pipelines.stages.masking import keyed_hash
 
 PREFIX = "erased-"
+BLANK = "erased"
+"""What stands in place of a text that has to be there."""
+
 _DIGITS = 20
 
 KEYS = frozenset({"external_person_id", "person_key", "person_id", "contact_id", "contact_key"})

@@ -14,9 +14,10 @@ from vibes_pipelines.reconcile.destinations import VIBES
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.bases import base_of
+from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.judging import judge
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.quarantine_desk import decisions_file
+from vibes_pipelines.stages.returned_numbers import decisions_of
 from vibes_pipelines.store.realtime_views import with_newer
 from vibes_pipelines.store.snapshots import Snapshot
 
@@ -63,6 +64,7 @@ def subscriptions_of(project: Project, day: str) -> list[Snapshot]:
     return [share, *(snapshot_of(project, feed, landed) for landed in earlier), extract]
 
 
+@not_while_erasing
 def reconcile_day(project: Project, day: str) -> Summary:
     """Writes the diff set of `day` and registers it in the ledger; replaces an earlier rebuild."""
     feeds = project.destination.feeds
@@ -80,7 +82,7 @@ def reconcile_day(project: Project, day: str) -> Summary:
         base=base_of(project, day),
         pending=_pending(project, day, draft, (contacts, persons)),
         blocked=_blocked(project, day, draft),
-        decisions=decisions_file(project, day, draft),
+        decisions=decisions_of(project, day, draft, contacts, persons),
         accepted_rows=accepted,
         relative_guards=accepted is not None,
         for_next_base=True,

@@ -22,6 +22,7 @@ from vibes_pipelines.store.database import open_engine, writer
 from vibes_pipelines.store.models import callbacks, events, operations, signups
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_REMOVING = ".removing-"
 _SETTLED = ("confirmed", "superseded")
 _OF_VALUES = ("add", "update", "mdn_replace", "crm_update")
 """Kinds whose values nothing asks for once they were seen; an invitation is asked for for ever."""
@@ -84,15 +85,18 @@ def _remove(path: Path) -> None:
     if path.is_file():
         path.unlink()
         return
-    doomed = path.with_name(f".removing-{path.name}")
-    path.rename(doomed)
+    doomed = path
+    if not path.name.startswith(_REMOVING):
+        doomed = path.with_name(f"{_REMOVING}{path.name}")
+        path.rename(doomed)
     shutil.rmtree(doomed)
 
 
 def _old(folder: Path, before: str) -> Iterator[Path]:
     """What in a folder is named by an earlier day; and what an earlier removal left."""
     for path in sorted(folder.glob("*")):
-        if _DAY.fullmatch(path.name) and path.name < before:
+        is_left = path.name.startswith(_REMOVING)
+        if is_left or (_DAY.fullmatch(path.name) and path.name < before):
             yield path
 
 

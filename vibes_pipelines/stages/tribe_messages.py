@@ -29,11 +29,12 @@ from vibes_pipelines.reconcile.guards import Workload, check_guards, held_lanes
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.stages.apsis_contacts import write_contacts
 from vibes_pipelines.stages.apsis_delivering import note_removed
-from vibes_pipelines.stages.apsis_known import write_consents, write_profiles, write_reads
+from vibes_pipelines.stages.apsis_known import NEVER, write_consents, write_profiles, write_reads
 from vibes_pipelines.stages.apsis_landing import managed, newest_reads, read_now
 from vibes_pipelines.stages.apsis_sync import LEASE, ApsisSync
 from vibes_pipelines.stages.crm_side import copy_crm_contacts, crm_writer
 from vibes_pipelines.stages.kept_lease import kept_lease
+from vibes_pipelines.stages.tribe_keys import contact_keys
 from vibes_pipelines.store.inbox import Finished, Inbox, StoredCallback
 from vibes_pipelines.store.leases import LaneBusy
 from vibes_pipelines.store.ledger_rows import chunks
@@ -46,8 +47,12 @@ PAGE_ROWS = 200
 
 CONCURRENCY = 16
 
-GONE = "the person is no longer in Tribe; the profile stays as it is"
+GONE = "the person is no longer in Tribe, or has no contacts.key; the profile stays as it is"
 NOBODY = "the message names no person; the next full sync compares everybody"
+UNHEARD = (
+    "APSIS One took an opt-out or showed a profile not now; the message waits for the next time"
+)
+LEFT_OUT = "values that no attribute can hold were left out; the next full sync lists them"
 APPLIED = "the person was compared"
 
 
@@ -119,6 +124,7 @@ class _Applying:
         self._counts: Counter[str] = Counter()
         self._classes: Counter[str] = Counter()
         self._why: dict[str, None] = {}
+        self._unheard: set[str] = set()
 
     def run(self, waiting: Sequence[StoredCallback]) -> Applied:
         url = self._sync.project.settings
@@ -144,10 +150,16 @@ class _Applying:
 
     def _page(self, book: RealtimeBook, page: Sequence[StoredCallback]) -> list[Finished]:
         named = dict.fromkeys(m.external_person_id for m in page if m.external_person_id)
-        present = self._carry(book, list(named))
-        ended = [_ended(message, present) for message in page]
-        self._counts["messages"] += len(page)
+        keys = contact_keys(self._sync.landing_project, list(named))
+        self._unheard = set()
+        present = self._carry(book, list(dict.fromkeys(keys.values())))
+        ending = [m for m in page if keys.get(m.external_person_id or "") not in self._unheard]
+        ended = [_ended(message, keys, present) for message in ending]
+        self._counts["messages"] += len(ended)
         self._counts["ignored"] += sum(one.status == "ignored" for one in ended)
+        if waiting := len(page) - len(ended):
+            self._counts["waiting"] += waiting
+            self._why[UNHEARD] = None
         return ended
 
     def _carry(self, book: RealtimeBook, contacts: Sequence[str]) -> frozenset[str]:
@@ -174,6 +186,7 @@ class _Applying:
                 receipts, overtaken = self._send(chosen)
                 book.record(receipts)
                 book.withdraw(overtaken)
+                self._unheard |= _turned_away(chosen, receipts)
                 self._counts.update(taken.status for taken in receipts)
                 self._classes.update(r.error_class for r in receipts if r.error_class)
         return present
@@ -187,7 +200,7 @@ class _Applying:
             paths = {n: folder / f"{n}.parquet" for n in ("raw", "contacts", "reads")}
             looked_at = sync.now()
             copy_crm_contacts(sync.landing_project, paths["raw"], contacts)
-            write_contacts(
+            left_out = write_contacts(
                 project.config,
                 sync.section,
                 paths["raw"],
@@ -195,7 +208,10 @@ class _Applying:
                 looked_at=looked_at,
                 ledger_url=project.settings.ledger_url,
             )
+            if left_out:
+                self._why[LEFT_OUT] = None
             found = asyncio.run(read_now(sync, contacts))
+            self._unheard |= {one.key for one in found if one.read_at == NEVER}
             write_reads(None, found, paths["reads"])
             write_profiles(sync.section, paths["reads"], folder / "persons.parquet")
             consents = folder / "subscriptions.parquet"
@@ -298,10 +314,17 @@ def _keys(sync: ApsisSync, contacts: Path) -> frozenset[str]:
     return frozenset(filter(None, pq.read_table(contacts, columns=[key])[key].to_pylist()))
 
 
-def _ended(message: StoredCallback, present: frozenset[str]) -> Finished:
+def _turned_away(operations: Sequence[Operation], receipts: Sequence[Receipt]) -> set[str]:
+    """The contacts whose opt-out the other side did not take, and may take later."""
+    contacts = {o.operation_id: o.external_person_id for o in operations if o.lane == "opt_outs"}
+    later = {r.operation_id for r in receipts if r.status == "unknown" or r.retry_later}
+    return {contact for one, contact in contacts.items() if contact and one in later}
+
+
+def _ended(message: StoredCallback, keys: Mapping[str, str], present: frozenset[str]) -> Finished:
     person = message.external_person_id
     if person is None:
         return Finished(message.id, "ignored", NOBODY)
-    if person not in present:
+    if keys.get(person) not in present:
         return Finished(message.id, "ignored", GONE)
     return Finished(message.id, "applied", APPLIED)

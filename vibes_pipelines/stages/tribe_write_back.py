@@ -25,6 +25,7 @@ from vibes_pipelines.crm.write_back import (
 )
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.tribe_contacts import tribe_client
+from vibes_pipelines.stages.tribe_label_lease import label_lease
 from vibes_pipelines.stages.tribe_labels import ABSENT, PRESENT, KnownLabels, known_labels
 from vibes_pipelines.sync_config import Consent, MappedField
 from vibes_pipelines.sync_config.tribe import LABEL
@@ -59,12 +60,16 @@ class TribeWriter:
         """Takes the label of each opt-out off, or writes the field that holds the consent.
 
         Somebody who got the label after the opt-out was recorded is left alone: the newer word
-        stands.
+        stands. One process at a time does this, whatever it syncs Tribe with.
 
         Raises:
-            CrmError: Tribe cannot be written, or sync.yaml does not map the list.
+            CrmError: Tribe cannot be written, another process takes labels off and does not end,
+                or sync.yaml does not map the list.
         """
-        return self._apply(rows, lambda writing: writing.opt_out)
+        if not rows:
+            return []
+        with label_lease(self.project):
+            return self._apply(rows, lambda writing: writing.opt_out)
 
     def apply_fields(self, rows: Sequence[FieldChange]) -> list[WriteBack]:
         """Writes each field in the form that Tribe's type of it has.

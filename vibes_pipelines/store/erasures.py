@@ -38,9 +38,13 @@ class Erasures(Database):
     def begin(
         self, erasure_id: str, pseudonyms: Sequence[str], reason: str, decided_by: str
     ) -> None:
-        """Records that an erasure begins; once more for the same person, it is taken up again."""
+        """Records that an erasure begins; once more for the same person, it is taken up again.
+
+        Who was known by more pseudonyms before stays known by them: what is left to be found of a
+        person who was erased is less than there was.
+        """
+        named = set(pseudonyms)
         values = {
-            "pseudonyms": list(pseudonyms),
             "reason": reason,
             "decided_by": decided_by,
             "began_at": self._clock(),
@@ -51,6 +55,9 @@ class Erasures(Database):
         }
         own = erasures.c.erasure_id == erasure_id
         with self._writer.begin() as connection:
+            for (known,) in connection.execute(sa.select(erasures.c.pseudonyms)).all():
+                named.update(known if named.intersection(known) else ())
+            values |= {"pseudonyms": sorted(named)}
             changed = connection.execute(sa.update(erasures).where(own).values(values))
             if not changed.rowcount:
                 connection.execute(sa.insert(erasures), values | {"erasure_id": erasure_id})

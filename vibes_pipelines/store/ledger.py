@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from vibes_pipelines.store import ledger_views, realtime_views
 from vibes_pipelines.store.diff_set_records import DiffSetRecords
+from vibes_pipelines.store.file_rows import leave_files
 from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.store.ledger_rows import (
     CHUNK_ROWS,
@@ -145,6 +146,8 @@ class Ledger(DiffSetRecords, Leases):
     def withdraw(self, reasons: Mapping[str, str], day: str) -> None:
         """Ends operations that must not leave any more, each with its reason, on this logical day.
 
+        Those of an import file leave it; that file must not be on the server.
+
         Raises:
             IllegalTransition: one of them was answered already.
         """
@@ -162,6 +165,7 @@ class Ledger(DiffSetRecords, Leases):
                             finished_day=day,
                         )
                     )
+                leave_files(connection, chunk, self._clock())
 
     def record(self, receipts: Iterable[Receipt], day: str) -> None:
         """Records answers; `day` is the logical day on which they became known.
@@ -274,12 +278,16 @@ class Ledger(DiffSetRecords, Leases):
                 [view.to_certify(connection, day) for view in (ledger_views, realtime_views)]
             )
 
-    def rivals(self, day: str) -> pa.Table:
+    def rivals(self, day: str, as_of: datetime) -> pa.Table:
         """See `ledger_views.rivals` and `realtime_views.rivals`."""
         with self._engine.begin() as connection:
-            return pa.concat_tables(
-                [view.rivals(connection, day) for view in (ledger_views, realtime_views)]
-            )
+            of_days = ledger_views.rivals(connection, day)
+            return pa.concat_tables([of_days, realtime_views.rivals(connection, day, as_of)])
+
+    def set_back(self, day: str) -> pa.Table:
+        """See `ledger_views.set_back`."""
+        with self._engine.begin() as connection:
+            return ledger_views.set_back(connection, day)
 
     def earlier_attempts(
         self, kinds: Sequence[str], day: str, config_hash: str | None = None

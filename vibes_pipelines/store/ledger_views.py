@@ -73,10 +73,18 @@ RIVAL_SCHEMA = pa.schema(
         ("field", pa.string()),
         ("value", pa.string()),
         ("day", pa.string()),
+        ("as_of", pa.timestamp("us")),
         ("sequence", pa.int64()),
         ("answered_at", pa.timestamp("us")),
     ]
 )
+
+SET_BACK_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("external_person_id", "field", "value")]
+)
+
+PERSON_CHANGED = "person_changed"
+"""Evidence of a verdict: the old value stands there still, and the platform changed the person."""
 
 _ops = operations.c
 
@@ -167,7 +175,7 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
         realtime_operations.c.day < day, is_without_verdict(realtime_operations, day)
     )
     people = sa.union(sa.select(_ops.external_person_id).where(_is_uncertified(day)), of_realtime)
-    names = ("kind", "day", "external_person_id", "changes", "finished_at", "finished_day")
+    names = ("kind", "day", "as_of", "external_person_id", "changes", "finished_at", "finished_day")
     query = _with_diff_set(sa.select(*(_ops[name] for name in names))).where(
         _ops.day < day,
         _ops.status.in_(("sent", "accepted", "unknown")),
@@ -180,6 +188,7 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
             "field": change["field"],
             "value": change["after"],
             "day": row.day,
+            "as_of": _naive(row.as_of),
             "sequence": row.sequence,
             "answered_at": _naive(row.finished_at) if (row.finished_day or day) < day else None,
         }
@@ -187,6 +196,27 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
         for change in row.changes
     )
     return _table(rows, RIVAL_SCHEMA)
+
+
+def set_back(connection: sa.Connection, day: str) -> pa.Table:
+    """Values of operations that a certificate before `day` took for set back at the platform."""
+    rows = (
+        {
+            "external_person_id": row.external_person_id,
+            "field": change["field"],
+            "value": change["after"],
+        }
+        for table in (operations, realtime_operations)
+        for row in connection.execute(
+            sa.select(table.c.external_person_id, table.c.changes).where(
+                table.c.outcome == "superseded",
+                table.c.evidence == PERSON_CHANGED,
+                table.c.confirmed_day < day,
+            )
+        )
+        for change in row.changes
+    )
+    return _table(rows, SET_BACK_SCHEMA)
 
 
 def earlier_attempts(

@@ -264,6 +264,16 @@ erasures = sa.Table(
     sa.Column("undone_reason", sa.Text),
 )
 
+erased_numbers = sa.Table(
+    "erased_numbers",
+    metadata,
+    sa.Column("erasure_id", sa.String(32), primary_key=True),
+    sa.Column("number_hash", sa.String(64), primary_key=True, index=True),
+    sa.Column("subscription_list_id", sa.String(255), primary_key=True),
+    sa.Column("opted_out_at", UtcDateTime),
+    sa.Column("after_day", sa.String(10), nullable=False),
+)
+
 consent_looks = sa.Table(
     "consent_looks",
     metadata,

@@ -19,17 +19,25 @@ from vibes_pipelines.store.ledger_rows import chunks, insert_if_absent
 from vibes_pipelines.store.ledger_views import PENDING_SCHEMA
 from vibes_pipelines.store.models import cursors, operations, realtime_operations
 from vibes_pipelines.store.realtime_views import HAS_LEFT
-from vibes_pipelines.store.records import OPEN_STATUSES, Change, Kind, Operation, Receipt
+from vibes_pipelines.store.records import (
+    OPEN_STATUSES,
+    PERSON_KINDS,
+    Change,
+    Kind,
+    Operation,
+    Receipt,
+)
 
 _ops = realtime_operations.c
 _COLUMNS = tuple(c for c in realtime_operations.c if c.name in Operation.__dataclass_fields__)
 
 _OPT_OUTS: tuple[Kind, ...] = ("opt_out", "crm_opt_out")
+_STANDS = _ops.status != "superseded"
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """An operation that has left, when it was last sent, and whether it was in real time."""
+    """An operation that has left, when it was sent (see `mark_sent`), and whether in real time."""
 
     operation: Operation
     at: datetime
@@ -113,10 +121,14 @@ class RealtimeBook(Database):
             return found.scalar() or 0
 
     def mark_sent(self, operation_ids: Collection[str]) -> None:
-        """Records the intent to send now. To be called before the first byte leaves."""
-        self._update(
-            operation_ids, status="sent", attempts=_ops.attempts + 1, sent_at=self._clock()
-        )
+        """Records the intent to send now. To be called before the first byte leaves.
+
+        Values of persons count from when they were first sent, an opt-out from when it last was.
+        """
+        now = sa.literal(self._clock(), type_=_ops.sent_at.type)
+        first = sa.func.coalesce(_ops.sent_at, now)
+        sent_at = sa.case((_ops.kind.in_(PERSON_KINDS), first), else_=now)
+        self._update(operation_ids, status="sent", attempts=_ops.attempts + 1, sent_at=sent_at)
 
     def record(self, receipts: Iterable[Receipt]) -> None:
         """Records answers."""
@@ -184,14 +196,27 @@ class RealtimeBook(Database):
         return pa.Table.from_pylist(list(_pending_rows(rows)), PENDING_SCHEMA)
 
     def counts(self, day: str) -> Mapping[str, int]:
-        """How many operations of each kind the day has, whatever became of them."""
-        query = sa.select(_ops.kind, sa.func.count()).where(_ops.day == day).group_by(_ops.kind)
+        """How many operations of each kind the day has, without those that were withdrawn.
+
+        An opt-out counts once per contact and list, however often it was sent.
+        """
+        query = sa.select(_ops.kind, sa.func.count()).where(_ops.day == day, _STANDS)
         with self._engine.begin() as connection:
-            return Counter({row[0]: row[1] for row in connection.execute(query)})
+            counted = {row[0]: row[1] for row in connection.execute(query.group_by(_ops.kind))}
+        once = {kind: len(self.opt_outs(day, kind)) for kind in counted if kind in _OPT_OUTS}
+        return Counter(counted | once)
+
+    def opt_outs(self, day: str, kind: Kind = "opt_out") -> set[tuple[str | None, str | None]]:
+        """Contact and list of each opt-out of the day, without those that were withdrawn."""
+        query = sa.select(_ops.external_person_id, _ops.subscription_list_id).where(
+            _ops.day == day, _ops.kind == kind, _STANDS
+        )
+        with self._engine.begin() as connection:
+            return {(row[0], row[1]) for row in connection.execute(query.distinct())}
 
     def clears(self, day: str) -> int:
-        """How many operations of the day clear a field, whatever became of them."""
-        query = sa.select(_ops.changes).where(_ops.day == day)
+        """How many operations of the day clear a field, without those that were withdrawn."""
+        query = sa.select(_ops.changes).where(_ops.day == day, _STANDS)
         with self._engine.begin() as connection:
             return sum(
                 any(change["action"] == "clear" for change in row[0] or ())

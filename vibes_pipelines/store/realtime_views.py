@@ -2,7 +2,8 @@
 
 The shapes are those of `ledger_views`. These operations belong to no diff set: they count as of the
 instant at which they were decided on, their days are those of the wall clock, and among sends of
-one field the later instant is the later send. Only reading belongs here.
+one field the later instant is the later send. What was so at an instant is told by the instants in
+a row, not by its status, which may have changed since. Only reading belongs here.
 """
 
 from collections.abc import Iterator
@@ -35,17 +36,14 @@ def pending(connection: sa.Connection, day: str, as_of: datetime) -> pa.Table:
     """Values of persons sent before the instant `as_of`, without a final verdict before `day`.
 
     One row per person and field, the newest send. A refusal that came before then leaves nothing
-    pending.
+    pending, nor does a withdrawal.
     """
-    is_refused = sa.and_(_ops.status == "rejected", _ops.finished_at < as_of)
     query = (
         sa.select(*(_ops[name] for name in ("kind", "external_person_id", "mdn", "changes")))
         .add_columns(_ops.as_of)
         .where(
             _ops.kind.in_(PERSON_KINDS),
-            _ops.status.in_(_CERTIFIED),
-            sa.not_(is_refused),
-            _ops.as_of < as_of,
+            _had_left(as_of),
             is_without_verdict(realtime_operations, day, pending=True),
         )
         .order_by(_ops.as_of, _ops.operation_id)
@@ -95,8 +93,11 @@ def certified_ids(connection: sa.Connection, day: str) -> set[str]:
     return set(connection.execute(query).scalars())
 
 
-def rivals(connection: sa.Connection, day: str) -> pa.Table:
-    """Per field, every send before `day`; of persons that somebody is to certify anything of."""
+def rivals(connection: sa.Connection, day: str, as_of: datetime) -> pa.Table:
+    """Per field, every send before `day`; of persons that somebody is to certify anything of.
+
+    Those later ones too that had left at the instant `as_of`, which the snapshots of `day` show.
+    """
     names = ("kind", "external_person_id", "changes", "day", "as_of", "finished_at", "mdn")
     people = sa.union(
         sa.select(_ops.external_person_id).where(_is_uncertified(day)),
@@ -105,7 +106,11 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
         ),
     )
     query = sa.select(*(_ops[name] for name in names)).where(
-        _ops.day < day, _ops.status.in_(HAS_LEFT), _ops.external_person_id.in_(people)
+        sa.or_(
+            sa.and_(_ops.day < day, _ops.status.in_(HAS_LEFT)),
+            sa.and_(_ops.day >= day, _had_left(as_of)),
+        ),
+        _ops.external_person_id.in_(people),
     )
     rows = [
         {
@@ -114,13 +119,20 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
             "field": field,
             "value": value,
             "day": row.day,
+            "as_of": _naive(row.as_of),
             "sequence": _sequence(row.as_of),
-            "answered_at": row.finished_at and _naive(row.finished_at),
+            "answered_at": _answered_at(row, day, as_of),
         }
         for row in connection.execute(query)
         for field, value in _changes(row)
     ]
     return pa.Table.from_pylist(rows, RIVAL_SCHEMA)
+
+
+def _had_left(at: sa.ColumnElement[Any] | datetime) -> sa.ColumnElement[bool]:
+    """The platform had the values at this instant, or may have had them, whatever came later."""
+    has_ended = sa.and_(_ops.status.in_(("rejected", "superseded")), _ops.finished_at < at)
+    return sa.and_(_ops.as_of < at, _ops.sent_at < at, sa.not_(has_ended))
 
 
 def _is_uncertified(day: str) -> sa.ColumnElement[bool]:
@@ -129,6 +141,13 @@ def _is_uncertified(day: str) -> sa.ColumnElement[bool]:
         _ops.status.in_(_CERTIFIED),
         is_without_verdict(realtime_operations, day),
     )
+
+
+def _answered_at(row: sa.Row[Any], day: str, as_of: datetime) -> datetime | None:
+    """When it was answered; one of `day` or later may have been answered after `as_of` only."""
+    if row.finished_at is None or (row.day >= day and row.finished_at >= as_of):
+        return None
+    return _naive(row.finished_at)
 
 
 def _changes(row: sa.Row[Any]) -> Iterator[tuple[str, str | None]]:
@@ -141,7 +160,7 @@ def _key(row: dict[str, Any]) -> tuple[str | None, str]:
 
 
 def _sequence(instant: datetime) -> int:
-    """Later than every diff set of the same day: those are numbered from 1."""
+    """Later than every diff set of the same instant: those are numbered from 1."""
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 

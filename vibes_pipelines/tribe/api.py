@@ -7,10 +7,10 @@ here: reads, and writes that set a state.
 import asyncio
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import aiohttp
 from yarl import URL
@@ -22,14 +22,18 @@ from vibes_pipelines.tribe.errors import (
     TribeAuthError,
     TribeError,
     TribeRefusedError,
+    TribeUnansweredError,
     TribeUnavailableError,
 )
+from vibes_pipelines.tribe.odata import shown_path
 from vibes_pipelines.tribe.token import TokenSource
 from vibes_pipelines.tribe.window import WINDOW_S, shared_window
 
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 
 NOT_FOUND = 404
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer: 2xx, or 404 with nothing in it."""
+    """A complete answer: 2xx, or 404 with nothing in it. `path`: as errors show it."""
 
     path: str
     status: int
@@ -110,10 +114,33 @@ class TribeApi:
         """Reads; `path` with its query, already percent-encoded, or a whole URL of this API."""
         return await self.request("GET", path)
 
+    async def again(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Takes a step that reads before it writes, anew from its reading until Tribe answers.
+
+        Its write is sent by `request(..., once=True)`: what was read must not grow old meanwhile.
+
+        Raises:
+            TribeUnavailableError: every attempt failed.
+        """
+        attempt = 1
+        while True:
+            try:
+                return await step()
+            except TribeUnansweredError:
+                if attempt >= self._patience.max_attempts:
+                    raise
+            await self._clock.sleep(self._backoff_s(attempt))
+            attempt += 1
+
     async def request(
-        self, method: Method, path: str, body: Mapping[str, Any] | None = None
+        self,
+        method: Method,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        once: bool = False,
     ) -> Reply:
-        """Sends one request, again after 429, 5xx, timeouts and broken connections.
+        """Sends one request, unless `once` again after 429, 5xx, timeouts and broken connections.
 
         Raises:
             TribeAuthError: 401 with a new token too, or 403.
@@ -121,7 +148,7 @@ class TribeApi:
             TribeUnavailableError: every attempt failed.
         """
         url = self._url(path)
-        shown = url.raw_path
+        shown = shown_path(url.raw_path)
         data = json.dumps(body).encode() if body is not None else None
         has_new_token = False
         attempt = 1
@@ -129,7 +156,11 @@ class TribeApi:
             token = await self._open_tokens().token()
             try:
                 reply = await self._once(method, url, data, token)
-            except TribeUnavailableError:
+            except TribeUnavailableError as failed:
+                if once:
+                    raise TribeUnansweredError(
+                        str(failed), did_nothing=failed.did_nothing
+                    ) from failed
                 if attempt >= self._patience.max_attempts:
                     raise
                 await self._clock.sleep(self._backoff_s(attempt))
@@ -139,6 +170,10 @@ class TribeApi:
                 case 401 if not has_new_token:
                     self._open_tokens().forget(token)
                     has_new_token = True
+                case 429 if once:
+                    self._window.close_for(WINDOW_S)
+                    msg = f"Tribe {method} {shown}: HTTP 429; lower TRIBE_CALLS_PER_MIN"
+                    raise TribeUnansweredError(msg, did_nothing=True)
                 case 429 if attempt < self._patience.max_attempts:
                     self._window.close_for(WINDOW_S * 2 ** (attempt - 1))
                     attempt += 1
@@ -150,7 +185,7 @@ class TribeApi:
         headers = {"Authorization": f"Bearer {token}"}
         if data is not None:
             headers["Content-Type"] = "application/json"
-        shown = url.raw_path
+        shown = shown_path(url.raw_path)
         async with self._window.call():
             try:
                 async with session.request(

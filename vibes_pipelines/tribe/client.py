@@ -112,59 +112,60 @@ class TribeClient:
     async def remove_label(self, person_id: str, label_id: str) -> bool:
         """Takes a label off a person, who keeps all others; False when there is no such person.
 
-        A person without it is left alone.
+        A person without it is left alone. Each attempt reads the labels anew.
 
         Raises:
             TribeLabelError: read back, the labels are not what they should be.
         """
+        return await self._api.again(lambda: self._remove_once(person_id, label_id))
+
+    async def _remove_once(self, person_id: str, label_id: str) -> bool:
         held = await self._labels_of(person_id)
         if held is None or label_id not in held:
             return held is not None
-        kept = [one for one in held if one != label_id]
         if self._settings.label_write == "replace":
+            kept = [one for one in held if one != label_id]
             await self._put_labels(person_id, kept)
-        else:
-            await self._detach(person_id, label_id)
-        await self._verify(person_id, kept)
-        return True
-
-    async def add_label(self, person_id: str, label_id: str) -> bool:
-        """Puts a label on a person beside those it has; False when there is no such person.
-
-        Raises:
-            TribeLabelError: read back, the labels are not what they should be.
-        """
-        held = await self._labels_of(person_id)
-        if held is None or label_id in held:
-            return held is not None
-        wanted = [*held, label_id]
-        is_whole = self._settings.label_write == "replace"
-        await self._put_labels(person_id, wanted if is_whole else [label_id])
-        await self._verify(person_id, wanted)
-        return True
+            return await self._is_removed(person_id, label_id, kept)
+        await self._detach(person_id, label_id)
+        return await self._is_removed(person_id, label_id)
 
     async def _labels_of(self, person_id: str) -> tuple[str, ...] | None:
         person = await self.person(person_id, ("ID",))
         return None if person is None else label_ids(person, PERSONS)
 
     async def _put_labels(self, person_id: str, wanted: Sequence[str]) -> None:
-        await self.update(person_id, {"Labels": [{"ID": label} for label in wanted]})
+        path = f"{ROOT}/{entity(PERSONS, person_id)}"
+        labels = [{"ID": label} for label in wanted]
+        await self._api.request("PUT", path, {"Labels": labels}, once=True)
 
     async def _detach(self, person_id: str, label_id: str) -> None:
         path = f"{ROOT}/{entity(PERSONS, person_id)}/{entity('Labels', label_id)}/$ref"
         try:
-            await self._api.request("DELETE", path)
+            await self._api.request("DELETE", path, once=True)
         except TribeRefusedError as refused:
-            msg = f"{refused}; if Tribe takes a written list as the whole, set TRIBE_LABEL_WRITE"
+            msg = f"{refused}; where it takes no DELETE of a label, set TRIBE_LABEL_WRITE=replace"
             raise TribeLabelError(msg) from refused
 
-    async def _verify(self, person_id: str, wanted: Collection[str]) -> None:
+    async def _is_removed(
+        self, person_id: str, label_id: str, written: Collection[str] = ()
+    ) -> bool:
+        """Reads back; what users did to labels that were not written meanwhile is theirs."""
         held = await self._labels_of(person_id)
-        if held is not None and set(held) != set(wanted):
-            other = "add" if self._settings.label_write == "replace" else "replace"
+        if held is None:
+            return False
+        other = "one" if self._settings.label_write == "replace" else "replace"
+        if label_id in held:
             msg = (
-                f"Tribe {PERSONS}: a person's labels are not what was written. Perhaps a user "
-                "changed them meanwhile: run it again; or Tribe takes a list of labels "
+                f"Tribe {PERSONS}: a label that was taken off is there. Tribe takes labels off "
+                f"otherwise: set TRIBE_LABEL_WRITE={other}; or a user put it back on: run it again"
+            )
+            raise TribeLabelError(msg)
+        if not set(written) <= set(held):
+            msg = (
+                f"Tribe {PERSONS}: of a list of labels that was written, some are not there. "
+                "Perhaps a user took them off meanwhile: run it again; or Tribe takes labels off "
                 f"otherwise: set TRIBE_LABEL_WRITE={other}"
             )
             raise TribeLabelError(msg)
+        return True

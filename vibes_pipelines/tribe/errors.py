@@ -20,6 +20,10 @@ class TribeUnavailableError(TribeError):
         self.did_nothing = did_nothing
 
 
+class TribeUnansweredError(TribeUnavailableError):
+    """A write that is sent once only got no answer; read anew, it may be sent again."""
+
+
 class TribeRefusedError(TribeError):
     """Tribe refuses this one request; the same again would be refused again."""
 

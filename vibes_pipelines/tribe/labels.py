@@ -1,9 +1,9 @@
 """Labels: Tribe's tags of a person, some of which mean an opt-in.
 
-How a label is put on a person or taken off is not in Tribe's documentation. Two forms are known to
-this client (`TRIBE_LABEL_WRITE`): a PUT of the whole list, which replaces what was there; or, where
-a written list is only added, a PUT of the one label and the OData way to take one off. Either way
-the person is read back, and a label that is not what was written is an error.
+How a label is taken off a person is not in Tribe's documentation. Two forms are known to this
+client (`TRIBE_LABEL_WRITE`): the OData way, which touches the one label only; or, where it is set,
+a PUT of the list of all others, which undoes what a user changed since that list was read. Either
+way the person is read back, and a label that is not what it should be is an error.
 """
 
 from collections.abc import Mapping, Sequence

@@ -20,11 +20,17 @@ PAGE_ROWS = 100
 _QUOTE = "'"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*")
 _GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_KEY = re.compile(rf"(\(|%28)?'?{_GUID.pattern}'?(\)|%29)?", re.IGNORECASE)
 
 
 def is_guid(text: str) -> bool:
     """Whether a text has the form of Tribe's identifiers."""
     return _GUID.fullmatch(text) is not None
+
+
+def shown_path(path: str) -> str:
+    """A path as errors show it: its entity sets, and no identifier of anybody."""
+    return _KEY.sub("", path)
 
 
 def entity(name: str, identifier: str) -> str:

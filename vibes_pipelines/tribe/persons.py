@@ -8,7 +8,7 @@ that was seen is read again further back.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vibes_pipelines.tribe.api import TribeApi
@@ -49,10 +49,10 @@ async def read_pages(
     *,
     has_labels: bool = True,
 ) -> AsyncIterator[Rows]:
-    """Every record once, page by page; ends at a short page that has no next link.
+    """Every record once, page by page; ends where Tribe counts no more, and nothing more comes.
 
     Raises:
-        TribeMovedError: the set changed faster than it could be read.
+        TribeMovedError: the set changed faster than it could be read, or fewer came than counted.
         TribeAnswerError: an answer without records, or records without ID or Labels.
     """
     reader = _Reader(api, entity_set, select, where, has_labels=has_labels)
@@ -120,6 +120,7 @@ class _Walk:
         self._seen: set[str] = set()
         self._ahead: deque[tuple[int, asyncio.Task[_Page]]] = deque()
         self._expected: int | None = None
+        self._probed_at: int | None = None
 
     async def pages(self) -> AsyncIterator[Rows]:
         page = await self._reader.page(0, has_count=True)
@@ -140,7 +141,10 @@ class _Walk:
                     yield rows
                 return
             elif page.rows or not page.skip:
-                return
+                rest = await self._behind(page, has_news=bool(fresh))
+                if rest is None:
+                    return
+                page = rest
             else:  # everything behind the last page is gone: it begins beyond the end
                 steps_back += 1
                 page = await self._further_back(page.skip, steps_back)
@@ -169,6 +173,32 @@ class _Walk:
             begin += STEP
         return await self._ahead.popleft()[1]
 
+    async def _behind(self, page: _Page, *, has_news: bool) -> _Page | None:
+        """What comes behind a short page without a link; None at the end of the set.
+
+        Short does not mean last: Tribe may send fewer than it was asked for. So the count that
+        came with the page decides; a page without one is looked behind. Where Tribe does not
+        count, a short page is the last.
+        """
+        end = page.skip + len(page.rows)
+        if self._expected is None or (page.count is not None and end >= page.count):
+            return None
+        if not page.rows or (page.skip == self._probed_at and not has_news):
+            msg = (
+                f"Tribe {ROOT}/{self._reader.entity_set}: {page.count} records were counted, and "
+                f"only {len(self._seen)} came; run it again. If it stays so, give the "
+                "application the right to read all of them"
+            )
+            raise TribeMovedError(msg)
+        await self.stop()
+        self._probed_at = end - 1
+        return await self._counted(end - 1)
+
+    async def _counted(self, skip: int) -> _Page:
+        """A page with the newest count; None where Tribe does not count."""
+        page = await self._reader.page(skip, has_count=self._expected is not None)
+        return page if page.count is not None else replace(page, count=self._expected)
+
     async def _further_back(self, skip: int, steps_back: int) -> _Page:
         if steps_back > self._paging.max_steps_back:
             msg = (
@@ -177,7 +207,8 @@ class _Walk:
             )
             raise TribeMovedError(msg)
         await self.stop()
-        return await self._reader.page(max(0, skip - PAGE_ROWS * 2 ** (steps_back - 1)))
+        begin = max(0, skip - PAGE_ROWS * 2 ** (steps_back - 1))
+        return await self._counted(begin)
 
     async def _along_links(self, page: _Page) -> AsyncIterator[Rows]:
         """Tribe's own way: pages of its own size, each telling where the next one is."""

@@ -112,7 +112,7 @@ def test_consents_come_in_by_type_whatever_a_zero_means(zero: Any, tmp_path: Pat
         async def run(client: ApsisClient) -> list[Any]:
             for file in write_consent_files(rows, tmp_path):
                 await client.import_profiles(file.path, file.mapping)
-            return [[c.type for c in await client.consents(key)] for key in ("C-1", "C-2")]
+            return [[c.type for c in await client.consents(key) or ()] for key in ("C-1", "C-2")]
 
         assert talk(box, run) == [["opt-in"], ["opt-out"]]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -22,9 +23,10 @@ from vibes_pipelines.apsis.errors import (
     ApsisTooLarge,
     ApsisUnavailable,
 )
+from vibes_pipelines.apsis.kept import KeptAccount
+from vibes_pipelines.apsis.pace import Pace
 from vibes_pipelines.apsis.profiles import ProfileKey
 from vibes_pipelines.apsis.statuses import STATUSES, Verdict, meaning_of
-from vibes_pipelines.apsis.token import KeptToken
 from vibes_pipelines.sandbox.apsis_access import ApsisLimits
 from vibes_pipelines.sandbox.apsis_clock import RunningClock
 from vibes_pipelines.sandbox.apsis_service import ApsisSandbox
@@ -176,12 +178,11 @@ def test_a_token_is_renewed_before_its_own_expiry(stated: Any) -> None:
 
 def test_clients_of_one_api_key_can_share_a_token() -> None:
     with stand_in() as box:
-        kept = KeptToken()
+        kept = KeptAccount(clock=SystemClock(SPEED))
 
         async def one_after_the_other() -> None:
             for i in range(4):
-                clock = SystemClock(SPEED)
-                async with ApsisClient(settings_of(box), PLACE, clock=clock, token=kept) as client:
+                async with ApsisClient(settings_of(box), PLACE, kept=kept) as client:
                     await name(client, f"C-{i}")
 
         asyncio.run(one_after_the_other())
@@ -189,7 +190,7 @@ def test_clients_of_one_api_key_can_share_a_token() -> None:
         box.tokens.revoke()
         asyncio.run(one_after_the_other())
         assert box.tokens.issued == 2
-    assert kept.value not in repr(kept)
+    assert kept.token.value not in repr(kept.token)
 
 
 def test_missing_permissions_do_not_use_up_the_tokens_of_a_minute() -> None:
@@ -300,3 +301,19 @@ def test_the_settings_are_named_when_they_are_missing_and_hide_the_secret() -> N
         _ = Settings({}).apsis
     names = ("APSIS_API_URL", "APSIS_CLIENT_ID", "APSIS_CLIENT_SECRET")
     assert "s3cret" not in repr(Settings(dict.fromkeys(names, "s3cret")).apsis.client_secret)
+
+
+def test_the_limits_outlive_the_client_and_its_event_loop() -> None:
+    clock = SystemClock(SPEED)
+    pace, at_s = Pace(1, 1, clock), list[float]()
+
+    async def call() -> None:
+        async with pace.turn():
+            at_s.append(clock.monotonic())
+
+    async def many() -> None:
+        await asyncio.gather(*(call() for _ in range(3)))
+
+    asyncio.run(many())
+    asyncio.run(many())
+    assert all(later - earlier >= 1 for earlier, later in pairwise(at_s))

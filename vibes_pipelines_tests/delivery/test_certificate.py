@@ -18,7 +18,8 @@ from vibes_pipelines.delivery.certificate import (
 )
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.store.ledger import Ledger
-from vibes_pipelines.store.records import Lane, Receipt, Route
+from vibes_pipelines.store.realtime import RealtimeBook
+from vibes_pipelines.store.records import Change, Lane, Operation, Receipt, Route
 from vibes_pipelines_tests.support.deliveries import (
     CONFIG,
     add,
@@ -71,6 +72,28 @@ class Loop:
             if receipt is not None:
                 receipts = [Receipt(one, receipt, error_class) for one in ids]  # type: ignore[arg-type]
                 self.ledger.record(receipts, day)
+
+    def send_in_real_time(self, changed: dict[str, str | None], at: datetime) -> None:
+        """Sends one field of C1 at this instant, which is accepted at once."""
+        operation = Operation(
+            operation_id="realtime",
+            diff_set="realtime",
+            day=at.date().isoformat(),
+            as_of=at,
+            lane="persons",
+            route="api",
+            route_reason="in real time",
+            kind="update",
+            external_person_id="C1",
+            person_key="key-c1",
+            mdn=None,
+            subscription_list_id=None,
+            changes=(Change.from_json(changed),),
+        )
+        with RealtimeBook(f"sqlite:///{self.folder / 'ledger.db'}", clock=lambda: at) as book:
+            book.plan([operation])
+            book.mark_sent([operation.operation_id])
+            book.record([Receipt(operation.operation_id, "accepted")])
 
     def certify(
         self,
@@ -201,6 +224,39 @@ class TestPersons:
         loop.send(SECOND, receipt=None, persons=[update("C1", name)])  # may have changed it
         assert loop.certify(THIRD, persons=[landed]).pending == 1
 
+    def test_a_value_that_is_lost_day_after_day_is_set_back_but_once(self, loop: Loop) -> None:
+        name = change("first_name", "Ada", "Eda")
+        landed = {**ADA, "first_name": "Eda", "updated_at": "2999-01-01T00:00:00Z"}
+        loop.send(FIRST, persons=[update("C1", name)])
+        first = loop.certify(SECOND, persons=[landed])
+        assert (first.superseded, first.person_changed) == (1, 1)
+        assert loop.evidence() == [("update", "superseded", "person_changed")]
+        assert loop.certify(SECOND, persons=[landed]) == first
+        loop.send(SECOND, persons=[update("C1", name)])
+        assert loop.certify(THIRD, persons=[landed]).pending == 1
+        assert loop.certify(FOURTH, persons=[landed]).unexplained == 1
+
+    def test_a_real_time_send_of_another_field_is_no_change_by_the_platform(
+        self, loop: Loop
+    ) -> None:
+        now = [noon(FIRST)]
+        loop.ledger._clock = lambda: now[0]  # noqa: SLF001
+        loop.send(FIRST, persons=[update("C1", change("first_name", "Ada", "Eda"))])
+        at = datetime(2026, 1, 2, 3, tzinfo=UTC)
+        loop.send_in_real_time(change("tier", "gold"), at)
+        landed = {**ADA, "first_name": "Eda", "tier": "gold", "updated_at": f"{SECOND}T03:01:00Z"}
+        assert loop.certify(persons=[landed]).pending == 1
+        landed["updated_at"] = f"{SECOND}T09:00:00Z"
+        assert loop.certify(persons=[landed]).superseded == 1
+
+    def test_of_one_day_the_send_that_was_decided_on_later_is_the_later_one(
+        self, loop: Loop
+    ) -> None:
+        loop.send_in_real_time(change("first_name", "Bea", "Eda"), noon(FIRST) - timedelta(hours=9))
+        loop.send(FIRST, persons=[update("C1", change("first_name", "Ada", "Bea"))])
+        loop.certify(THIRD, persons=[{**ADA, "first_name": "Bea"}])
+        assert ("update", "unexplained", "receipt") in loop.evidence(THIRD)
+
     def test_an_earlier_value_of_ours_that_becomes_visible_supersedes_nothing(
         self, loop: Loop
     ) -> None:
@@ -265,6 +321,17 @@ class TestConsent:
         loop.send(subscriptions=[opt_out("C1")])
         assert loop.certify(SECOND, subscriptions=[self.ACTIVE]).pending == 1
         assert loop.certify(THIRD, subscriptions=[self.ACTIVE]).unexplained == 1
+
+    @pytest.mark.parametrize(
+        ("receipt", "persons", "confirmed"),
+        [("accepted", [ADA], 1), ("accepted", [], 0), ("unknown", [ADA], 0), (None, [], 0)],
+    )
+    def test_that_nothing_is_landed_of_it_confirms_only_what_was_accepted_of_a_known_person(
+        self, loop: Loop, receipt: str | None, persons: list[dict[str, Any]], confirmed: int
+    ) -> None:
+        loop.send(receipt=receipt, subscriptions=[opt_out("C1")])
+        other = {**self.ACTIVE, "person_key": "key-c9"}
+        assert loop.certify(persons=persons, subscriptions=[other]).confirmed == confirmed
 
     def test_a_newer_opt_in_supersedes_the_opt_out(self, loop: Loop) -> None:
         loop.send(subscriptions=[opt_out("C1")])

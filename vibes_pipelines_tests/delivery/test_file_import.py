@@ -1,5 +1,6 @@
 """Files are checked before they leave, leave once, and every row gets its receipt."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from vibes_pipelines.delivery.file_import import (
     collect_reports,
     deliver_files,
 )
+from vibes_pipelines.delivery.ports import ConsentWatch
 from vibes_pipelines.delivery.replay import ReplayMismatch, replay_row
 from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.store.records import Operation
 from vibes_pipelines.vibes.person_import import ImportReportError, cell, write_import
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
@@ -48,11 +51,22 @@ def server() -> FakeServer:
 
 
 def deliver(
-    ledger: Ledger, server: FakeServer, tmp_path: Path, *, dry_run: bool = False
+    ledger: Ledger,
+    server: FakeServer,
+    tmp_path: Path,
+    *,
+    watch: ConsentWatch | None = None,
+    dry_run: bool = False,
 ) -> FilesResult:
-    batches = ledger.batches(diff_set=DIFF_SET)
     return deliver_files(
-        batches, server.session, FOLDERS, ledger, TYPES, tmp_path / "work", dry_run=dry_run
+        ledger.batches(diff_set=DIFF_SET),
+        server.session,
+        FOLDERS,
+        ledger,
+        TYPES,
+        tmp_path / "work",
+        watch=watch,
+        dry_run=dry_run,
     )
 
 
@@ -118,6 +132,63 @@ class TestUpload:
         before = server.sessions
         assert deliver(ready, server, tmp_path) == FilesResult()
         assert server.sessions == before
+
+
+class Overtaken:
+    """Withdraws what is of these contacts."""
+
+    def __init__(self, *contacts: str) -> None:
+        self._contacts = contacts
+
+    def withdrawn(self, operations: Sequence[Operation]) -> dict[str, str]:
+        return {
+            one.operation_id: "overtaken"
+            for one in operations
+            if one.external_person_id in self._contacts
+        }
+
+
+class TestLastLook:
+    """What was overtaken since the diff set was made does not leave with its file."""
+
+    def test_a_file_leaves_without_the_rows_that_were_overtaken(
+        self, ready: Ledger, server: FakeServer, tmp_path: Path
+    ) -> None:
+        delivered = deliver(ready, server, tmp_path, watch=Overtaken("C3", "C5"))
+        assert delivered == FilesResult(files=3, rows=3, withdrawn=2)
+        assert server.files["/in"][STEM + "04.persons"] == "external_person_id,tier\nC4,silver\n"
+        assert STEM + "02.persons" not in server.files["/in"]
+        assert statuses(ready) == {"sent": 3, "superseded": 2}
+        server.process({1: ("SomeError", "no")})
+        assert collect(ready, server).rejected == 3
+        assert collect(ready, server) == ReportsResult()
+        refused = [o.external_person_id for o in ready.failures(DIFF_SET) if o.status == "rejected"]
+        assert sorted(filter(None, refused)) == ["C1", "C2", "C4"]
+
+    def test_a_cut_upload_is_looked_at_again_unless_the_file_arrived(
+        self, ready: Ledger, server: FakeServer, tmp_path: Path
+    ) -> None:
+        server.die_before_upload_of = STEM + "04.persons"
+        with pytest.raises(Killed):
+            deliver(ready, server, tmp_path)
+        server.die_before_upload_of = None
+        again = deliver(ready, server, tmp_path, watch=Overtaken("C2", "C3"))
+        assert again == FilesResult(files=1, rows=1, already_there=3, withdrawn=1)
+        assert server.files["/in"][STEM + "04.persons"] == "external_person_id,tier\nC4,silver\n"
+
+    def test_where_nothing_is_left_no_session_is_opened(
+        self, ready: Ledger, server: FakeServer, tmp_path: Path
+    ) -> None:
+        nobody = Overtaken("C1", "C2", "C3", "C4", "C5")
+        assert deliver(ready, server, tmp_path, watch=nobody) == FilesResult(withdrawn=5)
+        assert server.sessions == 0
+        assert deliver(ready, server, tmp_path) == FilesResult()
+
+    def test_a_dry_run_withdraws_nothing(
+        self, ready: Ledger, server: FakeServer, tmp_path: Path
+    ) -> None:
+        deliver(ready, server, tmp_path, watch=Overtaken("C1"), dry_run=True)
+        assert statuses(ready) == {"planned": 5}
 
 
 class TestReplay:

@@ -30,6 +30,7 @@ NEWS = "usercreated.topics.newsletter-m2k7"
 OFFERS = "usercreated.topics.offers-x5p3"
 FIRST_NAME = "com.apsis1.attributes.firstname"
 EMAIL = "com.apsis1.attributes.email"
+MEMBER = "usercreated.tags.member-d4s6"
 COUNTRY = "usercreated.attributes.country-z9d2"
 NEWS_LABEL, NEWS_SMS_LABEL = "Newsletter by e-mail", "Newsletter by SMS"
 
@@ -190,6 +191,17 @@ class World:
         newest = sync.project.ledger.newest_diff_set()
         assert newest is not None
         release.approve(sync.project.ledger, newest.diff_set, reason)
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """A world after its first full sync, and who is in it by name.
+
+    Flo and Gus alone have no consent, and Flo is a VIP.
+    """
+
+    world: World
+    people: Mapping[str, str]
 
 
 def _counts(audit: Mapping[str, Any]) -> dict[str, int]:

@@ -112,6 +112,18 @@ def run_cut(home: Path, step: int, how: str) -> tuple[Any, ...]:
         return after
 
 
+def test_killed_while_it_writes_and_taken_up_everything_is_written_once(tmp_path: Path) -> None:
+    profiles, persons = run_cut(tmp_path / "cut", 8, "killed")
+    consents = {name: {kind for _, kind in states} for name, states in profiles}
+    assert consents == {
+        **{name: set() for name in ("Changed", "P4")},
+        **{name: {"opt-out"} for name in ("P1", "P3")},
+        **{name: {"opt-in"} for name in ("P2", "P5", "New")},
+    }
+    assert {name for name, labels in persons if labels} == {"P2", "P5", "New"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "how"), [(2, "killed"), (8, "killed"), (6, "cancelled")])
 def test_cut_and_taken_up_it_ends_as_if_it_never_was(
     tmp_path: Path, uninterrupted: tuple[Any, ...], step: int, how: str

@@ -141,21 +141,47 @@ def test_a_run_that_a_check_held_is_told_as_the_check_and_once(
     assert (alert["count"], alert["severity"]) == (1, "error")
 
 
-def test_a_check_that_passes_again_ends_it_and_an_older_day_does_not(
+def test_a_check_that_passes_again_ends_it_and_no_day_before_the_newest_that_failed_does(
     stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path
 ) -> None:
     cursor = look(stored, None).cursor
     weather.passes = False
-    run(stored, "2026-01-03")
+    for day in ("2026-01-05", "2026-01-02"):
+        run(stored, day)
     cursor = look(stored, cursor).cursor
     weather.passes = True
-    run(stored, "2026-01-02")
+    run(stored, "2026-01-03")
     cursor = look(stored, cursor).cursor
     assert [one["event"] for one in alerts(tmp_path)] == ["failed"]
-    run(stored, "2026-01-03")
+    run(stored, "2026-01-05")
     cursor = look(stored, cursor).cursor
     look(stored, cursor)
     assert [one["event"] for one in alerts(tmp_path)] == ["failed", "resolved"]
+
+
+def test_a_dead_channel_holds_up_neither_the_reading_nor_the_other_channels(
+    stored: dg.DagsterInstance,
+    weather: type[Weather],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cursor = look(stored, None).cursor
+    with webhook() as hook:
+        monkeypatch.setenv("VIBES_ALERT_WEBHOOK", hook.url)
+        hook.status = 503
+        weather.passes = False
+        run(stored, "2026-01-03")
+        refused = look(stored, cursor)
+        assert refused.cursor != cursor
+        assert "alerts wait: webhook: 127.0.0.1 answered 503" in (refused.skip_message or "")
+        weather.passes = True
+        run(stored, "2026-01-04")
+        cursor = look(stored, refused.cursor).cursor
+        assert [one["event"] for one in alerts(tmp_path)] == ["failed", "resolved"]
+        assert hook.received == []
+        hook.status = 204
+        look(stored, cursor)
+        assert hook.received == alerts(tmp_path)
 
 
 def test_a_job_that_succeeds_later_ends_its_failure(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.jobs import delivery_run_config
@@ -72,12 +73,16 @@ class Run:
     @property
     def red(self) -> dict[str, str | None]:
         """Failed checks, and what they say."""
+        return {check.check_name: check.description for check in self.failed_checks}
+
+    @property
+    def failed_checks(self) -> list[dg.AssetCheckEvaluation]:
         found = [
             event.asset_check_evaluation_data
             for event in self.events
             if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
         ]
-        return {check.check_name: check.description for check in found if not check.passed}
+        return [check for check in found if not check.passed]
 
     @property
     def text(self) -> str:
@@ -152,6 +157,21 @@ def test_the_first_day_is_held_by_its_guard_checks_and_sends_nothing(two_days: T
     assert two_days.effects_while_held == 0
 
 
+def test_a_red_guard_shows_what_to_launch_to_release_the_diff_set(two_days: TwoDays) -> None:
+    project = two_days.loop.project
+    first = project.snapshots.days("crm/contacts")[0]
+    diff_set = read_summary(project, first).diff_set
+    job = build_defs().resolve_job_def("approve")
+    assert two_days.held.failed_checks
+    for check in two_days.held.failed_checks:
+        told = str(check.metadata["to_release"].value)
+        pasted = yaml.safe_load(told.split("```")[1].removeprefix("yaml"))
+        dg.validate_run_config(job, pasted)
+        config = pasted["ops"]["approve_diff_set"]["config"]
+        assert len(config["diff_set"]) >= 6
+        assert diff_set.startswith(config["diff_set"])
+
+
 def test_an_approval_turns_the_guards_green_and_a_repush_delivers(two_days: TwoDays) -> None:
     assert two_days.repushed.succeeded
     assert two_days.repushed.red == {}
@@ -172,7 +192,10 @@ def test_what_could_not_be_delivered_is_shown_row_by_row(two_days: TwoDays) -> N
     imported = two_days.repushed.materialized[PERSON_IMPORT]
     refused = sum(_number(made["rejected"]) for made in (pushed, imported) if "rejected" in made)
     assert _number(shown["dagster/partition_row_count"]) == refused > 0
-    assert "| error class | rows | category | advice |" in str(shown["by_error_class"].value)
+    advised = str(shown["by_error_class"].value)
+    assert f"rows: {refused}" in advised
+    assert "correct it in the CRM" in " ".join(advised.split())
+    assert max(map(len, advised.splitlines())) < 60
     assert CANARY not in str(shown["preview"].value)
 
 

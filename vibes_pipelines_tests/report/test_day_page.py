@@ -237,6 +237,30 @@ def browser(chromium_path: str) -> Iterator[Browser]:
         browser.close()
 
 
+def _fits(page: Page, story: Story, name: str, width: int) -> None:
+    """Opens a page with all that is folded, and looks for what leaves the screen."""
+    page.goto((report_folder(story.project) / f"{name}.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    wide = page.evaluate(
+        "[...document.querySelectorAll('body *')].filter(one => one.getClientRects().length"
+        " && !one.closest('thead, caption, .skip')"
+        " && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML)"
+    )
+    assert wide == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.chromium
+def test_a_day_fits_a_phone_and_shows_its_headings(story: Story, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 800})
+    _fits(page, story, THIRD, 360)
+    headings = page.locator("h1, h2")
+    assert headings.count() == len(story.pages[THIRD].headings)
+    assert all(one.is_visible() for one in headings.all())
+    page.close()
+
+
+@pytest.mark.slow
 @pytest.mark.chromium
 @pytest.mark.parametrize("width", [360, 1280])
 def test_nothing_is_wider_than_the_screen(story: Story, browser: Browser, width: int) -> None:
@@ -244,15 +268,7 @@ def test_nothing_is_wider_than_the_screen(story: Story, browser: Browser, width:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     for name in story.pages:
-        page.goto((report_folder(story.project) / f"{name}.html").as_uri())
-        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
-        wide = page.evaluate(
-            "[...document.querySelectorAll('body *')].filter(one => one.getClientRects().length"
-            " && !one.closest('thead, caption, .skip')"
-            " && one.getBoundingClientRect().right > innerWidth + 1).map(one => one.outerHTML)"
-        )
-        assert wide == []
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        _fits(page, story, name, width)
     assert all(url.startswith(("file:", "data:")) for url in asked)
     page.close()
 
@@ -281,6 +297,7 @@ ANSWERS: dict[str, Callable[[Page], bool]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.chromium
 def test_each_question_is_answered_two_clicks_from_the_index(
     story: Story, browser: Browser

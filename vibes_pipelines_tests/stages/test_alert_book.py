@@ -1,8 +1,10 @@
 """Alerts: told once, counted, told when over; nothing is lost when a channel is out of reach."""
 
 import json
+import socketserver
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vibes_pipelines.settings import SettingsError
+from vibes_pipelines.stages import alert_channels
 from vibes_pipelines.stages.alert_channels import AlertError
 from vibes_pipelines.stages.alert_settings import AlertSettings, read_alert_settings
 from vibes_pipelines.stages.alert_texts import ADVICE, DEFAULT
@@ -105,6 +108,101 @@ def test_a_channel_out_of_reach_gets_everything_later_and_in_order(tmp_path: Pat
         AlertBook(tmp_path, settings(file=file, webhook=hook.url)).resolve([], NOW)
         assert [one["failed_steps"] for one in hook.received] == [["share"], ["diff_set"]]
         assert len(lines(file)) == 2
+
+
+def test_a_day_that_failed_is_kept_when_an_older_one_fails_too(tmp_path: Path) -> None:
+    book = AlertBook(tmp_path, settings(file=tmp_path / "alerts.jsonl"))
+    for run, day in (("run-1", "2026-01-05"), ("run-2", "2026-01-02")):
+        book.report([cause(run, day=day)], NOW)
+    [firing] = book.firing()
+    assert (firing.cause.day, firing.last_day, firing.count) == ("2026-01-02", "2026-01-05", 2)
+
+
+@contextmanager
+def no_http() -> Iterator[str]:
+    """The address of a server that speaks another protocol."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(b"220 another protocol\r\n\r\n")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/secret-path"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_speaks_no_http_is_a_channel_out_of_reach(tmp_path: Path) -> None:
+    file = tmp_path / "alerts.jsonl"
+    with no_http() as address:
+        book = AlertBook(tmp_path, settings(file=file, webhook=address))
+        for causes in ([cause()], [], []):
+            with pytest.raises(AlertError, match=r"webhook: 127\.0\.0\.1 cannot be reached"):
+                book.report(causes, NOW)
+    assert len(lines(file)) == 1
+
+
+def test_a_mail_host_that_is_none_is_told_once_in_the_other_channels(tmp_path: Path) -> None:
+    file = tmp_path / "alerts.jsonl"
+    given = {"file": file, "smtp_host": "smtp..example.com", "to": "one@example.com"}
+    book = AlertBook(tmp_path, settings(**given))
+    for causes in ([cause()], []):
+        with pytest.raises(AlertError, match=r"mail: .* see VIBES_ALERT_SMTP_HOST"):
+            book.report(causes, NOW)
+    assert len(lines(file)) == 1
+
+
+def test_an_unforeseen_fault_of_a_channel_is_told_by_its_class_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("+12015550123")
+
+    file = tmp_path / "alerts.jsonl"
+    monkeypatch.setattr(alert_channels, "post", broken)
+    book = AlertBook(tmp_path, settings(file=file, webhook="http://hooks.internal"))
+    for causes in ([cause()], []):
+        with pytest.raises(AlertError) as raised:
+            book.report(causes, NOW)
+        assert str(raised.value) == "webhook: LookupError; see its VIBES_ALERT_* settings"
+    assert len(lines(file)) == 1
+
+
+def test_what_left_is_not_sent_again_when_the_process_ends_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "alerts.jsonl"
+    book = AlertBook(tmp_path, settings(file=file, webhook="http://hooks.internal"))
+    with monkeypatch.context() as patch:
+        patch.setattr(alert_channels, "post", ended)
+        with pytest.raises(KeyboardInterrupt):
+            book.report([cause()], NOW)
+    with webhook() as hook:
+        AlertBook(tmp_path, settings(file=file, webhook=hook.url)).carry()
+        assert len(hook.received) == len(lines(file)) == 1
+
+
+def test_a_channel_that_refused_is_left_in_peace_until_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def away(*_: object) -> None:
+        asked.append(1)
+        raise AlertError("webhook: hooks.internal cannot be reached")
+
+    file = tmp_path / "alerts.jsonl"
+    monkeypatch.setattr(alert_channels, "post", away)
+    book = AlertBook(tmp_path, settings(file=file, webhook="http://hooks.internal"))
+    with pytest.raises(AlertError):
+        book.report([cause(step="share"), cause(step="diff_set")], NOW)
+    assert (len(asked), len(lines(file))) == (1, 2)
 
 
 def test_a_redirect_is_no_receipt(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def test_nothing_readable_is_left_and_every_count_stays(project: Project) -> Non
     assert dry.ledger == done.ledger
     after = totals(project)
     assert after.pop("erasures") == 1
+    assert after.pop("erased_numbers") == 2  # the number, and the list it is opted out of
     split_in_two = {f"a_{day}.persons" for day in DAYS[:3]}  # the person's row had a line break
     assert {name for name, rows in after.items() if counts[name] != rows} == split_in_two
     manifest = project.snapshots.find("crm/contacts", DAYS[0])

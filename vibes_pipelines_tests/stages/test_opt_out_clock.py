@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -157,6 +159,47 @@ def plan_day(
     folder = project.diff_set_folder(day)
     rows = [opt_out_row("C1", side, at)]
     planned(project.ledger, folder, diff_set=day, day=day, subscriptions=rows)
+
+
+def refuse_in_real_time(project: Project) -> None:
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        book.plan([opt_out(-12)])
+        book.mark_sent(["op-12"])
+        book.record([Receipt("op-12", "rejected", "HTTP 404")])
+
+
+def test_a_refused_one_is_over_when_the_daily_run_was_heard(project: Project) -> None:
+    refuse_in_real_time(project)
+    plan_day(project, "2026-01-02")
+    assert opt_out_clock(project, FRIDAY).open == {"to_platform": 1}
+    answer(project, "2026-01-02", "accepted")
+    assert opt_out_clock(project, FRIDAY).open == {}
+
+
+@pytest.mark.parametrize(
+    ("quarantined", "under_way"), [((), {}), (("C1",), {"to_platform": 1}), (("C2",), {})]
+)
+def test_a_refused_one_is_over_when_a_later_day_asks_for_it_no_more(
+    project: Project, quarantined: tuple[str, ...], under_way: dict[str, int]
+) -> None:
+    refuse_in_real_time(project)
+    folder = project.diff_set_folder("2026-01-02")
+    planned(project.ledger, folder, diff_set="2026-01-02", day="2026-01-02")
+    assert opt_out_clock(project, FRIDAY).open == {"to_platform": 1}  # nothing to go by
+    rows = pa.table({"external_person_id": pa.array(quarantined, pa.string())})
+    pq.write_table(rows, folder / "quarantine.parquet")
+    assert opt_out_clock(project, FRIDAY).open == under_way
+
+
+def test_one_without_an_answer_stays_whatever_a_day_says(project: Project) -> None:
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        book.plan([opt_out(-12)])
+        book.mark_sent(["op-12"])
+    folder = project.diff_set_folder("2026-01-02")
+    planned(project.ledger, folder, diff_set="2026-01-02", day="2026-01-02")
+    rows = pa.table({"external_person_id": pa.array([], pa.string())})
+    pq.write_table(rows, folder / "quarantine.parquet")
+    assert opt_out_clock(project, FRIDAY).open == {"to_platform": 1}
 
 
 def answer(project: Project, day: str, status: Any, error_class: str | None = None) -> None:

@@ -1,6 +1,7 @@
 """The preview: what would be sent, without a trace of it and without a personal value."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,14 @@ from click.testing import CliRunner
 from vibes_pipelines.cli.main import main
 from vibes_pipelines.orchestration.resources import ShareResource
 from vibes_pipelines.sandbox.population import build_world
+from vibes_pipelines.settings import Settings
+from vibes_pipelines.stages import preview
+from vibes_pipelines.stages.erase_lock import LOCK, no_erasure
+from vibes_pipelines.stages.erasing import erase
 from vibes_pipelines.stages.preview import Preview, PreviewError, preview_day
 from vibes_pipelines.stages.preview_samples import shape
 from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines_tests.support.landed_days import SYNC, landed_project, reconciled
 from vibes_pipelines_tests.support.loop import Loop, running_loop
 
 
@@ -35,7 +41,8 @@ def files_below(folder: Path) -> set[str]:
 def test_before_anything_is_set_up_nothing_is_left_behind(loop: Loop, tmp_path: Path) -> None:
     home = tmp_path / "data"
     found = previewed(loop, VIBES_HOME=str(home))
-    assert files_below(home) == {"sftp_session.json"}  # the account's gap is kept
+    # The account's gap is kept, and the file that a lock is held on.
+    assert files_below(home) == {"sftp_session.json", LOCK}
     assert found.landed_before == ()
     assert set(found.held) == {"opt_outs", "persons", "invites"}
     assert "first run" in found.held["persons"]
@@ -120,3 +127,26 @@ def test_a_ledger_of_another_version_is_not_touched(loop: Loop, tmp_path: Path) 
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     with pytest.raises(PreviewError, match=r"of shape 0001 .* doctor"):
         previewed(loop, VIBES_LEDGER_URL=url)
+
+
+def test_what_a_killed_preview_left_goes_with_the_next(tmp_path: Path) -> None:
+    settings = Settings({"VIBES_HOME": str(tmp_path)})
+    left = tmp_path / ".preview-abcd" / "landing"
+    left.mkdir(parents=True)
+    with no_erasure(settings):  # another preview runs: perhaps it is its own
+        preview._remove_what_is_left(settings)
+    assert left.exists()
+    preview._remove_what_is_left(settings)
+    assert list(tmp_path.iterdir()) == [tmp_path / LOCK]
+
+
+def test_a_preview_keeps_erased_people_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = SYNC.replace("max_age_h: 300", "max_age_h: 300, erasure: none")
+    contact = {"id": "Quentin-42", "phone": "+13125550042", "name": "Quentin"}
+    with landed_project(tmp_path, monkeypatch, sync) as project:
+        reconciled(project, "2026-01-01", [contact], [])
+        erase(project, "Quentin-42", "asked for", "ann")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with preview._draft(dict(os.environ), "2026-01-02", scratch) as draft:
+        assert reconciled(draft, "2026-01-02", [contact], []).quarantine_kinds == {"erased": 1}

@@ -22,7 +22,7 @@ from vibes_pipelines.store.models import callbacks, operations
 from vibes_pipelines.store.records import Receipt
 from vibes_pipelines.sync_config.privacy import Retention
 from vibes_pipelines_tests.support.deliveries import BY_API
-from vibes_pipelines_tests.support.landed_days import SYNC, landed_project, reconciled
+from vibes_pipelines_tests.support.landed_days import SYNC, land, landed_project, reconciled
 
 START = date(2026, 1, 1)
 KEPT = SYNC.replace(
@@ -113,3 +113,19 @@ def test_each_class_goes_by_its_own_age(project: Project) -> None:
 def test_less_than_a_next_run_needs_is_refused() -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 35"):
         Retention(snapshots=10)
+
+
+def test_what_a_killed_removal_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with landed_project(tmp_path, monkeypatch, KEPT) as project:
+        land(project, day(60), "share/persons", [PERSON])
+        left_goes(project)
+
+
+def left_goes(project: Project) -> None:
+    left = project.settings.home / "landing/crm/contacts" / ".removing-2025-01-01"
+    left.mkdir(parents=True)
+    (left / "data.parquet").write_bytes(b"rows of people")
+    apply_retention(project, dry_run=True)
+    assert left.exists()
+    apply_retention(project, dry_run=False)
+    assert not left.exists()

@@ -63,6 +63,18 @@ def test_opt_outs_come_before_persons(book: RealtimeBook) -> None:
     assert [one.operation_id for one in book.unfinished(UPDATES)] == ["op1"]
 
 
+def test_what_was_made_anew_counts_once(book: RealtimeBook) -> None:
+    outs = [
+        replace(operation(n, "opt_out", lane="opt_outs"), subscription_list_id=f"L{n // 3}")
+        for n in range(1, 5)
+    ]
+    book.plan([*outs, operation(8), operation(9)])
+    assert dict(book.counts("2026-01-02")) == {"update": 2, "opt_out": 2}
+    book.withdraw(["op1", "op2", "op8"])
+    assert dict(book.counts("2026-01-02")) == {"update": 1, "opt_out": 1}
+    assert (book.opt_outs("2026-01-02"), book.clears("2026-01-02")) == ({("C1", "L1")}, 3)
+
+
 @pytest.mark.parametrize(("status", "is_open"), [("accepted", 0), ("rejected", 0), ("unknown", 1)])
 def test_what_got_no_answer_stays_unfinished(book: RealtimeBook, status: str, is_open: int) -> None:
     book.plan([operation(1)])

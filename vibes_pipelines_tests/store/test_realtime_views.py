@@ -89,6 +89,32 @@ def test_what_was_refused_planned_or_withdrawn_is_not_pending(
     assert [row["operation_id"] for row in ledger.to_certify(NEXT).to_pylist()] == ["op1"]
 
 
+def test_what_became_of_a_send_later_does_not_change_what_was_pending(
+    ledger: Ledger, url: str
+) -> None:
+    """Law: rebuilding a day gives the same bytes."""
+    now = [AT]
+    with RealtimeBook(url, clock=lambda: now[0]) as book:
+        send(book, operation(1, "Eve"), "unknown")
+        before = ledger.pending_in_real_time(DAY, LATER)
+        assert values(before) == [("first_name", "Eve")]
+        now[0] = LATER + timedelta(hours=1)
+        book.mark_sent(["op1"])
+        book.withdraw(["op1"])
+        send(book, operation(2, "Eva"))  # decided on before, sent after
+    assert ledger.pending_in_real_time(DAY, LATER).equals(before)
+    assert values(ledger.pending_in_real_time(DAY, now[0] + timedelta(hours=1))) == [
+        ("first_name", "Eva")
+    ]
+
+
+def test_an_opt_out_that_is_sent_again_counts_from_then(book: RealtimeBook, url: str) -> None:
+    send(book, operation(1, "x", kind="opt_out"), "unknown")
+    with RealtimeBook(url, clock=lambda: LATER) as later:
+        later.mark_sent(["op1"])
+        assert [one.at for one in later.sent(["C1"], AT)] == [LATER]
+
+
 def test_an_add_is_pending_with_its_identifiers(ledger: Ledger, book: RealtimeBook) -> None:
     send(book, operation(1, "Eve", kind="add", mdn="+13125550142"))
     assert values(ledger.pending_in_real_time(DAY, LATER)) == [
@@ -114,9 +140,19 @@ def test_sends_are_rivals_in_the_order_of_their_instants(
 ) -> None:
     send(book, operation(2, "Eva"))
     send(book, operation(1, "Eve"))
-    found = ledger.rivals(NEXT).sort_by("sequence").to_pylist()
+    found = ledger.rivals(NEXT, LATER).sort_by("sequence").to_pylist()
     assert [row["value"] for row in found] == ["Eve", "Eva"]
     assert {row["answered_at"] for row in found} == {AT.replace(tzinfo=None)}
+
+
+def test_of_its_own_day_a_send_is_a_rival_once_it_had_left(
+    ledger: Ledger, book: RealtimeBook
+) -> None:
+    send(book, operation(1, "Eve"))
+    send(book, operation(2, "Eva", day=NEXT))
+    found = ledger.rivals(NEXT, LATER).sort_by("sequence").to_pylist()
+    assert [row["value"] for row in found] == ["Eve", "Eva"]
+    assert [row["value"] for row in ledger.rivals(NEXT, AT).to_pylist()] == ["Eve"]
 
 
 @pytest.mark.parametrize(("minutes", "kept"), [(-1, "Eve"), (1, "Ida")])

@@ -1,14 +1,16 @@
 """The client against a Tribe over real HTTP: what is read, what is written, what is refused."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pytest
 
 from vibes_pipelines.sandbox.faults import Fault, Faults
-from vibes_pipelines.sandbox.tribe_population import OFFERS
+from vibes_pipelines.sandbox.tribe_population import NEWS_SMS, OFFERS
 from vibes_pipelines.sandbox.tribe_sandbox import TribeSandbox
 from vibes_pipelines.sandbox.tribe_switches import TribeSwitches
 from vibes_pipelines.tribe.api import Patience
@@ -16,6 +18,7 @@ from vibes_pipelines.tribe.client import TribeClient
 from vibes_pipelines.tribe.errors import (
     TribeAnswerError,
     TribeAuthError,
+    TribeError,
     TribeFieldError,
     TribeLabelError,
     TribeRefusedError,
@@ -59,12 +62,40 @@ def labels_of(tribe: TribeSandbox, person_id: str) -> set[str]:
     return {label["Name"] for label in person["Labels"]}
 
 
+@contextmanager
+def labelled(switches: TribeSwitches | None = None) -> Iterator[tuple[TribeSandbox, str]]:
+    """A Tribe with a person who has two labels that matter here, and not a third."""
+    with TribeSandbox.of_people(30, switches or TribeSwitches(), speed=FAST) as tribe:
+        person, world = first(tribe), tribe.world
+        for name in {OFFERS, "VIP"} - labels_of(tribe, person):
+            world.attach(person, world.label_id(name))
+        if NEWS_SMS in labels_of(tribe, person):
+            world.detach(person, world.label_id(NEWS_SMS))
+        tribe.audit.clear()
+        yield tribe, person
+
+
+def after_first(tribe: TribeSandbox, method: str, then: Callable[[], None]) -> None:
+    """Does something once, right after Tribe's first answer about one person."""
+    done: list[bool] = []
+
+    def listen(entries: Any) -> None:
+        for entry in entries:
+            is_meant = entry.get("method") == method and "Relation_Person" in entry["route"]
+            if is_meant and not done:
+                done.append(True)
+                then()
+
+    tribe.audit.log = listen
+
+
 READINGS = [
     TribeSwitches(),
     TribeSwitches(count="ignored"),
     TribeSwitches(top_over_100="refuse", guid_order="last_bytes_first"),
     TribeSwitches(next_link=True),
     TribeSwitches(next_link=True, page_rows=40, count="ignored"),
+    TribeSwitches(page_rows=40),
 ]
 
 
@@ -150,37 +181,62 @@ class TestReading:
 
 class TestWriting:
     @pytest.mark.parametrize(
-        ("put", "write"), [("replaces", "replace"), ("adds", "add")], ids=["replaces", "adds"]
+        "readings",
+        [
+            ("adds", "served", "one"),
+            ("replaces", "served", "one"),
+            ("replaces", "refused", "replace"),
+        ],
+        ids="-".join,
     )
-    def test_a_label_is_taken_off_and_put_on_and_all_others_stay(
-        self, put: Any, write: str
-    ) -> None:
-        with TribeSandbox.of_people(30, TribeSwitches(label_put=put), speed=FAST) as tribe:
-            person, labels = first(tribe), tribe.world
-            for name in (OFFERS, "VIP"):
-                if name not in labels_of(tribe, person):
-                    labels.attach(person, labels.label_id(name))
-            held = labels_of(tribe, person)
-            offers = labels.label_id(OFFERS)
-            assert ask(tribe, lambda c: c.remove_label(person, offers), TRIBE_LABEL_WRITE=write)
-            assert labels_of(tribe, person) == held - {OFFERS}
-            assert ask(tribe, lambda c: c.remove_label(person, offers), TRIBE_LABEL_WRITE=write)
-            assert ask(tribe, lambda c: c.add_label(person, offers), TRIBE_LABEL_WRITE=write)
-            assert labels_of(tribe, person) == held
+    def test_a_label_is_taken_off_and_all_others_stay(self, readings: Any) -> None:
+        put, ref, write = readings
+        with labelled(TribeSwitches(label_put=put, label_ref=ref)) as (tribe, person):
+            held, offers = labels_of(tribe, person), tribe.world.label_id(OFFERS)
+            for _ in range(2):
+                assert ask(tribe, lambda c: c.remove_label(person, offers), TRIBE_LABEL_WRITE=write)
+                assert labels_of(tribe, person) == held - {OFFERS}
+            assert tribe.audit.effects("labels") == 1
 
-    @pytest.mark.parametrize(("put", "write"), [("adds", "replace"), ("replaces", "add")])
-    def test_the_wrong_reading_is_noticed_and_said(self, put: Any, write: str) -> None:
-        with TribeSandbox.of_people(30, TribeSwitches(label_put=put), speed=FAST) as tribe:
-            person, world = first(tribe), tribe.world
-            for name in (OFFERS, "VIP"):
-                if name not in labels_of(tribe, person):
-                    world.attach(person, world.label_id(name))
-            with pytest.raises(TribeLabelError, match="TRIBE_LABEL_WRITE"):
-                ask(
-                    tribe,
-                    lambda c: c.remove_label(person, world.label_id(OFFERS)),
-                    TRIBE_LABEL_WRITE=write,
-                )
+    @pytest.mark.parametrize(("write", "cure"), [("one", "replace"), ("replace", "one")])
+    def test_the_wrong_reading_is_noticed_and_said(self, write: str, cure: str) -> None:
+        switches = TribeSwitches(label_put="adds", label_ref="refused")
+        with labelled(switches) as (tribe, person):
+            label = tribe.world.label_id(OFFERS)
+            with pytest.raises(TribeLabelError, match=f"TRIBE_LABEL_WRITE={cure}"):
+                ask(tribe, lambda c: c.remove_label(person, label), TRIBE_LABEL_WRITE=write)
+
+    @pytest.mark.parametrize("moment", ["GET", "DELETE"])
+    def test_what_a_user_does_to_other_labels_meanwhile_stands(self, moment: str) -> None:
+        with labelled() as (tribe, person):
+            world, held = tribe.world, labels_of(tribe, person)
+
+            def change() -> None:
+                world.attach(person, world.label_id(NEWS_SMS))
+                world.detach(person, world.label_id("VIP"))
+
+            after_first(tribe, moment, change)
+            assert ask(tribe, lambda c: c.remove_label(person, world.label_id(OFFERS)))
+            assert labels_of(tribe, person) == held - {OFFERS, "VIP"} | {NEWS_SMS}
+
+    def test_a_label_that_is_gone_from_a_written_list_is_told(self) -> None:
+        with labelled() as (tribe, person):
+            label, vip = (tribe.world.label_id(name) for name in (OFFERS, "VIP"))
+            after_first(tribe, "PUT", lambda: tribe.world.detach(person, vip))
+            with pytest.raises(TribeLabelError, match="a user took them off meanwhile"):
+                ask(tribe, lambda c: c.remove_label(person, label), TRIBE_LABEL_WRITE="replace")
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_a_list_that_was_not_taken_is_made_anew_before_it_is_written_again(
+        self, status: int
+    ) -> None:
+        with labelled() as (tribe, person):
+            held, label = labels_of(tribe, person), tribe.world.label_id(OFFERS)
+            tribe.faults.replace((Fault("status", status=status, method="PUT", times=1),))
+            vip = tribe.world.label_id("VIP")
+            after_first(tribe, "PUT", lambda: tribe.world.detach(person, vip))
+            assert ask(tribe, lambda c: c.remove_label(person, label), TRIBE_LABEL_WRITE="replace")
+            assert labels_of(tribe, person) == held - {OFFERS, "VIP"}
 
     @pytest.mark.parametrize("answer", ["entity", "nothing"])
     def test_fields_are_written_and_a_person_who_is_gone_is_told(self, answer: Any) -> None:
@@ -195,7 +251,8 @@ class TestWriting:
     def test_a_refusal_names_path_and_cure_and_no_value(self, tribe: TribeSandbox) -> None:
         with pytest.raises(TribeRefusedError) as refused:
             ask(tribe, lambda client: client.update(first(tribe), {"lastName": "Secret"}))
-        assert "Relation_Person" in str(refused.value)
+        assert "Relation_Person:" in str(refused.value)
+        assert first(tribe) not in str(refused.value)
         assert "sync.yaml" in str(refused.value)
         assert "Secret" not in str(refused.value)
 
@@ -277,7 +334,7 @@ class TestFaults:
             assert len(ask(tribe, everybody)) == len(list(tribe.world.persons()))
 
     def test_a_label_is_taken_off_once_though_the_answer_was_lost(self) -> None:
-        faults = Faults((Fault("reset", when="after", method="PUT", times=1),))
+        faults = Faults((Fault("reset", when="after", method="DELETE", times=1),))
         with TribeSandbox.of_people(30, faults=faults, speed=FAST) as tribe:
             person, label = first(tribe), tribe.world.label_id("VIP")
             if "VIP" not in labels_of(tribe, person):
@@ -286,6 +343,19 @@ class TestFaults:
             assert ask(tribe, lambda client: client.remove_label(person, label))
             assert tribe.audit.effects("labels") == 1
 
+    def test_a_write_that_is_never_answered_ends_and_a_read_is_not_repeated_for_it(self) -> None:
+        with labelled() as (tribe, person):
+            label = tribe.world.label_id(OFFERS)
+            for method in ("DELETE", "GET"):
+                tribe.audit.clear()
+                fault = Fault("status", re.compile("Relation_Person"), method, status=503)
+                tribe.faults.replace((fault,))
+                with pytest.raises(TribeUnavailableError):
+                    ask(tribe, lambda c: c.remove_label(person, label))
+                sent = tribe.audit.as_dict()["requests"]
+                assert isinstance(sent, list)
+                assert sum(one["count"] for one in sent if one["status"] == 503) == 5
+
     def test_a_disturbance_that_stays_is_an_error_that_names_the_path(self) -> None:
         faults = Faults((Fault("status", status=503, method="GET"),))
         with (
@@ -293,6 +363,17 @@ class TestFaults:
             pytest.raises(TribeUnavailableError, match="/v1/odata/Label: HTTP 503"),
         ):
             ask(tribe, lambda client: client.labels())
+
+    def test_no_error_shows_which_person_it_is_about(self) -> None:
+        with labelled() as (tribe, person):
+            label = tribe.world.label_id(OFFERS)
+            for method, status in (("DELETE", 503), ("DELETE", 400), ("DELETE", 403), ("GET", 503)):
+                fault = Fault("status", re.compile("Relation_Person"), method, status=status)
+                tribe.faults.replace((fault,))
+                with pytest.raises(TribeError, match="Relation_Person") as told:
+                    ask(tribe, lambda c: c.remove_label(person, label))
+                assert person not in str(told.value)
+                assert label not in str(told.value)
 
     def test_the_token_is_not_carried_to_another_host(self, tribe: TribeSandbox) -> None:
         async def away(client: TribeClient) -> None:

@@ -1,6 +1,7 @@
 """Reading while users of Tribe work: who was there all the while is never missed."""
 
 import asyncio
+import json
 from random import Random
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from vibes_pipelines.sandbox.tribe_sandbox import TribeSandbox
 from vibes_pipelines.sandbox.tribe_switches import TribeSwitches
+from vibes_pipelines.tribe.api import Reply
 from vibes_pipelines.tribe.errors import TribeMovedError
 from vibes_pipelines.tribe.persons import Paging, read_pages
 from vibes_pipelines_tests.support.tribe import tribe_client
@@ -41,6 +43,7 @@ def read_while(
             TribeSwitches(),
             TribeSwitches(guid_order="last_bytes_first", count="ignored"),
             TribeSwitches(next_link=True),
+            TribeSwitches(page_rows=60),
         ]
     ),
 )
@@ -54,7 +57,7 @@ def test_whoever_was_there_all_the_while_is_found_once(
 
         def disturb() -> None:
             with world.lock:
-                for _ in range(deleted):
+                for _ in range(min(deleted, len(world.rows("Relation_Person")))):
                     gone = chance.choice(world.rows("Relation_Person"))["ID"]
                     world.delete("Relation_Person", gone)
                     stayed.discard(gone)
@@ -82,6 +85,33 @@ def test_a_person_deleted_in_an_earlier_page_hides_nobody() -> None:
 
         found = read_while(tribe, disturb, Paging(in_flight=1))
         assert {one["ID"] for one in world.persons()} <= {one["ID"] for one in found}
+
+
+class CutShort:
+    """A Tribe that counts more records than it sends, whatever is asked."""
+
+    def __init__(self, rows: int, count: int) -> None:
+        self._body = {
+            "@odata.count": count,
+            "value": [{"ID": f"{number:04d}", "Labels": []} for number in range(rows)],
+        }
+
+    async def get(self, path: str) -> Reply:
+        skip = int(path.partition("$skip=")[2].partition("&")[0])
+        rows = self._body["value"][skip:]  # type: ignore[index]
+        return Reply("/persons", 200, json.dumps({**self._body, "value": rows}).encode())
+
+
+@pytest.mark.parametrize("rows", [0, 1, 50, 100, 150])
+def test_fewer_persons_than_tribe_counts_are_no_complete_list(rows: int) -> None:
+    async def read(count: int) -> int:
+        tribe: Any = CutShort(rows, count)
+        pages = read_pages(tribe, "Relation_Person", (), None, Paging())
+        return sum([len(page) async for page in pages])
+
+    assert asyncio.run(read(rows)) == rows
+    with pytest.raises(TribeMovedError, match=f"5000 records were counted, and only {rows} came"):
+        asyncio.run(read(5000))
 
 
 def test_a_set_that_never_comes_to_rest_is_an_error() -> None:

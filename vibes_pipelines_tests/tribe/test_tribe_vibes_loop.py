@@ -148,11 +148,11 @@ def test_absence_is_a_no_where_the_config_says_so(tmp_path: Path) -> None:
         assert {row[SINCE] for row in landed(loop).values()} == {None}
 
 
-@pytest.mark.parametrize(("put", "write"), [("replaces", "replace"), ("adds", "add")])
+@pytest.mark.parametrize(("ref", "write"), [("served", "one"), ("refused", "replace")])
 def test_write_back_takes_labels_off_and_never_puts_one_on(
-    tmp_path: Path, put: Any, write: str
+    tmp_path: Path, ref: Any, write: str
 ) -> None:
-    switches = TribeSwitches(label_put=put)
+    switches = TribeSwitches(label_ref=ref)
     with running_tribe_loop(
         tmp_path, build_world(60, seed=3), switches, TRIBE_LABEL_WRITE=write
     ) as (loop, tribe):

@@ -4,8 +4,10 @@ A dry run is the default: it plans, says what it would send, and sends nothing. 
 sensor pass `dry_run: false`. A backfill keeps the default, and more than one day is refused.
 """
 
+import textwrap
 import time
 from collections.abc import Callable
+from itertools import starmap
 
 import dagster as dg
 
@@ -44,6 +46,9 @@ DRY_RUN = (
 
 SHOWN = SHOWN_COLUMNS | {"category", "advice", "fields", "attempts"}
 """Columns of the rejected rows that name nobody."""
+
+ADVICE_WIDTH = 50
+"""Characters that the UI shows beside the list of partitions on a small screen."""
 
 Stage = Callable[[Project, str, Options], Delivered]
 
@@ -136,6 +141,12 @@ def _times(delivered: Delivered) -> dict[str, object]:
     }
 
 
+def _advised(error_class: str, rows: int, category: str, advice: str) -> str:
+    """One error class and its cure, in lines of our own: the UI breaks none beside wide tables."""
+    lines = textwrap.wrap(advice, ADVICE_WIDTH)
+    return "  \n".join([f"**{error_class}** ({category}), rows: {rows}", *lines])
+
+
 @dg.asset(
     key=REJECTED,
     deps=[OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH, INVITES],
@@ -153,11 +164,12 @@ def rejected(
         for day in context.partition_keys:
             began = time.monotonic()
             failures = write_failures(opened, day)
-            by_class = as_markdown(["error class", "rows", "category", "advice"], failures.advised)
+            by_class = "\n\n".join(starmap(_advised, failures.advised)) or "nothing was rejected"
+            # The cure first: the rows beneath it are wider than a screen.
             shown = {
+                "by_error_class": dg.MetadataValue.md(by_class),
                 **file_metadata(failures.path, opened, SHOWN),
                 **made_of(opened, day, began),
-                "by_error_class": dg.MetadataValue.md(by_class),
             }
             context.add_asset_metadata(shown, partition_key=day)
     return dg.MaterializeResult()

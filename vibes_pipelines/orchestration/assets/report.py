@@ -1,7 +1,8 @@
-"""The report assets: the day's page, first when the day is compared, again after its deliveries.
+"""The report assets: the day's page, once from what no guard blocks, again after its deliveries.
 
 A held lane keeps what is below it from running, the second of the two with it: the first is made
-from what no guard blocks, so that a held day has a page that says how to release it.
+whatever is held, so that a held day has a page that says how to release it. Nobody may wait for a
+page: where one process runs the steps, the first gives way to every delivery that can go.
 """
 
 import time
@@ -45,10 +46,11 @@ _WHOLE_DAY = [
     REPORT_DRAFT,
 ]
 _DOCS = "docs/report.md"
+_GIVES_WAY = {"dagster/priority": "-10"}
 
 
 def _page_asset(
-    key: dg.AssetKey, deps: Sequence[dg.AssetKey], description: str
+    key: dg.AssetKey, deps: Sequence[dg.AssetKey], description: str, *, is_whole: bool
 ) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
@@ -59,6 +61,7 @@ def _page_asset(
         group_name="report",
         kinds={"html"},
         owners=OWNERS,
+        op_tags={} if is_whole else _GIVES_WAY,
     )
     def page(
         context: dg.AssetExecutionContext, project: ProjectResource
@@ -66,7 +69,7 @@ def _page_asset(
         with project.open() as opened:
             for day in context.partition_keys:
                 began = time.monotonic()
-                path = write_report(opened, day)
+                path = write_report(opened, day, fills_gaps=is_whole)
                 shown = page_metadata(opened, day, path, began)
                 context.add_asset_metadata(shown, partition_key=day)
                 context.log.info("report of %s: %s", day, path)
@@ -79,9 +82,13 @@ REPORT_ASSETS = [
     _page_asset(
         REPORT_DRAFT,
         [CERTIFICATE, CRM_CHANGES, QUARANTINE],
-        "The day's page before anything is delivered: what would be sent, what is held.",
+        "The day's page as the guards leave it: what is held and how to release it, what goes out.",
+        is_whole=False,
     ),
     _page_asset(
-        REPORT, _WHOLE_DAY, "The day's page after its deliveries, and the index over days."
+        REPORT,
+        _WHOLE_DAY,
+        "The day's page after its deliveries, and the index over days.",
+        is_whole=True,
     ),
 ]

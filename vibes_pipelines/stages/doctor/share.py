@@ -1,5 +1,6 @@
 """Checks of the Snowflake share: login, objects, columns, age, option keys, clock."""
 
+import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from vibes_pipelines.stages.doctor.bench import Bench
 from vibes_pipelines.stages.doctor.clock import of_clocks
 from vibes_pipelines.stages.doctor.findings import Check, Finding, fail, of_error, ok, warn
+from vibes_pipelines.stages.preview_samples import shape
 from vibes_pipelines.stages.project import WrongDayError, check_age
 from vibes_pipelines.store.snapshots import Source
 from vibes_pipelines.sync_config import SELECT_TYPES, MappedField, SyncConfig
@@ -17,6 +19,7 @@ from vibes_pipelines.vibes.share_errors import ShareError, share_errors
 
 PERSONS, _, REFRESHES = SHARE_FEEDS
 MOST_KEYS = 1_000
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,40}")
 
 
 def _login(bench: Bench) -> Iterator[Finding]:
@@ -88,13 +91,23 @@ def _of_keys(field: MappedField, mapped: Collection[str], seen: set[str]) -> Ite
         if meant is not None:
             yield fail(f"{place} is {meant!r} at the platform", "write the key as it is there")
         elif seen:
-            shown = ", ".join(sorted(seen)[:10])
+            shown = _shown(seen, seen, mapped)
             cure = f"look the key up at the platform, where these are in use: {shown}"
             yield warn(f"{place} is no key of any person", cure)
     unmapped = sorted(seen - set(mapped))
     if unmapped:
         told = f"fields: to: {field.to}: {len(unmapped)} keys in use are in no option"
-        yield warn(told, f"map them if the CRM knows them: {', '.join(unmapped[:10])}")
+        yield warn(told, f"map them if the CRM knows them: {_shown(unmapped, seen, mapped)}")
+
+
+def _shown(values: Collection[str], seen: set[str], mapped: Collection[str]) -> str:
+    """Some of the platform's values: keys as they are, anything else by its shape.
+
+    A wrong mapping makes a select of a field with names, in which no mapped key is in use.
+    """
+    is_select = not {one.lower() for one in mapped}.isdisjoint(one.lower() for one in seen)
+    shown = {one if is_select and _KEY.fullmatch(one) else shape(one) for one in values}
+    return ", ".join(sorted(shown)[:10])
 
 
 def _keys_in_use(bench: Bench, config: SyncConfig, field: MappedField) -> set[str] | None:
