@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from vibes_pipelines.store.records import (
+    ERASED_PREFIX,
     INVITE_FIELD,
     Change,
     Kind,
@@ -152,7 +153,13 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
         raise PlanError(f"{path.name} is missing in {path.parent.name}; rebuild the diff set")
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(READ_ROWS):
-            yield from batch.to_pylist()
+            yield from (row for row in batch.to_pylist() if not _is_erased(row))
+
+
+def _is_erased(row: Mapping[str, Any]) -> bool:
+    """Whether the row is a blank one: its person was erased after the diff set was made."""
+    keys = (row.get(name) or "" for name in ("external_person_id", "person_key", "contact_id"))
+    return any(key.startswith(ERASED_PREFIX) for key in keys)
 
 
 def _operation(

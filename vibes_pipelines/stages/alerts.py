@@ -21,7 +21,7 @@ from vibes_pipelines.stages.alert_texts import advice_for
 
 STATE = "alerts/state.json"
 MOST_WAITING = 200
-"""Alerts kept for channels that are out of reach; of more, the oldest are given up."""
+"""Alerts kept for each channel that is out of reach; of more, the oldest are given up."""
 
 Event = Literal["failed", "repeated", "resolved"]
 
@@ -133,9 +133,11 @@ class AlertBook:
             self._queue(state, _document(event, firing, self._settings, now))
 
     def _queue(self, state: dict[str, Any], alert: dict[str, Any]) -> None:
-        names = channels(self._settings)
-        state["waiting"] += [{"channel": name, "alert": alert} for name in names]
-        del state["waiting"][:-MOST_WAITING]
+        for name in channels(self._settings):
+            state["waiting"].append({"channel": name, "alert": alert})
+            own = [entry for entry in state["waiting"] if entry["channel"] == name]
+            if len(own) > MOST_WAITING:
+                state["waiting"].remove(own[0])
 
     def _flush(self, state: dict[str, Any]) -> list[str]:
         """Sends what waits and says which channels refused; what left is struck off at once."""

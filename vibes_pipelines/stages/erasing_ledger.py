@@ -4,7 +4,6 @@ Rows stay, so that every count stays. An operation that has not been sent is wit
 never is; one whose answer is awaited has to be answered first.
 """
 
-from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,6 +19,7 @@ from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
 from vibes_pipelines.stages.pseudonyms import BLANK
 from vibes_pipelines.store import models
 from vibes_pipelines.store.database import open_engine, utc_now, writer
+from vibes_pipelines.store.file_rows import leave_files
 
 _KEYS = ("external_person_id", "person_key", "person_id", "contact_id", "contact")
 _NUMBERS = ("mdn",)
@@ -117,35 +117,9 @@ def _blank(connection: sa.Connection, table: sa.Table, naming: Naming, *, dry_ru
         values = _values(table, dict(row), naming)
         connection.execute(sa.update(table).where(*own).values(values))
     if table is models.operations:
-        _leave_files([dict(row) for row in rows if row["status"] == "planned"], connection)
+        withdrawn = [row["operation_id"] for row in rows if row["status"] == "planned"]
+        leave_files(connection, withdrawn, utc_now())
     return len(rows)
-
-
-def _leave_files(withdrawn: Collection[Mapping[str, Any]], connection: sa.Connection) -> None:
-    """Takes withdrawn operations out of the files that they were planned for.
-
-    The rows after them move up, since a report counts rows; a file without rows is done.
-    """
-    table, files = models.operations, models.batches
-    seated = [row for row in withdrawn if row["batch_id"] is not None]
-    for row in sorted(seated, key=lambda one: one["row_number"], reverse=True):
-        connection.execute(
-            sa.update(table)
-            .where(table.c.operation_id == row["operation_id"])
-            .values(batch_id=None, row_number=None)
-        )
-        connection.execute(
-            sa.update(table)
-            .where(table.c.batch_id == row["batch_id"], table.c.row_number > row["row_number"])
-            .values(row_number=table.c.row_number - 1)
-        )
-        own = files.c.batch_id == row["batch_id"]
-        connection.execute(sa.update(files).where(own).values(rows=files.c.rows - 1))
-        connection.execute(
-            sa.update(files)
-            .where(own, files.c.rows == 0)
-            .values(status="done", report={"withdrawn": True}, done_at=utc_now())
-        )
 
 
 def _values(table: sa.Table, row: dict[str, Any], naming: Naming) -> dict[str, Any]:

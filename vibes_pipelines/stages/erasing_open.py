@@ -1,8 +1,8 @@
 """What of a person is under way, so that an erasure would lose it: answers and opt-outs.
 
-An answer that is awaited names the person when it comes. Also a callback that waits, of which nobody
-could say afterwards that it was the person's. An opt-out that has not left yet must
-leave first, unless the platform forgets the person by the erasure itself.
+An answer that is awaited names the person when it comes. An opt-out that has not left yet must
+leave first, unless the platform forgets the person by the erasure itself. Of a callback that waits
+with a former number only, nobody could say afterwards whose it was.
 """
 
 from collections.abc import Iterator

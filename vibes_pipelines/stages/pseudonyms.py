@@ -6,8 +6,9 @@ installation could try identifiers until one fits.
 """
 
 from vibes_pipelines.stages.masking import keyed_hash
+from vibes_pipelines.store.records import ERASED_PREFIX
 
-PREFIX = "erased-"
+PREFIX = ERASED_PREFIX
 BLANK = "erased"
 """What stands in place of a text that has to be there."""
 

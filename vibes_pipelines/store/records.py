@@ -28,6 +28,9 @@ Status = Literal["planned", "sent", "accepted", "rejected", "unknown", "supersed
 Outcome = Literal["confirmed", "pending", "rejected", "superseded", "unexplained"]
 
 PERSON_KINDS: tuple[Kind, ...] = ("add", "update", "mdn_replace")
+ERASED_PREFIX = "erased-"
+"""Begins what stands in place of an identifier of somebody who was erased."""
+
 INVITE_FIELD = "invite:"
 """Begins the field of an invitation's one change; the list follows, its value is the campaign."""
 

@@ -240,7 +240,7 @@ class TestPersons:
         self, loop: Loop
     ) -> None:
         now = [noon(FIRST)]
-        loop.ledger._clock = lambda: now[0]  # noqa: SLF001
+        loop.ledger._clock = lambda: now[0]
         loop.send(FIRST, persons=[update("C1", change("first_name", "Ada", "Eda"))])
         at = datetime(2026, 1, 2, 3, tzinfo=UTC)
         loop.send_in_real_time(change("tier", "gold"), at)

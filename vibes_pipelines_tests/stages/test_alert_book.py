@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vibes_pipelines.settings import SettingsError
-from vibes_pipelines.stages import alert_channels
+from vibes_pipelines.stages import alert_channels, alerts
 from vibes_pipelines.stages.alert_channels import AlertError
 from vibes_pipelines.stages.alert_settings import AlertSettings, read_alert_settings
 from vibes_pipelines.stages.alert_texts import ADVICE, DEFAULT
@@ -203,6 +203,19 @@ def test_a_channel_that_refused_is_left_in_peace_until_the_next_look(
     with pytest.raises(AlertError):
         book.report([cause(step="share"), cause(step="diff_set")], NOW)
     assert (len(asked), len(lines(file))) == (1, 2)
+
+
+def test_what_waits_for_one_channel_pushes_out_nothing_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "MOST_WAITING", 2)
+    file = tmp_path / "alerts.jsonl"
+    with webhook() as hook:
+        book = AlertBook(tmp_path, settings(file=file, webhook=hook.url))
+        book.note([cause(step=step) for step in ("share", "extracts", "diff_set")], NOW)
+        book.carry()
+        for told in (lines(file), hook.received):
+            assert [one["failed_steps"] for one in told] == [["extracts"], ["diff_set"]]
 
 
 def test_a_redirect_is_no_receipt(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_a_crm_that_is_away_is_no_failure_of_the_sensor(real: RealTime, tmp_path
     with real.loop.changed(CRM_URL=away), dg.DagsterInstance.ephemeral() as instance:
         skipped = tick(crm_change_sensor, instance, build_defs()).skip_message
     assert skipped.startswith("CRM sqlite:///")
-    assert "check CRM_URL" in skipped
+    assert "correct CRM_URL" in skipped
 
 
 def test_more_writes_to_the_crm_than_a_guard_lets_pass_are_left_to_the_daily_job(

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import duckdb
 import pytest
 from click.testing import CliRunner
 
 from vibes_pipelines.cli.main import main
-from vibes_pipelines.reconcile import run
+from vibes_pipelines.delivery.plan import plan
+from vibes_pipelines.reconcile.cases import build_cases
 from vibes_pipelines.stages import erasing_parquet
 from vibes_pipelines.stages.changes import carry_changes
 from vibes_pipelines.stages.delivering import Options, push_persons
@@ -21,6 +23,8 @@ from vibes_pipelines.stages.erase_lock import LOCK, no_erasure, nothing_moves
 from vibes_pipelines.stages.erasing import erase
 from vibes_pipelines.stages.erasing_subject import ErasureError
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.sync_config import SyncConfig
+from vibes_pipelines_tests.support.deliveries import BY_API
 from vibes_pipelines_tests.support.landed_days import SYNC, Row, landed_project, reconciled
 
 DAYS = ["2026-01-01", "2026-01-02"]
@@ -76,7 +80,7 @@ def test_an_erasure_killed_in_the_middle_of_a_file_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(erasing_parquet, "tempfile", SimpleNamespace(TemporaryDirectory=stays))
-        patch.setattr(erasing_parquet.pq.ParquetWriter, "write_table", die)
+        patch.setattr("pyarrow.parquet.ParquetWriter.write_table", die)
         with pytest.raises(KeyboardInterrupt):
             erase(project, KEY, "asked for", "ann")
     assert list(project.settings.home.rglob(".erasing-*/*.parquet"))
@@ -111,18 +115,28 @@ def test_an_erasure_waits_its_turn_while_a_day_is_reconciled(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the rows that were read before it would be written after it."""
-    real, said = run.build_cases, []
+    said = []
 
-    def meanwhile(*arguments: object, **options: object) -> object:
+    def meanwhile(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
         with pytest.raises(ErasureError, match="run the same erase again after it") as refused:
             erase(project, KEY, "asked for", "ann")
         said.append(refused)
-        return real(*arguments, **options)  # type: ignore[arg-type]
+        build_cases(connection, config)
 
-    monkeypatch.setattr(run, "build_cases", meanwhile)
+    monkeypatch.setattr("vibes_pipelines.reconcile.run.build_cases", meanwhile)
     reconciled(project, DAYS[1], CONTACTS, [])
     assert len(said) == 1
     erase(project, KEY, "asked for", "ann")
+
+
+def test_a_diff_set_that_waits_is_planned_without_who_was_erased_since(project: Project) -> None:
+    waiting = project.ledger.newest_diff_set()
+    assert waiting is not None
+    erase(project, KEY, "asked for", "ann")
+    folder = project.diff_set_folder(DAYS[0])
+    plan(waiting.diff_set, folder, project.config, project.ledger, BY_API)
+    planned = project.ledger.open_operations(waiting.diff_set, "persons", "api")
+    assert [one.external_person_id for one in planned] == ["B1"]
 
 
 def test_nothing_is_sent_while_somebody_is_erased(

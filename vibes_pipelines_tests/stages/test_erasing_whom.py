@@ -117,7 +117,7 @@ def test_a_callback_of_a_former_number_is_acted_on_first(project: Project) -> No
 def test_another_persons_body_loses_the_key_and_nothing_else(project: Project) -> None:
     reconciled(project, DAY, CONTACTS, PERSONS, STAYS)
     arrives(project, "of-ben", person_key="p2", id=KEY)  # a field that names nobody
-    arrives(project, "mentions", external_person_id="B2", friend=PERSON_KEY)
+    arrives(project, "mentions", external_person_id="B2", mdn=NUMBER, friend=PERSON_KEY)
     before = callbacks_by_event(project)
     erase(project, KEY, "asked for", "ann")
     after = callbacks_by_event(project)

@@ -87,7 +87,7 @@ def book(project: Project) -> Iterator[RealtimeBook]:
 
 
 def look(project: Project, book: RealtimeBook, *changed: str) -> changes.Carried:
-    carrier = changes._Carrier(project, book, dry_run=False)  # noqa: SLF001 - without a CRM
+    carrier = changes._Carrier(project, book, dry_run=False)
     try:
         carrier.take_up()
         carrier.carry(changed, "a look")

@@ -117,7 +117,10 @@ class TwoSides:
         self.url = f"sqlite:///{self.folder / 'ledger.db'}"
         self.said: dict[str, tuple[str, datetime]] = {}
         settings = SimpleNamespace(
-            ledger_url=self.url, inbox_url=self.url, crm_url=f"sqlite:///{self.crm_path}"
+            ledger_url=self.url,
+            inbox_url=self.url,
+            crm_url=f"sqlite:///{self.crm_path}",
+            keys_home=self.crm_path.parent,
         )
         self.ledger = Ledger(self.url)
         snapshots = SimpleNamespace(days=lambda _: [], find=lambda *_: None)
