@@ -14,6 +14,7 @@ help: ## Show this list
 install: $(STAMP) ## Make .venv and install the project with all it needs
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "installing into $(VENV): a minute or three"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[sandbox,dev,postgres]'
 	@# Both would hold pandas back: of the first only CSV files are read, the second runs with 3.1.
@@ -68,7 +69,8 @@ bench: $(STAMP) ## Benchmarks: ratios against a reference in the same run
 	$(BIN)/python -m benchmarks.share
 
 docs: $(STAMP) ## Build the documentation into .vibes/site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "open .vibes/site/index.html"
 
 clean: ## Remove the demo's data (.vibes)
 	rm -rf $(DATA)

@@ -107,7 +107,7 @@ def approve(ledger: Ledger, diff_set: str, reason: str) -> DiffSet:
     if newest.diff_set != diff_set:
         raise ApprovalError(
             f"{diff_set} is not the newest diff set, which is {newest.diff_set[:12]} of "
-            f"{newest.day}; give at least six characters of its hash"
+            f"{newest.day}: look at that one, and approve it by at least six characters"
         )
     if newest.status == "delivered":
         raise ApprovalError(f"diff set {diff_set[:12]} of {newest.day} is delivered already")

@@ -100,6 +100,7 @@ def tribe_to_apsis(
 def _metadata(ended: Ended) -> Metadata:
     results = ended.results.to_document()
     counts = {name: value for name, value in results.items() if isinstance(value, int)}
+    wanted = as_markdown(["change", "rows"], list(ended.results.wanted.items()))
     failed = as_markdown(["class", "rows"], list(ended.results.failed.items()))
     held = as_markdown(["lane", "why"], list(ended.results.held.items()))
     return {
@@ -108,6 +109,7 @@ def _metadata(ended: Ended) -> Metadata:
         "why": ended.reason or "",
         "diff_set": ended.results.diff_set or "",
         **counts,
+        "wanted": dg.MetadataValue.md(wanted),
         "failed_by_class": dg.MetadataValue.md(failed),
         "held_lanes": dg.MetadataValue.md(held),
         "messages_after_it": ended.messages.sentence if ended.messages else "",

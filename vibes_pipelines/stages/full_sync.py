@@ -47,6 +47,8 @@ class NothingToResume(ValueError):  # noqa: N818 - the name says what is wrong
 class Results:
     """What a full sync came to. `failed` counts by error class; `skipped`: outside conditions.
 
+    `wanted` is what the diff set asks for, whether or not it went out: what an approval is about.
+
     `values_left_out` no attribute can hold; `profiles_unread` are locked or could not be read. Both
     are the rejects of what was landed.
     """
@@ -60,6 +62,7 @@ class Results:
     opted_out: int = 0
     labels_removed: int = 0
     deleted: int = 0
+    wanted: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
     merges: Mapping[str, int] = field(default_factory=dict)
@@ -71,6 +74,7 @@ class Results:
         """As plain values."""
         return {
             **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "wanted": dict(self.wanted),
             "failed": dict(self.failed),
             "held": dict(self.held),
             "merges": dict(self.merges),
@@ -94,6 +98,9 @@ class Ended:
         names = ("created", "updated", "unchanged", "skipped", "opted_in", "opted_out")
         counts = ", ".join(f"{name} {getattr(self.results, name)}" for name in names)
         failed = sum(self.results.failed.values())
+        if self.state == "held":
+            wanted = ", ".join(f"{n} {rows}" for n, rows in self.results.wanted.items())
+            counts = f"wanted: {wanted}; so far {counts}"
         why = f" ({self.reason})" if self.reason else ""
         applied = f"; messages after it: {self.messages.sentence}" if self.messages else ""
         return f"{self.state}: {counts}, failed {failed}{why}{applied}"
@@ -175,14 +182,14 @@ class _Running:
             self._retire()
             diff_set = self._open_diff_set() or self._compare()
             if dry_run:
-                return self._end("held", "dry run: nothing was written; `resume` sends it")
+                return self._end("held", "dry run: nothing was written; a full sync sends it")
             self._enter("write")
             written = deliver(self._sync, diff_set, self._record.day, self._on_progress)
             merges = self._merge(diff_set)
         except SyncCancelled as cancelled:
             return self._end("cancelled", str(cancelled))
         except Exception:
-            self._end("failed", "see the error of the run; `resume` takes it up")
+            self._end("failed", "see its error; cure it, then resume it or run another")
             raise
         except BaseException:  # somebody stopped the process, or its run
             self._end("cancelled", "the process was stopped")
@@ -288,6 +295,16 @@ class _Running:
             raise SyncCancelled(reason)
 
 
+_WANTED = {
+    "create": "added",
+    "update": "updated",
+    "opt_in": "invites",
+    "opt_out": "opt_outs_to_platform",
+    "remove_label": "opt_outs_to_crm",
+}
+"""What a diff set asks for: the word of the results, and the count of its summary."""
+
+
 def read_results(
     diff_set: str,
     counted: list[OperationCount],
@@ -312,6 +329,7 @@ def read_results(
         opted_out=accepted["opt_out"],
         labels_removed=accepted["crm_opt_out"],
         deleted=accepted["delete"],
+        wanted={name: int(summary.get(key, 0)) for name, key in _WANTED.items()},
         failed=dict(sorted(failed.items())),
         held=held,
         diff_set=diff_set,

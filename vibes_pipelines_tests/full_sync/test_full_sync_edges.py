@@ -46,6 +46,7 @@ def test_a_dry_run_leaves_the_messages_waiting(agreed: Agreed) -> None:
     with world.open() as sync:
         ended = full_sync(sync, dry_run=True)
     assert (ended.state, ended.messages, world.writes()) == ("held", None, before)
+    assert "wanted: create 0, update 1, " in ended.sentence
     assert drained(world).messages == 1
     assert (world.profile(ada) or {})[FIRST_NAME] == "Adah"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.sql.elements import quoted_name
 
 from vibes_pipelines.stages.init.files import _EXAMPLES, InitError, env_text, write_files
 from vibes_pipelines.stages.init.guess import Guessed, guess
@@ -194,3 +195,7 @@ def test_the_likeliest_table_and_its_primary_key_are_taken(tmp_path: Path) -> No
         connection.execute("CREATE TABLE all_customers (a TEXT, no INTEGER PRIMARY KEY)")
     seen = look_at_crm(f"sqlite:///{path}", None)
     assert (seen.table, seen.keys, seen.other_tables) == ("all_customers", ("no",), ("audit",))
+
+
+def test_a_name_that_the_database_quotes_is_quoted_in_yaml() -> None:
+    assert scalar(quoted_name("Cell Phone", quote=True)) == '"Cell Phone"'

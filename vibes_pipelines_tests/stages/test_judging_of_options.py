@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vibes_pipelines.reconcile.destinations import VIBES, Destination
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.stages.judging import judge
 from vibes_pipelines.store.snapshots import SnapshotStore, Source
@@ -29,6 +30,7 @@ class FirstDay:
     config: SyncConfig
     snapshots: SnapshotStore
     ledger: NothingDelivered
+    destination: Destination = VIBES
 
 
 def test_unknown_option_keys_are_counted_and_break_no_guard(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Every run draws anew, so that what one run leaves out another finds.
 
 import os
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ALL = "VIBES_TESTS_EXAMPLES"
 PART = 4
@@ -19,6 +19,14 @@ def examples(full: int) -> int:
 
 
 def load_profile() -> None:
-    """Let tests that name no number draw their part too."""
-    settings.register_profile("vibes", max_examples=examples(DEFAULT))
+    """Let tests that name no number draw their part too.
+
+    How long a draw or an example takes tells of the machine, which other tests keep busy.
+    """
+    settings.register_profile(
+        "vibes",
+        max_examples=examples(DEFAULT),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     settings.load_profile("vibes")

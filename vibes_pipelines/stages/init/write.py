@@ -17,7 +17,8 @@ def scalar(text: str) -> str:
     """A text as it stands in YAML, on one line: plain where that is safe, else in quotes."""
     if _PLAIN.fullmatch(text) and text not in _WORDS_OF_YAML:
         return text
-    quoted = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=1 << 30)
+    # A name of SQLAlchemy is a kind of text that PyYAML does not know.
+    quoted = yaml.safe_dump(str(text), default_style='"', allow_unicode=True, width=1 << 30)
     return quoted.strip()
 
 
