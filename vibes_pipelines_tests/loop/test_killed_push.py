@@ -113,6 +113,7 @@ UPLOAD_POINTS = {
 }
 
 
+@pytest.mark.slow
 def test_an_upload_killed_at_every_point_has_every_effect_exactly_once(loop: Loop) -> None:
     """One delivery that dies at each point in turn, and is started again each time."""
     loop.edit_contacts("zip = '60601'", EDITED[:150])  # a second set of columns: a second file
@@ -140,6 +141,7 @@ LANDING_POINTS = {
 }
 
 
+@pytest.mark.slow
 def test_a_landing_killed_at_any_point_leaves_nothing_half_landed(loop: Loop) -> None:
     """What was landed before the kill stays; what was being landed is not there at all."""
     store, root = loop.project.snapshots, loop.project.settings.home / "landing"

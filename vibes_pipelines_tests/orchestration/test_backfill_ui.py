@@ -29,6 +29,8 @@ from vibes_pipelines_tests.support.real_parts import free_port
 ROOT = Path(__file__).parents[2]
 START_S, BACKFILL_S, STOP_S = 90, 120, 20
 
+pytestmark = pytest.mark.slow
+
 MADE = {
     "share": ("persons", "subscriptions"),
     "extract": ("current_subscribers", "subscriptions"),

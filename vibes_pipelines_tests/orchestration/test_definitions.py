@@ -195,6 +195,7 @@ def test_loading_costs_little_and_imports_no_snowflake() -> None:
     assert statistics.median(loaded) <= MOST_TIMES_DAGSTER * statistics.median(alone)
 
 
+@pytest.mark.slow
 def test_dagster_validates_the_location_that_the_workspace_names(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dagster", "definitions", "validate", "-w", "workspace.yaml"],

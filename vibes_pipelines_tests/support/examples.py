@@ -8,7 +8,7 @@ import os
 from hypothesis import HealthCheck, settings
 
 ALL = "VIBES_TESTS_EXAMPLES"
-PART = 4
+PART = 8
 FEWEST = 3
 DEFAULT = 100
 
