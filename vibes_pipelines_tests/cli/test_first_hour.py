@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
+from tools.first_hour import COLUMNS
 from vibes_pipelines.cli.env_file import env_file
 from vibes_pipelines.cli.main import main
 from vibes_pipelines.sandbox.population import build_world
@@ -18,21 +19,6 @@ from vibes_pipelines.stages.project import open_project
 from vibes_pipelines_tests.support.loop import Loop
 
 pytestmark = pytest.mark.postgresql
-
-COLUMNS = {
-    "customer_no": "contact_id",
-    "cell_phone": "mobile",
-    "given_name": "first_name",
-    "family_name": "last_name",
-    "born_on": "birth_date",
-    "points": "score",
-    "loyalty_level": "tier",
-    "hobbies": "interests",
-    "post_code": "zip",
-    "kind": "customer_type",
-    "sms_consent": "sms_opt_in",
-    "sms_consent_changed_at": "sms_opt_in_at",
-}
 
 
 def fill_customers(url: str, sandbox: Sandbox) -> None:
