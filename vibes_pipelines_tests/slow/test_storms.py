@@ -24,7 +24,6 @@ RATE_PER_S = 100
 FAILING, RESET, STALLED = 0.10, 0.05, 0.01
 STALL_S = 2.0
 MOST_OF_IDEAL = 1.3
-MOST_BUNCHED = 5
 MOST_RUNS = 4
 """A push whose five attempts all fail stays open, and the next run sends it: one in 10,000."""
 
@@ -89,11 +88,17 @@ def most_in_a_second(times: list[float]) -> int:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("pushes", [400, pytest.param(20_000, marks=pytest.mark.slow, id="20000")])
+@pytest.mark.parametrize(
+    ("pushes", "timed"),
+    [
+        pytest.param(400, False, id="400"),
+        pytest.param(20_000, True, marks=pytest.mark.slow, id="20000"),
+    ],
+)
 def test_all_are_delivered_once_within_the_limit_and_in_time(
-    tmp_path: Path, departures: list[float], pushes: int
+    tmp_path: Path, departures: list[float], pushes: int, timed: bool
 ) -> None:
-    bursts, burst = (1, 20) if pushes < 1_000 else (10, 100)
+    bursts, burst = (10, 100) if timed else (1, 20)
     rows = [add(f"N{n}", change("first_name", f"Ada {n}")) for n in range(pushes)]
     world = build_world(20, seed=5)
     with (
@@ -113,15 +118,24 @@ def test_all_are_delivered_once_within_the_limit_and_in_time(
         assert counts == {("persons", "api", "accepted"): pushes}
         assert audit.effects("api_add") == pushes == audit.effects()
         assert most_in_a_second(departures) <= RATE_PER_S + 1
-        by_the_limit = answered[429] - bursts * burst  # the network bunches what left evenly
-        assert by_the_limit <= max(MOST_BUNCHED, pushes / 1_000)
-        ideal_s = sum(answered.values()) / RATE_PER_S
         assert sum(answered.values()) > pushes * 1.1  # it was a storm
-        assert took_s <= MOST_OF_IDEAL * ideal_s + STALL_S
+        if timed:
+            by_the_limit = answered[429] - bursts * burst  # the network bunches what left evenly
+            assert by_the_limit <= pushes / 1_000
+            ideal_s = sum(answered.values()) / RATE_PER_S
+            assert took_s <= MOST_OF_IDEAL * ideal_s + STALL_S
 
 
-def test_in_calm_weather_the_planner_s_estimate_is_right(tmp_path: Path) -> None:
-    pushes = 300
+@pytest.mark.parametrize(
+    ("pushes", "timed"),
+    [
+        pytest.param(100, False, id="100"),
+        pytest.param(3_000, True, marks=pytest.mark.slow, id="3000"),
+    ],
+)
+def test_in_calm_weather_the_planner_s_estimate_is_right(
+    tmp_path: Path, pushes: int, timed: bool
+) -> None:
     rows = [add(f"N{n}", change("first_name", "Ada")) for n in range(pushes)]
     with (
         Sandbox(tmp_path / "sandbox", build_world(20, seed=5), rate_per_s=RATE_PER_S) as sandbox,
@@ -133,4 +147,6 @@ def test_in_calm_weather_the_planner_s_estimate_is_right(tmp_path: Path) -> None
         took_s = time.monotonic() - began
     estimated_s = plan.seconds["persons/api"]
     assert estimated_s == pushes / RATE_PER_S
-    assert 0.98 * estimated_s <= took_s <= 1.2 * estimated_s + 0.5
+    assert took_s >= 0.98 * estimated_s
+    if timed:
+        assert took_s <= 1.2 * estimated_s + 0.5
