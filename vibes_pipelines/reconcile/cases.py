@@ -86,28 +86,36 @@ _NAMED = f"""
     FROM finding f JOIN person_name p USING (row_number)
     WHERE f.source = 'person'"""
 
-# Sums of hashes, because lists of everybody who shares a number grow with its square.
+# Sums of hashes, because lists of everybody who shares a number grow with its square. Only rows in
+# doubt and what they point to are marked: a mark costs more than all that is done with it.
 _OTHERS = f"""
     CREATE TEMP TABLE others AS
-    WITH link AS (SELECT contact_row, person_row FROM pair
-                  UNION SELECT contact_row, person_row FROM claim),
-         doubt AS (SELECT DISTINCT source, row_number FROM finding),
+    WITH doubt AS (SELECT DISTINCT source, row_number FROM finding),
+         link AS NOT MATERIALIZED (
+            SELECT contact_row, person_row FROM pair
+            UNION ALL SELECT contact_row, person_row FROM claim),
+         of_contact AS (
+            SELECT DISTINCT contact_row, person_row FROM link
+            SEMI JOIN doubt ON doubt.source = 'contact' AND doubt.row_number = contact_row),
+         of_person AS (
+            SELECT DISTINCT contact_row, person_row FROM link
+            SEMI JOIN doubt ON doubt.source = 'person' AND doubt.row_number = person_row),
          person_mark AS MATERIALIZED (
             SELECT row_number, to_json([person_key, key, mdn])::VARCHAR AS text,
-                   md5_number_lower(text)::HUGEINT AS mark FROM person_name),
+                   md5_number_lower(text)::HUGEINT AS mark FROM person_name
+            SEMI JOIN of_contact ON person_row = row_number),
          contact_mark AS MATERIALIZED (
             SELECT row_number, to_json([key, mdn])::VARCHAR AS text,
                    md5_number_lower(text)::HUGEINT AS mark FROM contact_name
+            SEMI JOIN of_person ON contact_row = row_number
             SEMI JOIN doubt ON doubt.source = 'contact'
                 AND doubt.row_number = contact_name.row_number)
-    SELECT 'contact' AS source, link.contact_row AS row_number, sum(p.mark) AS mark,
+    SELECT 'contact' AS source, contact_row AS row_number, sum(p.mark) AS mark,
            min(p.text, {SHOWN_OTHERS}) AS texts
-    FROM link SEMI JOIN doubt ON doubt.source = 'contact' AND doubt.row_number = contact_row
-    JOIN person_mark p ON p.row_number = person_row GROUP BY ALL
+    FROM of_contact JOIN person_mark p ON p.row_number = person_row GROUP BY ALL
     UNION ALL
-    SELECT 'person', link.person_row, sum(c.mark), min(c.text, {SHOWN_OTHERS})
-    FROM link SEMI JOIN doubt ON doubt.source = 'person' AND doubt.row_number = person_row
-    JOIN contact_mark c ON c.row_number = contact_row GROUP BY ALL"""
+    SELECT 'person', person_row, sum(c.mark), min(c.text, {SHOWN_OTHERS})
+    FROM of_person JOIN contact_mark c ON c.row_number = contact_row GROUP BY ALL"""
 
 # The state is open, ignored, or lapsed: a decision stands and does not hold (any more).
 _CASE = """

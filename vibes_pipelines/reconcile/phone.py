@@ -83,14 +83,20 @@ def _why_invalid(number: PhoneNumber) -> Refusal:
     return _INVALID[phonenumbers.is_possible_number_with_reason(number)]
 
 
-def is_e164_text(text: str) -> str:
-    """SQL for: this text has the form of E.164, as everything the platform gives out should."""
-    return f"regexp_full_match({text}, '[+][1-9][0-9]{{6,14}}')"
-
-
 def e164_number(text: str) -> str:
-    """SQL for the number of a text in the form of E.164; NULL for any other text."""
-    return f"CASE WHEN {is_e164_text(text)} THEN CAST({text} AS BIGINT) END"
+    """SQL for the number of a text in the form of E.164; NULL for any other text.
+
+    Everything that the platform gives out should have this form. A number written out again equals
+    its text in no other, and that costs less than a pattern.
+    """
+    number = f"TRY_CAST({text} AS BIGINT)"
+    in_form = f"'+' || {number} = {text} AND strlen({text}) BETWEEN 8 AND 16"
+    return f"CASE WHEN {in_form} THEN {number} END"
+
+
+def is_e164_text(text: str) -> str:
+    """SQL for: this text has the form of E.164; false for NULL."""
+    return f"({e164_number(text)} IS NOT NULL)"
 
 
 def odd_number(text: str) -> str:

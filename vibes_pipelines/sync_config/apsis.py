@@ -99,6 +99,7 @@ class Apsis(Section):
     conditions; each such plan waits for an approval. `when_address_changes`: consent sits on the
     profile, so that it goes with a new address or number (`keep`); `opt_out` ends those of its
     channel, and the person has to be asked again.
+    `when_erased: delete` lets `erase` delete a person's profile for ever, in the whole account.
     `max_reads`: the most profiles looked at in one sync to learn of opt-outs made there.
     """
 
@@ -108,6 +109,7 @@ class Apsis(Section):
     default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
     conditions: tuple[Condition, ...] = ()
     when_unmatched: Literal["keep", "delete"] = "keep"
+    when_erased: Literal["keep", "delete"] = "keep"
     when_address_changes: Literal["keep", "opt_out"] = "keep"
     merge_same_email: bool = False
     fields: tuple[ProfileField, ...] = ()
