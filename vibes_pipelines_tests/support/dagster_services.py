@@ -112,9 +112,9 @@ def _start(
 
 def _await_health(environment: Mapping[str, str]) -> None:
     """What the unit does after its start."""
-    address = ("--host", environment["VIBES_CODE_SERVER_HOST"])
-    address += ("--port", environment["VIBES_CODE_SERVER_PORT"])
-    command = [f"{sys.prefix}/bin/dagster", "api", "grpc-health-check", *address]
+    host, port = (environment[f"VIBES_CODE_SERVER_{name}"] for name in ("HOST", "PORT"))
+    check = ("api", "grpc-health-check", "--host", host, "--port", port)
+    command = [f"{sys.prefix}/bin/dagster", *check]
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if subprocess.run(command, check=False, capture_output=True).returncode == 0:
