@@ -14,7 +14,13 @@ import sqlalchemy as sa
 
 from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.cells import instant_of
-from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column, reflect_table
+from vibes_pipelines.crm.database import (
+    CrmError,
+    as_held,
+    crm_engine,
+    missing_column,
+    reflect_table,
+)
 from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.realtime import Changes
@@ -89,9 +95,9 @@ class CrmChanges:
     ) -> Iterator[Changed]:
         with engine.connect() as connection:
             table = reflect_table(connection, self.config.contacts.table)
-            key = _as_is(connection, _column(table, self.config.contacts.key, "contacts.key"))
+            key = as_held(connection, _column(table, self.config.contacts.key, "contacts.key"))
             named = _column(table, self.changes.column or "", "contacts.changes.column")
-            changed_at = _as_is(connection, named)
+            changed_at = as_held(connection, named)
             begins = position
             if begins is None:
                 newest = connection.scalar(sa.select(sa.func.max(changed_at)).select_from(table))
@@ -124,13 +130,6 @@ class CrmChanges:
             raise CrmError(msg)
         earlier = instant - timedelta(seconds=self.changes.overlap_s)
         return _as_the_column_writes(column, earlier, position)
-
-
-def _as_is(connection: sa.Connection, column: sa.Column[Any]) -> sa.ColumnElement[Any]:
-    """The column with its values as the driver gives them where types promise nothing."""
-    if connection.dialect.name != "sqlite":
-        return column
-    return sa.literal_column(connection.dialect.identifier_preparer.quote(column.name))
 
 
 def _mark(contact: str | None, at: Any) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import (
@@ -39,7 +40,7 @@ def crm_engine(crm_url: str) -> Iterator[sa.Engine]:
 def reflect_table(connection: sa.Connection, name: str, entry: str = "contacts.table") -> sa.Table:
     """The table as the database describes it; `name` may be `schema.table`.
 
-    `entry` of sync.yaml names it.
+    `entry` of sync.yaml names it, or an option of the command line does.
 
     Raises:
         CrmError: there is no such table or view.
@@ -51,11 +52,19 @@ def reflect_table(connection: sa.Connection, name: str, entry: str = "contacts.t
         )
     except NoSuchTableError as missing:
         existing = ", ".join(sorted(sa.inspect(connection).get_table_names(schema or None)))
+        place = entry if entry.startswith("--") else f"{entry} in sync.yaml"
         msg = (
-            f"CRM: no table {name}; correct {entry} in sync.yaml. "
+            f"CRM: no table {name}; correct {place}. "
             f"The database has: {existing or 'no table that this user may see'}"
         )
         raise CrmError(msg) from missing
+
+
+def as_held(connection: sa.Connection, column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    """The column with its values as the driver gives them where types promise nothing."""
+    if connection.dialect.name != "sqlite":
+        return column
+    return sa.literal_column(connection.dialect.identifier_preparer.quote(column.name))
 
 
 def missing_column(entry: str, column: str, place: str, existing: list[str]) -> CrmError:

@@ -22,7 +22,13 @@ from vibes_pipelines.crm.cells import (
     instant_value,
     opted_out_value,
 )
-from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column, reflect_table
+from vibes_pipelines.crm.database import (
+    CrmError,
+    as_held,
+    crm_engine,
+    missing_column,
+    reflect_table,
+)
 from vibes_pipelines.sync_config import Consent, MappedField, SyncConfig
 
 CONTACT_NOT_FOUND = "ContactNotFound"
@@ -169,8 +175,10 @@ class _Contacts:
         opted_out: Container[str],
         evidence_at: datetime,
     ) -> None:
-        # Locked, so that the contact cannot change between this look and the write.
-        found = sa.select(column, changed_at).where(self._key == key).with_for_update()
+        # Locked, so that the contact cannot change between this look and the write. A time that
+        # cannot be read is none: the opt-out stands.
+        time = as_held(self.connection, changed_at)
+        found = sa.select(column, time).where(self._key == key).with_for_update()
         for state, changed in self.connection.execute(found).all():
             instant = instant_of(changed)
             is_out = (as_text(state) or "").strip().lower() in opted_out

@@ -181,15 +181,20 @@ def fields_of(config: SyncConfig, base: Base | None) -> frozenset[str]:
 
 
 def without_base(config: SyncConfig, base: Base | None) -> dict[str, str]:
-    """Why a base cannot tell of a mapped field, for each of which that is so: as a reason says."""
+    """Why a base cannot tell of a mapped field, for each of which that is so: as a reason says.
+
+    A base that was made while a field was mapped otherwise has no values of it, also once the
+    mapping is what it was when both sides agreed.
+    """
     now = current_meanings(config)
     if base is None:
         return dict.fromkeys(now, "no_base")
     agreed = agreed_meanings(base.exceptions.path) if base.exceptions else now
+    parts = [part for part in (base.persons, base.exceptions) if part is not None]
     return {
         name: _why_not(agreed.get(name), meaning)
         for name, meaning in now.items()
-        if agreed.get(name) != meaning or not base.persons.has(name)
+        if agreed.get(name) != meaning or not all(part.has(name) for part in parts)
     }
 
 

@@ -246,6 +246,20 @@ def test_what_sync_yaml_does_not_map_is_named(
         CrmTable(url, config).apply_opt_outs(rows)
 
 
+def test_a_time_in_another_format_does_not_keep_an_opt_out_away(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'crm.db'}"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE contacts (contact_id TEXT, sms TEXT, sms_at DATETIME)"
+        )
+        connection.exec_driver_sql("INSERT INTO contacts VALUES ('C-1', '1', '01/03/2023')")
+    assert CrmTable(url, build_config()).apply_opt_outs([OptOutRow("C-1")]) == [ACCEPTED]
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT sms FROM contacts").scalar_one() == "false"
+    engine.dispose()
+
+
 def test_a_text_column_gets_the_time_as_iso_text(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'crm.db'}"
     engine = sa.create_engine(url)

@@ -385,3 +385,13 @@ def test_a_base_is_the_same_whatever_the_threads(days: Days, tmp_path: Path) -> 
     ]
     assert rows[0] == rows[1]
     assert len(rows[0]) == len(keys) // 3 + 1 + 66
+
+
+def test_a_base_made_while_a_field_was_mapped_otherwise_has_no_values_of_it(days: Days) -> None:
+    right = days.config
+    out = days.day([contact("a", "q")], [person("a", "q")])
+    days.changed(build_config(fields=[NAME | {"from": "city"}, CITY | {"authority": "platform"}]))
+    last = LastDay(out.parent / "persons", out, None, None)
+    days.base = record(days.config, last, out.parent / "made otherwise")
+    days.changed(right)
+    assert reasons(days.day([contact("b", "q")], [person("a", "q")])) == {"name": ("no_base", "b")}
