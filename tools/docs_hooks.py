@@ -1,10 +1,9 @@
 """What the build of the documentation adds to its pages; nothing of it is kept in the project.
 
-The reference, the list of decisions, and in docs/set-up.md what the commands print: a line
-`<!-- output: NAME -->` becomes the output of that name. mkdocs calls the functions `on_...`.
+The reference, the list of decisions, and what the commands of the pages print, at the places that
+`page_blocks` describes. mkdocs calls the functions `on_...`.
 """
 
-import re
 from functools import cache
 from pathlib import Path
 
@@ -12,10 +11,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from tools import first_hour, reference
+from tools import reference
+from tools.page_blocks import PLACE, with_outputs
+from tools.page_outputs import page_outputs
 
 DECISIONS = "decisions"
-OUTPUT = re.compile(r"^<!-- output: (\S+) -->$", re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -42,15 +42,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - mkdocs names them
     """Puts in what the commands of the page print."""
-    return OUTPUT.sub(lambda asked: _block(asked[1]), markdown)
-
-
-def _block(name: str) -> str:
-    language = "yaml" if name.endswith(".yaml") else "text"
-    return f"```{language}\n{_outputs()[name]}\n```"
+    if not PLACE.search(markdown):
+        return markdown
+    return with_outputs(markdown, _outputs(config.docs_dir)[page.file.src_path])
 
 
 @cache
-def _outputs() -> dict[str, str]:
+def _outputs(docs: str) -> dict[str, list[str]]:
     """The commands are run once for all pages."""
-    return first_hour.outputs()
+    return page_outputs(Path(docs))

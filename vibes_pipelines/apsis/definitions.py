@@ -136,14 +136,14 @@ class Definitions:
             return []
         return [
             f"keyspace {self.place.keyspace} lacks manage_subscriptions, so no consent can be set "
-            "through it: have it granted in APSIS One, or remove the consent mappings"
+            "through it; have it granted in APSIS One, or remove the consent mappings"
         ]
 
     def _attribute_findings(self, wanted: Iterable[str]) -> list[str]:
         names = list(dict.fromkeys(wanted))
         known = {attribute.discriminator for attribute in self.attributes}
         dead = [
-            f"attribute {name} has only deprecated versions: map another attribute"
+            f"attribute {name} has only deprecated versions; map another attribute"
             for name in names
             if name in known and name not in self.version_ids
         ]

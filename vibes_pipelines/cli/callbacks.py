@@ -33,6 +33,7 @@ def plan_callbacks(*, prune: bool, as_json: bool) -> None:
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - slow to import
     from vibes_pipelines.stages.registrations import (  # noqa: PLC0415 - as above
         plan_registrations,
+        unnamed_lists,
         unregistered_lists,
     )
 
@@ -41,6 +42,9 @@ def plan_callbacks(*, prune: bool, as_json: bool) -> None:
     _show([step.as_json() for step in steps], [step.line for step in steps], as_json=as_json)
     for list_id in unregistered_lists(steps):
         click.echo(f"list {list_id}: opt-outs are not told until this is applied", err=True)
+    for list_id in unnamed_lists(project.config, steps):
+        told = f"list {list_id}: opt-outs are told to nobody, for callbacks.lists leaves it out"
+        click.echo(told, err=True)
 
 
 @callbacks.command("apply")

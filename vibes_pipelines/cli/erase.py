@@ -4,8 +4,12 @@ import getpass
 import json
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from vibes_pipelines.stages.erasing import Erased
 
 
 @click.command()
@@ -24,11 +28,11 @@ def erase(person: str, reason: str, decided_by: str, *, dry_run: bool, as_json: 
     stands in the quarantine as `erased`. After a failure, the same command goes on.
 
     Exit code 1 when an identifier is left in a file that is not ours to change, or is too short to
-    be searched for there; and when the platform was to be asked but nothing stored names the
-    person there.
+    be searched for there; when the platform was to be asked but nothing stored names the person
+    there; when a profile stays at APSIS One; and when a table of PostgreSQL is too large to be
+    rewritten.
     """
     from vibes_pipelines.stages.erasing import erase as erase_person  # noqa: PLC0415 - slow
-    from vibes_pipelines.stages.erasing_platform import NOBODY  # noqa: PLC0415 - as above
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - as above
 
     with open_project(may_create=False) as project:
@@ -42,19 +46,34 @@ def erase(person: str, reason: str, decided_by: str, *, dry_run: bool, as_json: 
                 click.echo(f"{name:9} {place:20} {rows} rows {verb}")
         for answer, count in erased.platform.items():
             click.echo(f"platform  {answer:20} {count}")
-    for path in erased.left:
-        click.echo(f"left: {path} still holds an identifier and is not ours to change", err=True)
-    if erased.not_searched:
-        click.echo(
-            f"not searched: {erased.not_searched} identifiers are too short to be looked for in "
-            "files that are not ours; look into DAGSTER_HOME and the data folder yourself",
-            err=True,
-        )
-    if NOBODY in erased.platform:
-        click.echo(
-            "platform: nothing stored names this person there, so nobody was erased there; look "
-            "for it by its number (`explain`), and erase its person_key too",
-            err=True,
-        )
-    if erased.left or erased.not_searched or NOBODY in erased.platform:
+    if _tell_what_is_left(erased):
         sys.exit(1)
+
+
+def _tell_what_is_left(erased: "Erased") -> bool:
+    """Says on standard error what somebody has to do; whether there is anything."""
+    from vibes_pipelines.stages.apsis_erasing import CURES  # noqa: PLC0415 - slow to import
+    from vibes_pipelines.stages.erasing_platform import NOBODY  # noqa: PLC0415 - as above
+
+    told = [
+        f"left: {path} still holds an identifier and is not ours to change" for path in erased.left
+    ]
+    if erased.not_searched:
+        told.append(
+            f"not searched: {erased.not_searched} identifiers are too short to be looked for in "
+            "files that are not ours; look into DAGSTER_HOME and the data folder yourself"
+        )
+    told += [
+        f"not rewritten: the table {table} is too large to be locked for it, and its pages may "
+        f"still hold what was blanked; run VACUUM FULL {table} in a quiet hour"
+        for table in erased.not_rewritten
+    ]
+    if NOBODY in erased.platform:
+        told.append(
+            "platform: nothing stored names this person there, so nobody was erased there; look "
+            "for it by its number (`explain`), and erase its person_key too"
+        )
+    told += [cure for answer, cure in CURES.items() if answer in erased.platform]
+    for line in told:
+        click.echo(line, err=True)
+    return bool(told)

@@ -19,8 +19,17 @@ def parse_day(_context: click.Context, _option: click.Parameter, text: str | Non
 @click.argument("person")
 @click.option("--field", help="Only this: a custom field, a list, or its CRM column.")
 @click.option("--day", callback=parse_day, help="Only this day, e.g. 2026-01-31.")
+@click.option(
+    "--destination",
+    type=click.Choice(["vibes", "apsis"]),
+    default="vibes",
+    show_default=True,
+    help="Of which destination.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-def explain(person: str, field: str | None, day: str | None, *, as_json: bool) -> None:
+def explain(
+    person: str, field: str | None, day: str | None, destination: str, *, as_json: bool
+) -> None:
     """Say why a person has the values it has, and what became of every change.
 
     PERSON is the contact's key (the external_person_id), else a person_key, else an mdn in E.164.
@@ -29,12 +38,13 @@ def explain(person: str, field: str | None, day: str | None, *, as_json: bool) -
     Personal values are printed in clear, for you asked for this one person. Nothing is logged; mind
     where you copy it.
     """
+    from vibes_pipelines.reconcile.destinations import DESTINATIONS  # noqa: PLC0415 - slow to import
     from vibes_pipelines.report.explain import UnknownFieldError  # noqa: PLC0415 - slow to import
     from vibes_pipelines.report.explain import explain as explain_person  # noqa: PLC0415
     from vibes_pipelines.report.explain_render import render  # noqa: PLC0415
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415
 
-    with open_project(may_create=False) as project:
+    with open_project(None, DESTINATIONS[destination], may_create=False) as project:
         try:
             explanation = explain_person(project, person, field, day)
         except UnknownFieldError as unmapped:

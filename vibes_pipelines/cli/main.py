@@ -18,6 +18,7 @@ from vibes_pipelines.cli.erase import erase
 from vibes_pipelines.cli.events import events
 from vibes_pipelines.cli.explain import explain
 from vibes_pipelines.cli.init import init
+from vibes_pipelines.cli.lost_runs import lost_runs
 from vibes_pipelines.cli.preview import preview
 from vibes_pipelines.cli.quarantine import quarantine
 from vibes_pipelines.cli.report import report
@@ -156,12 +157,12 @@ def sandbox_up(
     """Serve every stand-in until stopped; prints the environment that leads to them."""
     import yaml  # noqa: PLC0415 - slow to import
 
+    from vibes_pipelines.sandbox.all_switches import AllSwitches  # noqa: PLC0415 - as above
     from vibes_pipelines.sandbox.service import serve  # noqa: PLC0415 - needs the extra `sandbox`
-    from vibes_pipelines.sandbox.switches import Switches  # noqa: PLC0415 - as above
 
     named = dict(reading.partition("=")[::2] for reading in readings)
     try:
-        switches = Switches.from_mapping({n: yaml.safe_load(r) for n, r in named.items()})
+        switches = AllSwitches.from_mapping({n: yaml.safe_load(r) for n, r in named.items()})
     except (ValueError, yaml.YAMLError) as malformed:
         raise click.BadParameter(str(malformed), param_hint="--switch") from malformed
     serve(
@@ -278,6 +279,7 @@ main.add_command(doctor)
 main.add_command(events)
 main.add_command(explain)
 main.add_command(init)
+main.add_command(lost_runs)
 main.add_command(preview)
 main.add_command(report)
 main.add_command(quarantine)

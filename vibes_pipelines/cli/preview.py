@@ -76,9 +76,14 @@ def _what_goes(found: "Preview") -> Iterator[str]:
 
 
 def _quarantine(found: "Preview") -> Iterator[str]:
-    if found.summary.quarantine_kinds:
-        yield "quarantine: not acted on until somebody decides"
-        for kind, rows in sorted(found.summary.quarantine_kinds.items()):
+    summary = found.summary
+    if summary.quarantine_kinds:
+        rows = sum(summary.quarantine_kinds.values())
+        yield (
+            f"quarantine: {summary.quarantined:,} contacts and {summary.quarantined_persons:,} "
+            f"persons, for {rows:,} reasons; not acted on until somebody decides"
+        )
+        for kind, rows in sorted(summary.quarantine_kinds.items()):
             yield f"  {kind:24} {rows:>9,}"
 
 

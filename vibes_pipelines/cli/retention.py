@@ -28,10 +28,20 @@ def apply(*, as_json: bool) -> None:
 
 def _run(*, as_json: bool, dry_run: bool) -> None:
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - slow to import
-    from vibes_pipelines.stages.retention import apply_retention  # noqa: PLC0415 - as above
+    from vibes_pipelines.stages.retention import (  # noqa: PLC0415 - as above
+        apply_retention,
+        other_projects,
+    )
 
-    with open_project(may_create=False) as project:
-        removed = apply_retention(project, dry_run=dry_run)
+    with (
+        open_project(may_create=False) as project,
+        other_projects(project.settings) as (others, unknown),
+    ):
+        removed = [
+            found for one in (project, *others) for found in apply_retention(one, dry_run=dry_run)
+        ]
+    for told in unknown:
+        click.echo(f"left: {told}; remove it yourself", err=True)
     if as_json:
         click.echo(json.dumps([one.as_json() for one in removed], sort_keys=True))
         return

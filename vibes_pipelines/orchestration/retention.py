@@ -7,6 +7,9 @@ from vibes_pipelines.orchestration.metadata import as_markdown
 from vibes_pipelines.orchestration.ops import EffectConfig
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.retention import apply_retention as remove_old
+from vibes_pipelines.stages.retention import other_projects
+
+COLUMNS = ["destination", "data", "before", "count"]
 
 
 @dg.op(out=dg.Out(dg.Nothing))
@@ -14,14 +17,20 @@ def remove_what_is_old(
     context: dg.OpExecutionContext, config: EffectConfig, project: ProjectResource
 ) -> None:
     """Removes each class of data that is older than `policies.retention` lets it be."""
-    with project.open() as opened:
-        removed = remove_old(opened, dry_run=config.dry_run)
-    rows = [(one.data, one.before, one.count) for one in removed]
+    with project.open() as opened, other_projects(opened.settings) as (others, unknown):
+        removed = [
+            found for one in (opened, *others) for found in remove_old(one, dry_run=config.dry_run)
+        ]
+    for told in unknown:
+        context.log.warning("left: %s; remove it yourself", told)
+    rows = [(one.destination, one.data, one.before, one.count) for one in removed]
     context.log.info("%s", "; ".join(one.line for one in removed) or "nothing is landed yet")
     context.add_output_metadata(
         {
             "dry_run": config.dry_run,
-            "classes": dg.MetadataValue.md(as_markdown(["data", "before", "count"], rows)),
+            "classes": dg.MetadataValue.md(
+                as_markdown(["destination", "data", "before", "count"], rows)
+            ),
         }
     )
 

@@ -83,9 +83,11 @@ def explain(
         TemporaryDirectory(prefix="explain-") as workspace,
         _engine(Path(workspace)) as connection,
         reading(project.settings.ledger_url) as ledger,
+        reading(project.settings.inbox_url) as inbox,
     ):
         days, older = _days(project, ledger, day)
-        landed = LandedRows(connection, project.config, project.snapshots, Path(workspace))
+        feeds = project.destination.feeds
+        landed = LandedRows(connection, project.config, project.snapshots, Path(workspace), feeds)
         subject = Finder(landed, ledger, days).find(person)
         history = _History(project, connection, ledger, Path(workspace), days, landed, subject)
         told = [history.facts(one, topic, is_only=day is not None) for one in days]
@@ -102,7 +104,7 @@ def explain(
             field=field,
             days=tuple(told),
             older_days=older,
-            callbacks=tuple(callbacks_of(ledger, subject.external_person_id, keys, mdns)),
+            callbacks=tuple(callbacks_of(inbox, subject.external_person_id, keys, mdns)),
             decisions=tuple(decisions_of(ledger, subject.external_person_id, keys, mdns)),
         )
 
@@ -339,8 +341,9 @@ def _days(project: Project, ledger: sa.Connection, day: str | None) -> tuple[lis
     days = sorted(known, reverse=True)
     if day is None:
         return days[:HISTORY_DAYS], max(0, len(days) - HISTORY_DAYS)
+    feeds = project.destination.feeds
     if day not in known and not any(
-        project.snapshots.find(feed, day) for feed in ("crm/contacts", "share/persons")
+        project.snapshots.find(feed, day) for feed in (feeds.contacts, feeds.persons)
     ):
         there = f"days with a diff set: {days[-1]} to {days[0]}" if days else "no day has one"
         raise UnknownDayError(f"nothing is stored for {day}; {there}")

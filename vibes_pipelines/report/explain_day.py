@@ -22,14 +22,13 @@ from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.summary import CONTACT_STATUSES, Summary
 from vibes_pipelines.report.explain_diff_sets import BLOCKED, PENDING, PERSON_CHANGES, Row
 from vibes_pipelines.report.explain_facts import Doubt, End
-from vibes_pipelines.report.explain_landed import CONTACTS, PERSONS, ContactRow, PersonRow, Stay
+from vibes_pipelines.report.explain_landed import ContactRow, PersonRow, Stay
 from vibes_pipelines.report.explain_texts import instant_text, shown
 from vibes_pipelines.stages.bases import recorded_base
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.vibes.error_classes import lookup
 
 _OTHER_CONFIG = "; worked out with today's sync.yaml, which is not the one of that day"
-_SIDE = {CONTACTS: "contacts", PERSONS: "persons"}
 
 
 @dataclass(frozen=True)
@@ -178,28 +177,30 @@ class Ends:
         folder = self._project.diff_set_folder(inputs.day)
         contacts = [row.place.row for row in inputs.contacts]
         persons = [found.row.place.row for found in inputs.persons]
+        feeds = self._project.destination.feeds
         found = reconcile(
             self._project.config,
             Inputs(
-                contacts=self._only(CONTACTS, inputs.day, contacts),
-                persons=self._only(PERSONS, inputs.day, persons),
+                contacts=self._only(feeds.contacts, "contacts", inputs.day, contacts),
+                persons=self._only(feeds.persons, "persons", inputs.day, persons),
                 base=recorded_base(self._project, inputs.day),
                 pending=_if_there(folder / f"{PENDING}.parquet"),
                 blocked=_if_there(folder / f"{BLOCKED}.parquet"),
                 as_of=summary.as_of,
                 relative_guards=False,
+                destination=self._project.destination,
             ),
             self._workspace / "reconciled",
             Limits(threads=1, temp_dir=self._workspace),
         )
         return next(status for status in CONTACT_STATUSES if getattr(found, status))
 
-    def _only(self, feed: str, day: str, rows: Sequence[int]) -> Path:
+    def _only(self, feed: str, side: str, day: str, rows: Sequence[int]) -> Path:
         """A copy of a landed snapshot with only these rows, counted from 1."""
         snapshot = self._project.snapshots.find(feed, day)
         if snapshot is None:
             raise ReconcileError(f"{feed} of {day} is not landed any more")
-        target = self._workspace / f"{_SIDE[feed]}.parquet"
+        target = self._workspace / f"{side}.parquet"
         numbers = ", ".join(str(row - 1) for row in rows) or "-1"
         relation = f"read_parquet({literal(str(snapshot.data))}, file_row_number = true)"
         self._connection.execute(

@@ -24,6 +24,7 @@ from vibes_pipelines.reconcile.consent import (
     changed_at_columns,
     state_column,
 )
+from vibes_pipelines.reconcile.destinations import VIBES, Feeds
 from vibes_pipelines.reconcile.moments import is_moment_type, moment
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
@@ -40,9 +41,6 @@ from vibes_pipelines.report.explain_texts import condition_text, instant_text
 from vibes_pipelines.store.snapshots import Snapshot, SnapshotStore
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.conditions import Condition
-
-CONTACTS, PERSONS = "crm/contacts", "share/persons"
-SUBSCRIPTIONS = ("share/subscriptions", "extract/subscriptions")
 
 FILE = "landed_file"
 _NUMBER_TAIL = 6
@@ -117,7 +115,9 @@ class LandedRows:
         config: SyncConfig,
         store: SnapshotStore,
         workspace: Path,
+        feeds: Feeds = VIBES.feeds,
     ) -> None:
+        self._feeds = feeds
         self._connection = connection
         self._config = config
         self._store = store
@@ -137,7 +137,7 @@ class LandedRows:
         self, days: Sequence[str], key: str | None, unkeyed_mdns: Sequence[str] = ()
     ) -> Iterator[Query]:
         """The scans that `contacts` makes."""
-        for source, snapshots in self._groups(CONTACTS, days):
+        for source, snapshots in self._groups(self._feeds.contacts, days):
             columns = self._contact_columns(source)
             if "contact_key" not in columns:
                 continue
@@ -152,7 +152,7 @@ class LandedRows:
     def contacts_by_mdn(self, day: str, mdn: str) -> list[ContactRow]:
         """Contacts of one day whose number, however it is written, is this E.164 number."""
         found = []
-        for source, snapshots in self._groups(CONTACTS, [day]):
+        for source, snapshots in self._groups(self._feeds.contacts, [day]):
             columns = self._contact_columns(source)
             if "mdn_text" in columns:
                 digits = f"regexp_replace({columns['mdn_text']}, '[^0-9]', '', 'g')"
@@ -185,7 +185,7 @@ class LandedRows:
     ) -> Iterator[Query]:
         """The scans that `persons` makes."""
         wanted = {"external_person_id": externals, "person_key": person_keys, "mdn": mdns}
-        for source, snapshots in self._groups(PERSONS, days):
+        for source, snapshots in self._groups(self._feeds.persons, days):
             columns = self._person_columns(source)
             tests, values = [], []
             for name, identifiers in wanted.items():
@@ -213,7 +213,7 @@ class LandedRows:
         lists = [consent.list.strip() for consent in self._config.consents]
         if not person_keys or not lists:
             return
-        for feed in SUBSCRIPTIONS:
+        for feed in self._feeds.subscriptions:
             for source, snapshots in self._groups(feed, days):
                 columns = _subscription_columns(source)
                 of_person, keys = _among(columns["person_key"], person_keys)
@@ -223,7 +223,8 @@ class LandedRows:
 
     def has_landed(self, day: str) -> bool:
         """Whether contacts or persons are landed for the day."""
-        return any(self._store.find(feed, day) for feed in (CONTACTS, PERSONS))
+        feeds = (self._feeds.contacts, self._feeds.persons)
+        return any(self._store.find(feed, day) for feed in feeds)
 
     def _groups(
         self, feed: str, days: Sequence[str]

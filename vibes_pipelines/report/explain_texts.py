@@ -21,7 +21,7 @@ REASONS: Mapping[str, str] = {
     "adopt": "the person was found by another identifier and takes the contact's key",
     "mdn_added": "the person had no number and takes the contact's",
     "mdn_replaced": "the contact has another number, and mdn_change is replace",
-    "crm_opted_in": "opted in in the CRM, so that the campaign asks; only the person subscribes",
+    "crm_opted_in": "opted in in the CRM; at Vibes the campaign asks, only the person subscribes",
     "crm_opted_out": "opted out in the CRM, and still subscribed at the platform",
     "platform_opted_out": "opted out at the platform, and not yet so in the CRM",
 }

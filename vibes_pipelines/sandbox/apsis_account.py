@@ -31,9 +31,9 @@ class ApsisAccount:
         self.clock = clock
         self.audit = Audit()
         self.lock = RLock()
-        self._by_key: dict[KeyPair, Profile] = {}
-        self._locked: set[KeyPair] = set()
-        self._made = 0
+        self.by_key: dict[KeyPair, Profile] = {}
+        self.locked: set[KeyPair] = set()
+        self.made = 0
 
     def find(self, keyspace: str, key: str) -> Profile:
         """A profile; raises ProblemError for a locked (410) or missing (404) one."""
@@ -44,20 +44,20 @@ class ApsisAccount:
 
     def peek(self, keyspace: str, key: str) -> Profile | None:
         """A profile or nothing; raises ProblemError for a locked one (410)."""
-        if (keyspace, key) in self._locked:
+        if (keyspace, key) in self.locked:
             raise ProblemError(410, "Gone", "the profile is locked")
-        return self._by_key.get((keyspace, key))
+        return self.by_key.get((keyspace, key))
 
     def profiles(self) -> list[Profile]:
         """All profiles, each once."""
-        return list({profile.uid: profile for profile in self._by_key.values()}.values())
+        return list({profile.uid: profile for profile in self.by_key.values()}.values())
 
     def create(self, keyspace: Keyspace, key: str, section: str) -> Profile:
         """A new profile with one key; raises ProblemError for a locked key."""
         self.peek(keyspace.discriminator, key)
-        self._made += 1
-        profile = Profile(f"P{self._made:06d}", {keyspace.discriminator: key})
-        self._by_key[keyspace.discriminator, key] = profile
+        self.made += 1
+        profile = Profile(f"P{self.made:06d}", {keyspace.discriminator: key})
+        self.by_key[keyspace.discriminator, key] = profile
         if keyspace.attribute:
             attribute = self.catalogue.by_name(keyspace.attribute)
             mapped: Value = int(key) if attribute.type == "mobile" and key.isdigit() else key
@@ -130,11 +130,11 @@ class ApsisAccount:
             if owner is not None:
                 self._meet(profile, owner)
         if former is not None:
-            self._by_key.pop((keyspace, former), None)
+            self.by_key.pop((keyspace, former), None)
             profile.keys.pop(keyspace, None)
         if key is not None:
             profile.keys[keyspace] = key
-            self._by_key[keyspace, key] = profile
+            self.by_key[keyspace, key] = profile
 
     def _meet(self, profile: Profile, owner: Profile) -> None:
         """A new key belongs to another profile: what happens then nobody documents."""
@@ -173,7 +173,7 @@ class ApsisAccount:
                 kept.consents[consent] = state
         for keyspace, key in gone.keys.items():
             kept.keys.setdefault(keyspace, key)
-            self._by_key[keyspace, key] = kept
+            self.by_key[keyspace, key] = kept
 
     def switch_key(self, old: KeyPair, new: KeyPair) -> None:
         """Give a profile another key; raises ProblemError when it exists anywhere."""
@@ -181,17 +181,17 @@ class ApsisAccount:
         self.catalogue.keyspace(new[0])
         if self.peek(*new) is not None:
             raise ProblemError(409, "Conflict", "the new identifier exists")
-        del self._by_key[old]
+        del self.by_key[old]
         del profile.keys[old[0]]
         profile.keys[new[0]] = new[1]
-        self._by_key[new] = profile
+        self.by_key[new] = profile
         self.audit.effect("key_switch", profile.uid)
 
     def delete(self, keyspace: str, key: str) -> None:
         """Delete a profile with all that belongs to it; raises ProblemError."""
         profile = self.find(keyspace, key)
         for pair in self._pairs(profile):
-            del self._by_key[pair]
+            del self.by_key[pair]
         self.audit.effect("profile_deleted", profile.uid)
 
     def lock_profile(self, keyspace: str, key: str) -> None:
@@ -199,8 +199,8 @@ class ApsisAccount:
         profile = self.find(keyspace, key)
         pairs = self._pairs(profile)
         self.delete(keyspace, key)
-        self._locked.update(pairs)
+        self.locked.update(pairs)
 
     def _pairs(self, profile: Profile) -> list[KeyPair]:
         """All keys that lead to a profile; after a merge there may be two in one keyspace."""
-        return [pair for pair, owner in self._by_key.items() if owner is profile]
+        return [pair for pair, owner in self.by_key.items() if owner is profile]

@@ -1,13 +1,10 @@
 """The APSIS One stand-in as a whole: one account on a port of its own.
 
-`ApsisSandbox` is for tests and for other parts of the sandbox; `start_apsis` serves one beside the
+`ApsisSandbox` is for tests and for other parts of the sandbox; `beside` serves one with the
 platform.
 """
 
 import secrets
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Self
 
 from vibes_pipelines.sandbox.apsis_access import ApsisCredentials, ApsisLimits, Gates, Tokens
 from vibes_pipelines.sandbox.apsis_account import ApsisAccount
@@ -19,11 +16,12 @@ from vibes_pipelines.sandbox.apsis_records import Catalogue
 from vibes_pipelines.sandbox.apsis_switches import ApsisSwitches
 from vibes_pipelines.sandbox.faults import Faults
 from vibes_pipelines.sandbox.http_server import HttpServer
+from vibes_pipelines.sandbox.running import Running
 
 CLIENT_ID = "sandbox-api-key"
 
 
-class ApsisSandbox:
+class ApsisSandbox(Running):
     """One account, served on loopback between `start` and `stop`; it lives in memory only.
 
     Args:
@@ -75,23 +73,3 @@ class ApsisSandbox:
             "APSIS_CLIENT_ID": self._credentials.client_id,
             "APSIS_CLIENT_SECRET": self._credentials.client_secret,
         }
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-
-def start_apsis(starting: ExitStack) -> dict[str, str]:
-    """Serve an account until `starting` is unwound; returns the environment to reach it."""
-    sandbox = ApsisSandbox()
-    sandbox.start()
-    starting.callback(sandbox.stop)
-    return sandbox.environment()

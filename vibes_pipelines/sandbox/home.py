@@ -53,6 +53,11 @@ class SandboxHome:
         return self.root / "state.db"
 
     @property
+    def accounts(self) -> Path:
+        """The state of Tribe and APSIS One, for the next start."""
+        return self.root / "accounts"
+
+    @property
     def audit_log(self) -> Path:
         """Every request, import row and session, a line of JSON each."""
         return self.root / "audit.jsonl"
@@ -91,7 +96,7 @@ class SandboxHome:
         self.environment_file.unlink(missing_ok=True)
         if resume:
             return
-        for folder in (self.share, self.keys, self.sftp):
+        for folder in (self.share, self.keys, self.sftp, self.accounts):
             if folder.exists():
                 shutil.rmtree(folder)
         for file in (

@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Self
+from types import FrameType
 
 from vibes_pipelines.sandbox.account import Account
 from vibes_pipelines.sandbox.acts import act
+from vibes_pipelines.sandbox.all_switches import AllSwitches
 from vibes_pipelines.sandbox.api import build_api
 from vibes_pipelines.sandbox.api_limits import Credentials
-from vibes_pipelines.sandbox.apsis_service import start_apsis
 from vibes_pipelines.sandbox.audit_log import AuditLog, Entry
+from vibes_pipelines.sandbox.beside import start_beside
 from vibes_pipelines.sandbox.callbacks_manner import CallbackManner
 from vibes_pipelines.sandbox.callbacks_registry import Callbacks
 from vibes_pipelines.sandbox.callbacks_sender import CallbackSender
@@ -45,10 +45,10 @@ from vibes_pipelines.sandbox.pickup import ImportPickup
 from vibes_pipelines.sandbox.platform import Platform
 from vibes_pipelines.sandbox.population import START, build_world
 from vibes_pipelines.sandbox.privacy import PrivacyDesk
+from vibes_pipelines.sandbox.running import Running
 from vibes_pipelines.sandbox.share_server import ShareServer
 from vibes_pipelines.sandbox.switches import Switches
 from vibes_pipelines.sandbox.texts import TextWord, text
-from vibes_pipelines.sandbox.tribe_sandbox import start_tribe
 from vibes_pipelines.sandbox.world import COMPANY_KEY, World
 
 API_USER = "sandbox@localhost"
@@ -56,7 +56,7 @@ API_USER = "sandbox@localhost"
 _PICKUP_EVERY_S = 0.2
 
 
-class Sandbox:
+class Sandbox(Running):
     """Every stand-in over one world; days pass when asked to.
 
     Args:
@@ -136,6 +136,7 @@ class Sandbox:
             self._running = starting.pop_all()
         self._environment |= {
             "CRM_URL": self.crm.url,
+            "VIBES_SIMULATED_DAYS": "1",
             "VIBES_HOME": str(self.home.root / "vibes"),
             "VIBES_LEDGER_URL": f"sqlite:///{self.home.root / 'vibes' / 'ledger.db'}",
         }
@@ -143,18 +144,6 @@ class Sandbox:
     def stop(self) -> None:
         """Stop serving; the folder stays for inspection until the next start."""
         self._running.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def environment(self) -> dict[str, str]:
         """The environment with which the product reaches this sandbox; holds passwords."""
@@ -321,7 +310,7 @@ def serve(
     lag_h: float = 0,
     *,
     resume: bool = False,
-    switches: Switches | None = None,
+    switches: AllSwitches | None = None,
 ) -> None:
     """Serve a sandbox until SIGTERM or SIGINT; for the command line's main thread.
 
@@ -341,12 +330,21 @@ def serve(
         _progress(f"building a world of {persons:,} people")
         world = build_world(persons, seed, start)
         _progress("starting the platform, its SFTP, its share and the CRM")
-        sandbox = Sandbox(home, world, start, lag_h, faults, switches, seed=seed)
+        switches = switches or AllSwitches()
+        sandbox = Sandbox(home, world, start, lag_h, faults, switches.platform, seed=seed)
         with ExitStack() as running:
             sandbox.start(resume=resume)
             running.callback(sandbox.stop)
-            tribe = start_tribe(running, world.contacts, sandbox.clock, seed)
-            exports = _exports({**sandbox.environment(), **start_apsis(running), **tribe})
+            beside = start_beside(
+                running,
+                sandbox.home.accounts,
+                world.contacts,
+                sandbox.clock,
+                seed,
+                switches,
+                resume=resume,
+            )
+            exports = _exports({**sandbox.environment(), **beside})
             _write_private(sandbox.home.environment_file, exports)
             sys.stdout.write(f"{exports}# ready\n")
             sys.stdout.flush()

@@ -5,7 +5,10 @@ The first reading is the default. Tests run under both, so that clients depend o
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, get_args
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,34 @@ class Switches:
     @classmethod
     def from_mapping(cls, readings: Mapping[str, object]) -> Self:
         """Switches by name; raises ValueError for an unknown name or reading."""
-        known = {field.name: field for field in fields(cls)}
-        for name, reading in readings.items():
-            if name not in known:
-                raise ValueError(f"unknown switch {name!r}; known: {', '.join(sorted(known))}")
-            allowed = get_args(known[name].type) or (False, True)
-            if reading not in allowed or type(reading) not in {type(value) for value in allowed}:
-                raise ValueError(f"switch {name!r} takes one of {allowed}, not {reading!r}")
-        return cls(**readings)  # type: ignore[arg-type]  # checked by name just above
+        return read_switches(cls, readings)
+
+
+Chosen = TypeVar("Chosen", bound="DataclassInstance")
+
+
+def read_switches(kind: type[Chosen], readings: Mapping[str, object], prefix: str = "") -> Chosen:
+    """Switches of any stand-in by name; raises ValueError for an unknown name or reading."""
+    known = {field.name: field for field in fields(kind)}
+    for name, reading in readings.items():
+        if name not in known:
+            listed = ", ".join(f"{prefix}{one}" for one in sorted(known))
+            raise ValueError(f"unknown switch {prefix + name!r}; known: {listed}")
+        allowed = get_args(known[name].type)
+        kinds = _free(known[name].type, allowed)
+        if kinds:
+            if type(reading) not in kinds:
+                takes = " or ".join(one.__name__ for one in kinds)
+                raise ValueError(f"switch {prefix + name!r} takes {takes}, not {reading!r}")
+            continue
+        readable = allowed or (False, True)
+        if reading not in readable or type(reading) not in {type(value) for value in readable}:
+            raise ValueError(f"switch {prefix + name!r} takes one of {readable}, not {reading!r}")
+    return kind(**readings)
+
+
+def _free(declared: object, allowed: tuple[object, ...]) -> tuple[type, ...]:
+    """The types of a switch that takes any number or text, instead of one of some readings."""
+    given = allowed or (declared,)
+    kinds = tuple(one for one in given if isinstance(one, type) and one is not bool)
+    return kinds if len(kinds) == len(given) else ()

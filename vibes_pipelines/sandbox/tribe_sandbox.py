@@ -2,10 +2,8 @@
 
 import secrets
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from time import monotonic
-from types import TracebackType
 from typing import Self
 
 from vibes_pipelines.sandbox.api_limits import RateLimit
@@ -14,6 +12,7 @@ from vibes_pipelines.sandbox.clock import SandboxClock, midnight
 from vibes_pipelines.sandbox.faults import Faults
 from vibes_pipelines.sandbox.http_server import HttpServer
 from vibes_pipelines.sandbox.population import START, build_world
+from vibes_pipelines.sandbox.running import Running
 from vibes_pipelines.sandbox.tribe_population import build_labels, build_persons
 from vibes_pipelines.sandbox.tribe_server import TribeServer
 from vibes_pipelines.sandbox.tribe_switches import TribeSwitches
@@ -25,7 +24,7 @@ from vibes_pipelines.sandbox.world import ContactRow
 CALLS_PER_MIN = 1000
 
 
-class TribeSandbox:
+class TribeSandbox(Running):
     """One environment of Tribe with one application.
 
     Args:
@@ -96,18 +95,6 @@ class TribeSandbox:
         self.webhooks.stop()
         self._server.stop()
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
     def environment(self) -> dict[str, str]:
         """The environment with which the product reaches it; holds the application's secret."""
         organization = self.switches.organization_id
@@ -120,13 +107,3 @@ class TribeSandbox:
             "TRIBE_WEBHOOK_HEADER": self.switches.signature_header,
             **({"TRIBE_ORGANIZATION_ID": organization} if organization else {}),
         }
-
-
-def start_tribe(
-    running: ExitStack, contacts: Iterable[ContactRow], now: Callable[[], datetime], seed: int
-) -> dict[str, str]:
-    """Serve a Tribe with persons for these contacts until `running` is unwound; its environment."""
-    tribe = TribeSandbox(contacts, now=now, seed=seed)
-    running.callback(tribe.stop)
-    tribe.start()
-    return tribe.environment()

@@ -63,26 +63,32 @@ class TribeWorld:
         self.told: Callable[[Mutation], None] = lambda _: None
         self._now = now
         self._switches = switches
-        self._random = Random(f"tribe:{seed}")  # noqa: S311 - repeatable, not secret
-        self._sets: dict[str, dict[str, Record]] = {name: {} for name in ENTITIES}
+        self.random = Random(f"tribe:{seed}")  # noqa: S311 - repeatable, not secret
+        self.sets: dict[str, dict[str, Record]] = {name: {} for name in ENTITIES}
         self._sorted: dict[str, list[Record]] = {}
 
     def load(self, name: Set, records: Iterable[Record]) -> None:
         """Put records there that have always been there: nobody is told."""
         with self.lock:
-            self._sets[name] |= {record["ID"]: record for record in records}
+            self.sets[name] |= {record["ID"]: record for record in records}
             self._sorted.pop(name, None)
+
+    def replace(self, sets: dict[str, dict[str, Record]]) -> None:
+        """Put other records in the place of all; nobody is told."""
+        with self.lock:
+            self.sets = {name: sets.get(name, {}) for name in ENTITIES}
+            self._sorted = {}
 
     def rows(self, name: str) -> Sequence[Record]:
         """Every record of a set, in the order of its identifiers."""
         with self.lock:
             if name not in self._sorted:
-                self._sorted[name] = sorted(self._sets[name].values(), key=self._by_id)
+                self._sorted[name] = sorted(self.sets[name].values(), key=self._by_id)
             return self._sorted[name]
 
     def find(self, name: str, identifier: str) -> Record | None:
         """One record."""
-        return self._sets[name].get(identifier.lower())
+        return self.sets[name].get(identifier.lower())
 
     def persons(self) -> Iterator[Record]:
         """Every person."""
@@ -97,7 +103,7 @@ class TribeWorld:
 
     def new_id(self) -> str:
         """An identifier nobody has."""
-        return str(UUID(int=self._random.getrandbits(128), version=4))
+        return str(UUID(int=self.random.getrandbits(128), version=4))
 
     def create(self, name: Set, values: Mapping[str, Any]) -> Record:
         """Add a record; raises WorldError."""
@@ -115,7 +121,7 @@ class TribeWorld:
             record |= {key: value for key, value in values.items() if key in entity.fields}
             if "Labels" in values:
                 record["Labels"] = self._labels(values["Labels"])
-            self._sets[name][record["ID"]] = record
+            self.sets[name][record["ID"]] = record
             self._sorted.pop(name, None)
             self._name(record)
             self.audit.effect("create", record["ID"])
@@ -125,7 +131,7 @@ class TribeWorld:
     def update(self, name: Set, identifier: str, values: Mapping[str, Any]) -> Record:
         """Change some properties; the same values again are counted apart. Raises WorldError."""
         with self.lock:
-            record = self._sets[name][identifier.lower()]
+            record = self.sets[name][identifier.lower()]
             self._check(name, values, is_new=False)
             changed = {key: value for key, value in values.items() if key in ENTITIES[name].fields}
             changed = {key: value for key, value in changed.items() if record[key] != value}
@@ -144,7 +150,7 @@ class TribeWorld:
     def delete(self, name: Set, identifier: str) -> None:
         """Take a record away; raises KeyError."""
         with self.lock:
-            record = self._sets[name].pop(identifier.lower())
+            record = self.sets[name].pop(identifier.lower())
             self._sorted.pop(name, None)
             if name == "Label":
                 for person in self.persons():
@@ -155,13 +161,13 @@ class TribeWorld:
     def attach(self, person_id: str, label_id: str) -> None:
         """Put a label on a person, as a user of Tribe does."""
         with self.lock:
-            person, label = self._sets["Relation_Person"][person_id], self._sets["Label"][label_id]
+            person, label = self.sets["Relation_Person"][person_id], self.sets["Label"][label_id]
             self._set_labels(person, [*person["Labels"], label])
 
     def detach(self, person_id: str, label_id: str) -> None:
         """Take a label off a person, as a user of Tribe does."""
         with self.lock:
-            person = self._sets["Relation_Person"][person_id.lower()]
+            person = self.sets["Relation_Person"][person_id.lower()]
             kept = [one for one in person["Labels"] if one["ID"] != label_id.lower()]
             self._set_labels(person, kept)
 
@@ -173,9 +179,9 @@ class TribeWorld:
                 "ID": self.new_id(),
                 "_Type": ENTITIES[name].type_name,
                 "CreationDate": self._stamp(),
-                "Person": self._sets["Relation_Person"][person_id],
+                "Person": self.sets["Relation_Person"][person_id],
             }
-            self._sets[name][record["ID"]] = record
+            self.sets[name][record["ID"]] = record
             self._sorted.pop(name, None)
             self.told(
                 Mutation("RelationshipCreationMutation", ENTITIES[name].type_name, record["ID"])

@@ -36,6 +36,7 @@ from vibes_pipelines.store.consent_looks import ConsentLooks, Look
 from vibes_pipelines.store.snapshots import Reject
 from vibes_pipelines.sync_config import Consent, SyncConfig
 from vibes_pipelines.sync_config.apsis import Apsis, ValueType
+from vibes_pipelines.sync_config.apsis_view import GIVEN
 from vibes_pipelines.sync_config.tribe import LABEL
 
 AFTER = timedelta(milliseconds=1)
@@ -95,6 +96,8 @@ def write_contacts(
         for index, _ in enumerate(consents):
             query += f" LEFT JOIN time_{index} USING (contact_text)"
         table = connection.sql(f"{query} ORDER BY contact_text").to_arrow_table()
+    for column in _given(config):
+        table = table.append_column(column, table.column(column.removesuffix(GIVEN)))
     table, rejects = _canonical(table, section, _never_left_out(config))
     pq.write_table(table.drop_columns(["contact_text"]), out, compression="zstd")
     return rejects
@@ -116,7 +119,14 @@ def _each_column(consents: Sequence[Consent]) -> list[Consent]:
 
 def _never_left_out(config: SyncConfig) -> set[str]:
     """Columns that say more than a value: who the contact is, and whether it belongs here."""
-    return {config.contacts.key, *(one.column for one in config.contacts.conditions)}
+    conditions = (one.column.removesuffix(GIVEN) for one in config.contacts.conditions)
+    return {config.contacts.key, *conditions}
+
+
+def _given(config: SyncConfig) -> list[str]:
+    """The columns that conditions ask for as the CRM gives them, each once."""
+    columns = (one.column for one in config.contacts.conditions)
+    return list(dict.fromkeys(column for column in columns if column.endswith(GIVEN)))
 
 
 def _listed(states: Sequence[str]) -> str:

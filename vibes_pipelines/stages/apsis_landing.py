@@ -10,6 +10,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -31,9 +32,12 @@ from vibes_pipelines.stages.apsis_known import (
 )
 from vibes_pipelines.stages.apsis_sync import ApsisSync
 from vibes_pipelines.stages.landing import CONTACTS, land_raw_contacts
+from vibes_pipelines.stages.masking import hash_key
 from vibes_pipelines.stages.project import end_of_day
+from vibes_pipelines.stages.pseudonyms import pseudonym
 from vibes_pipelines.store.consent_looks import ConsentLooks
 from vibes_pipelines.store.realtime import Sent
+from vibes_pipelines.store.records import ERASED_PREFIX
 from vibes_pipelines.store.sent_changes import SentChanges
 from vibes_pipelines.store.snapshots import (
     DATA,
@@ -49,6 +53,9 @@ from vibes_pipelines.store.snapshots import (
 READS = "apsis/reads"
 FEEDS = (CONTACTS, "apsis/contacts", READS, "apsis/profiles", "apsis/consents")
 SOURCE = "APSIS One"
+REPLACED = "replaced"
+"""The folder of what earlier full syncs of a day landed, in the data folder."""
+
 HASHED_ROWS = 10_000
 """From so many contacts on hashes cost less than they save."""
 
@@ -143,7 +150,18 @@ async def read_now(sync: ApsisSync, keys: Collection[str]) -> list[Known]:
     sent = [one for one in _sent_since(sync, before) if one.operation.external_person_id in keys]
     async with sync.client() as client:
         reader = Reader(sync.section, client, sync.now, sent)
-        return await reader.read(Wanted(keys), read_known(before.data if before else None, keys))
+        return await reader.read(Wanted(keys), known_of(sync, before, keys))
+
+
+def known_of(sync: ApsisSync, before: Snapshot | None, keys: Collection[str]) -> dict[str, Known]:
+    """What earlier reads say of these keys; of somebody who was erased and let in again, too."""
+    if before is None or not keys:
+        return {}
+    known = read_known(before.data, keys)
+    secret = hash_key(sync.project.settings.keys_home)
+    returned = {pseudonym(key, secret): key for key in keys if key not in known}
+    blank = read_known(before.data, returned)
+    return known | {returned[name]: replace(one, key=returned[name]) for name, one in blank.items()}
 
 
 def managed(sync: ApsisSync) -> pa.Table:
@@ -191,16 +209,17 @@ async def _read(
     sent = list(_sent_since(sync, before))
     known_path = before.data if before else None
     keys = _contact_keys(sync, contacts)
-    in_doubt = {one.operation.external_person_id or "" for one in sent} - {""}
+    in_doubt = {one.operation.external_person_id or ERASED_PREFIX for one in sent}
     read_before = _read_before(known_path)
     never = {key for key, (at, _) in read_before.items() if at == NEVER.replace(tzinfo=None)}
     whole = in_doubt | never | {key for key in keys if key not in read_before}
+    whole = {key for key in whole if not key.startswith(ERASED_PREFIX)}
     oldest = heapq.nsmallest(
         sync.section.max_reads,
         ((at, key) for key, (at, is_found) in read_before.items() if is_found and key not in whole),
     )
     wanted = Wanted(sorted(whole), [key for _, key in oldest])
-    known = read_known(known_path, {*wanted.whole, *wanted.consents})
+    known = known_of(sync, before, {*wanted.whole, *wanted.consents})
     async with sync.client() as client:
         await sync.require_mapping(client)
         reader = Reader(sync.section, client, sync.now, sent, check)
@@ -237,4 +256,4 @@ def _as_of(instant: datetime, day: str) -> datetime:
 
 
 def _replaced(sync: ApsisSync) -> Path:
-    return sync.project.settings.home / "replaced"
+    return sync.project.settings.home / REPLACED

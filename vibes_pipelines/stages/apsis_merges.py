@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 EMAIL_KEYSPACE = "com.apsis1.keyspaces.email"
 CRM_ID_ATTRIBUTE = "com.apsis1.attributes.crmid"
+MERGES = "merges"
+"""The folder of the reports, in the data folder."""
+
 CONCURRENCY = 8
 
 Result = Literal["merged", "shared_by_contacts", "refused", "locked", "other_crm_id", "no_answer"]
@@ -62,7 +65,7 @@ def merge_same_email(sync: ApsisSync, sync_id: str, diff_set: str, contacts: Pat
     addresses = _addresses(sync, diff_set)
     if not addresses:
         return Counter()
-    report = sync.project.settings.home / "merges" / f"{sync_id}.parquet"
+    report = sync.project.settings.home / MERGES / f"{sync_id}.parquet"
     ends = _read_report(report)
     failed = asyncio.run(_merge_all(sync, addresses, _shared(sync, contacts), ends))
     _write_report(report, ends)

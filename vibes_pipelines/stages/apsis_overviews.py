@@ -21,6 +21,8 @@ from vibes_pipelines.reconcile.consent import OPTED_IN, state_column
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
 from vibes_pipelines.reconcile.sources import open_source
 from vibes_pipelines.stages.apsis_sync import ApsisSync
+from vibes_pipelines.stages.erase_lock import no_erasure
+from vibes_pipelines.stages.kept_out import without_erased
 from vibes_pipelines.stages.landing import land_contacts
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.snapshots import SnapshotStore
@@ -73,8 +75,12 @@ def carry_overview(sync: ApsisSync, name: str) -> Carried:
         known = ", ".join(one.name for one in sync.section.overviews) or "none"
         msg = f"destinations.apsis.overviews has no {name!r}; it has: {known}"
         raise UnknownOverview(msg)
-    members = _members(sync, overview)
-    with closing(RealtimeBook(sync.project.settings.ledger_url, sync.now)) as book:
+    settings = sync.project.settings
+    with (
+        no_erasure(settings),
+        closing(RealtimeBook(settings.ledger_url, sync.now)) as book,
+    ):
+        members = {*without_erased(settings, _members(sync, overview))}
         before = _Tagged.read(book, name)
         joining, leaving = members - before.certainly, before.maybe - members
         # Cut between two tags, the next one finds everybody who may have it, and who may not.

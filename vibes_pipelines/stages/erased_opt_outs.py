@@ -104,7 +104,11 @@ def _callbacks(project: Project, subject: Subject) -> list[StoredCallback]:
         ]
     own = {*external, *spellings}
     named = [{one.external_person_id, one.person_key} - {None} for one in found]
-    return [one for one, keys in zip(found, named, strict=True) if not keys or keys & own]
+    return [
+        one
+        for one, keys in zip(found, named, strict=True)
+        if keys & own or (not keys and one.id in subject.own_callbacks)
+    ]
 
 
 def _told_by_callbacks(project: Project, told: Sequence[StoredCallback]) -> Iterator[OptOut]:

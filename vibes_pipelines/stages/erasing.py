@@ -17,6 +17,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from vibes_pipelines.stages.apsis_erasing import (
+    blank_apsis_file,
+    blank_overviews,
+    erase_at_apsis,
+    require_opt_outs_read,
+)
 from vibes_pipelines.stages.erase_lock import RowsAreMovingError, nothing_moves
 from vibes_pipelines.stages.erased_opt_outs import remember_opt_outs
 from vibes_pipelines.stages.erasing_files import (
@@ -25,7 +31,7 @@ from vibes_pipelines.stages.erasing_files import (
     blank_parquet,
     mark_snapshot,
 )
-from vibes_pipelines.stages.erasing_ledger import blank_ledger
+from vibes_pipelines.stages.erasing_ledger import blank_ledger, tidy_ledger
 from vibes_pipelines.stages.erasing_open import ledgers, require_nothing_open
 from vibes_pipelines.stages.erasing_platform import erase_at_platform
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject, find_subject
@@ -48,7 +54,8 @@ class Erased:
     """What an erasure did, in counts: rows per kind of file and table, and the platform's answers.
 
     `left` are files that are not ours to change and still hold an identifier; `not_searched` are
-    identifiers that are too short to be searched for there.
+    identifiers that are too short to be searched for there; `not_rewritten` are tables whose pages
+    may still hold what was blanked.
     """
 
     erasure_id: str
@@ -58,6 +65,7 @@ class Erased:
     platform: dict[str, int] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     not_searched: int = 0
+    not_rewritten: tuple[str, ...] = ()
 
 
 def erase(
@@ -96,13 +104,16 @@ def _erase(project: Project, asked: str, reason: str, decided_by: str, *, dry_ru
             files=_blank_files(project, naming, dry_run=True),
             ledger=_blank_ledgers(project, naming, dry_run=True),
         )
+    require_opt_outs_read(project, subject)
     work = _keep(project, erasure_id, subject)
     with closing(Erasures(project.settings.inbox_url)) as book:
         book.begin(erasure_id, subject.pseudonyms(key), reason.strip(), decided_by)
         remember_opt_outs(project, subject, erasure_id)
         platform = erase_at_platform(project, subject, erasure_id)
+        platform |= erase_at_apsis(project, subject, decided_by)
         files = _blank_files(project, naming)
         ledger = _blank_ledgers(project, naming)
+        large = [name for one in ledgers(project.settings) for name in tidy_ledger(one.ledger_url)]
         left = tuple(_leftovers(project, subject))
         outcome = {"files": files, "ledger": ledger, "platform": platform, "left": len(left)}
         book.finish(erasure_id, outcome)
@@ -116,6 +127,7 @@ def _erase(project: Project, asked: str, reason: str, decided_by: str, *, dry_ru
         platform=platform,
         left=left,
         not_searched=sum(len(one) < _LEAST_WORD for one in subject.keys),
+        not_rewritten=tuple(large),
     )
 
 
@@ -166,7 +178,8 @@ def _blank_files(project: Project, naming: Naming, *, dry_run: bool = False) -> 
 
 def _blank_parquet(path: Path, naming: Naming, *, dry_run: bool) -> int:
     try:
-        return blank_parquet(path, naming, dry_run=dry_run)
+        blank = blank_apsis_file(path, naming, dry_run=dry_run)
+        return blank_parquet(path, naming, dry_run=dry_run) if blank is None else blank
     except (pa.ArrowInvalid, OSError) as unreadable:
         if getattr(unreadable, "errno", None):
             raise  # the disk's word, not Arrow's
@@ -181,6 +194,7 @@ def _blank_ledgers(project: Project, naming: Naming, *, dry_run: bool = False) -
     """Every destination has a ledger of its own."""
     counts: Counter[str] = Counter()
     for settings in ledgers(project.settings):
+        counts.update(blank_overviews(settings.ledger_url, naming, dry_run=dry_run))
         counts.update(blank_ledger(settings.ledger_url, naming, dry_run=dry_run))
     return dict(counts)
 

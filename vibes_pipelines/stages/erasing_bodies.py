@@ -21,13 +21,13 @@ def is_named(row: Mapping[str, Any]) -> bool:
 
 
 def is_theirs(row: Mapping[str, Any], subject: Subject) -> bool:
-    """Whether a row has a key of the person, or its number and no key at all."""
+    """Whether a callback has a key of the person, or no key at all and is known to be its own."""
     if any(row.get(name) is not None for name in KEYS):
         return (
             row.get("external_person_id") in {subject.external_person_id} - {None}
             or (row.get("person_key") or "").lower() in subject.person_keys
         )
-    return any(row.get(name) in subject.mdns for name in NUMBERS)
+    return row["id"] in subject.own_callbacks
 
 
 def without_mentions(body: bytes, naming: Naming) -> bytes:

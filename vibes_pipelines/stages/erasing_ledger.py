@@ -15,7 +15,9 @@ from vibes_pipelines.stages.erasing_bodies import (
     without_mentions,
 )
 from vibes_pipelines.stages.erasing_files import Naming
-from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
+from vibes_pipelines.stages.erasing_numbers import WAITING
+from vibes_pipelines.stages.erasing_subject import Subject
+from vibes_pipelines.stages.erasing_tidy import tidy_up
 from vibes_pipelines.stages.pseudonyms import BLANK
 from vibes_pipelines.store import models
 from vibes_pipelines.store.database import open_engine, utc_now, writer
@@ -32,17 +34,11 @@ _VALUES: dict[str, dict[str, Any]] = {
 }
 """What else of a row goes, per table."""
 
-WAITING = ("stored", "parked")
-"""Callbacks on which somebody still has to act."""
-
 
 def blank_ledger(url: str, naming: Naming, *, dry_run: bool = False) -> dict[str, int]:
     """Blanks the person's rows of every table of a ledger; returns the rows per table.
 
-    One transaction. With `dry_run` they are only counted. SQLite is made to forget the freed pages.
-
-    Raises:
-        ErasureError: another process keeps the database from being tidied up.
+    One transaction. With `dry_run` they are only counted. `tidy_ledger` comes after it.
     """
     engine = open_engine(url)
     try:
@@ -51,28 +47,33 @@ def blank_ledger(url: str, naming: Naming, *, dry_run: bool = False) -> dict[str
                 connection.exec_driver_sql("PRAGMA secure_delete = ON")
             counts = {
                 table.name: _blank(connection, table, naming, dry_run=dry_run)
-                for table in models.metadata.sorted_tables
-                if set(_KEYS + _NUMBERS).intersection(table.c.keys())
+                for table in _of_people()
             }
             counts["callbacks"] += _blank_bodies(connection, naming, dry_run=dry_run)
             counts["events"] = _blank_events(connection, naming, dry_run=dry_run)
             counts["case_decisions"] = _blank_decisions(connection, naming, dry_run=dry_run)
-        if engine.dialect.name == "sqlite" and not dry_run:
-            _tidy_up(engine)
     finally:
         engine.dispose()
     return {name: rows for name, rows in counts.items() if rows}
 
 
-def _tidy_up(engine: sa.Engine) -> None:
+def tidy_ledger(url: str) -> tuple[str, ...]:
+    """Rids a ledger of what the blanked rows were; returns the tables that are too large for it.
+
+    Raises:
+        ErasureError: another process keeps the database from being tidied up.
+    """
+    engine = open_engine(url)
     try:
-        with engine.connect() as connection:
-            driver = connection.connection.driver_connection
-            for statement in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM"):
-                driver.execute(statement).fetchall()  # type: ignore[union-attr]
-            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # type: ignore[union-attr]
-    except sa.exc.OperationalError as busy:
-        raise ErasureError("the ledger is busy; run the same erasure again") from busy
+        return tidy_up(engine, {*_of_people(), models.events, models.case_decisions})
+    finally:
+        engine.dispose()
+
+
+def _of_people() -> list[sa.Table]:
+    """The tables with a column that tells a person."""
+    tables = models.metadata.sorted_tables
+    return [one for one in tables if set(_KEYS + _NUMBERS).intersection(one.c.keys())]
 
 
 def theirs(table: sa.Table, subject: Subject) -> sa.ColumnElement[bool]:
@@ -91,20 +92,14 @@ def theirs(table: sa.Table, subject: Subject) -> sa.ColumnElement[bool]:
     ]
     without = [column.is_(None) for column in keys]
     tests += [
-        sa.and_(*without, column.in_(subject.mdns), _may_go(table, column, subject))
-        for column in numbers
+        sa.and_(*without, column.in_(subject.mdns), _may_go(table, subject)) for column in numbers
     ]
     return sa.or_(*tests)
 
 
-def _may_go(table: sa.Table, number: sa.Column[Any], subject: Subject) -> sa.ColumnElement[bool]:
-    """A callback that waits with a number of former days may be of whoever has it by now.
-
-    An erasure does not begin while there is one; one that comes meanwhile stays.
-    """
-    if table is not models.callbacks:
-        return sa.true()
-    return sa.or_(table.c.status.not_in(WAITING), number.in_(subject.newest_mdns))
+def _may_go(table: sa.Table, subject: Subject) -> sa.ColumnElement[bool]:
+    """Of callbacks only those go that were found to be the person's; what comes meanwhile stays."""
+    return table.c.id.in_(subject.own_callbacks) if table is models.callbacks else sa.true()
 
 
 def _blank(connection: sa.Connection, table: sa.Table, naming: Naming, *, dry_run: bool) -> int:

@@ -31,7 +31,7 @@ from vibes_pipelines.store.models import (
 Pair = tuple[str | None, str | None]
 _NAMED = (operations, realtime_operations, callbacks)
 _CHANGES = "person_changes.parquet"
-_TAIL = 7
+TAIL = 7
 """Last digits by which texts are chosen that may be the same number, before they are judged."""
 
 
@@ -71,7 +71,7 @@ def linked_by_number(
     key, phone = (f"CAST({ident(name)} AS VARCHAR)" for name in (mapped.key, mapped.mdn.column))
     engine.execute(
         f"CREATE OR REPLACE TEMP TABLE phoned AS SELECT trim({key}) AS key, {phone} AS phone,"  # noqa: S608
-        f" right(regexp_replace({phone}, '[^0-9]', '', 'g'), {_TAIL}) AS tail FROM read_parquet(?)",
+        f" right(regexp_replace({phone}, '[^0-9]', '', 'g'), {TAIL}) AS tail FROM read_parquet(?)",
         [str(contacts)],
     )
     alike = engine.execute(
@@ -92,12 +92,19 @@ def linked_by_number(
 
 def e164(project: Project, engine: duckdb.DuckDBPyConnection, texts: Iterable[str]) -> set[str]:
     """The numbers that texts of the CRM are, each with its plus."""
+    return set(e164_of(project, engine, texts).values())
+
+
+def e164_of(
+    project: Project, engine: duckdb.DuckDBPyConnection, texts: Iterable[str]
+) -> dict[str, str]:
+    """The number that each text of the CRM is; those that are none are left out."""
     engine.execute("CREATE OR REPLACE TEMP TABLE given AS SELECT unnest(?) AS phone", [list(texts)])
     judge_phones(engine, "SELECT phone FROM given", region_of(project.config))
     found = engine.execute(
-        "SELECT DISTINCT mdn FROM judged_phone SEMI JOIN given USING (phone) WHERE mdn IS NOT NULL"
+        "SELECT phone, mdn FROM judged_phone SEMI JOIN given USING (phone) WHERE mdn IS NOT NULL"
     ).fetchall()
-    return {f"+{row[0]}" for row in found}
+    return {phone: f"+{mdn}" for phone, mdn in found}
 
 
 def _recorded(project: Project, asked: str) -> set[Pair]:

@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from vibes_pipelines.reconcile.destinations import DESTINATIONS, VIBES
 from vibes_pipelines.settings import Settings
-from vibes_pipelines.stages.erasing_ledger import WAITING, theirs
+from vibes_pipelines.stages.erasing_ledger import theirs
+from vibes_pipelines.stages.erasing_numbers import WAITING
 from vibes_pipelines.stages.erasing_platform import will_ask
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
 from vibes_pipelines.stages.project import Project
@@ -33,7 +34,7 @@ def require_nothing_open(project: Project, subject: Subject) -> None:
         ErasureError: one is under way, for any destination; or a callback waits of which nobody
             can say afterwards whose it was.
     """
-    doubtful = _read(project.settings, _by_former_number(subject))
+    doubtful = _read(project.settings, _in_doubt(subject))
     if doubtful:
         msg = f"{doubtful} callbacks wait that tell nothing but a number this person had"
         cure = "let them be acted on, or see `callbacks parked`; then erase again"
@@ -64,13 +65,10 @@ def ledgers(settings: Settings) -> Iterator[Settings]:
             yield own
 
 
-def _by_former_number(subject: Subject) -> sa.Select[Any]:
-    """What waits with a number of former days may be of whoever has the number by now."""
-    table = callbacks.c
+def _in_doubt(subject: Subject) -> sa.Select[Any]:
+    """What waits with a number that the person and somebody else had about that time."""
     return sa.select(sa.func.count()).where(
-        table.status.in_(WAITING),
-        *(table[name].is_(None) for name in ("external_person_id", "person_key", "person_id")),
-        table.mdn.in_(sorted({*subject.mdns} - {*subject.newest_mdns})),
+        callbacks.c.status.in_(WAITING), callbacks.c.id.in_(subject.doubtful_callbacks)
     )
 
 

@@ -98,8 +98,12 @@ def _changes(
 
 
 def _textual(schema: pa.Schema, key_columns: Collection[str]) -> pa.Schema:
+    """Keys as text; and any cell may be blank, also where the writer saw none."""
     fields = [
-        field.with_type(pa.string()) if field.name in key_columns else field for field in schema
+        (field.with_type(pa.string()) if field.name in key_columns else field).with_nullable(
+            nullable=True
+        )
+        for field in schema
     ]
     return pa.schema(fields, metadata=schema.metadata)
 

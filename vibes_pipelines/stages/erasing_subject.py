@@ -11,12 +11,14 @@ from pathlib import Path
 import duckdb
 
 from vibes_pipelines.reconcile.sql import ident
+from vibes_pipelines.stages.apsis_erasing_links import is_known_for_apsis
 from vibes_pipelines.stages.erasing_links import (
     e164,
     erased_before,
     linked_by_number,
     stored_pairs,
 )
+from vibes_pipelines.stages.erasing_numbers import callbacks_by_number, told_numbers
 from vibes_pipelines.stages.landing import CONTACTS, PERSONS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.pseudonyms import pseudonym
@@ -28,12 +30,18 @@ class ErasureError(RuntimeError):
 
 @dataclass(frozen=True)
 class Subject:
-    """One person's identifiers. `mdns` are all spellings of its numbers that were landed."""
+    """One person's identifiers. `mdns` are all spellings of its numbers that are stored.
+
+    Callbacks, by id, that tell nothing but a number: `own_callbacks` are the person's,
+    `doubtful_callbacks` wait and may be somebody else's.
+    """
 
     external_person_id: str | None
     person_keys: tuple[str, ...]
     mdns: tuple[str, ...]
     newest_mdns: tuple[str, ...] = ()
+    own_callbacks: tuple[int, ...] = ()
+    doubtful_callbacks: tuple[int, ...] = ()
 
     @property
     def keys(self) -> frozenset[str]:
@@ -46,12 +54,15 @@ class Subject:
         return sorted(pseudonym(one, key) for one in self.keys)
 
     def joined(self, other: "Subject") -> "Subject":
-        """Both, of one person that was found twice."""
+        """Both, of one person that was found twice; what the first knew to be its own stays so."""
+        own = {*self.own_callbacks, *other.own_callbacks}
         return Subject(
             self.external_person_id or other.external_person_id,
             tuple(sorted({*self.person_keys, *other.person_keys})),
             tuple(sorted({*self.mdns, *other.mdns})),
             tuple(sorted({*self.newest_mdns, *other.newest_mdns})),
+            tuple(sorted(own)),
+            tuple(sorted({*self.doubtful_callbacks, *other.doubtful_callbacks} - own)),
         )
 
     def to_json(self) -> str:
@@ -65,6 +76,7 @@ class Subject:
         return cls(
             document["external_person_id"],
             *(tuple(document[name]) for name in ("person_keys", "mdns", "newest_mdns")),
+            *(tuple(document.get(name, ())) for name in ("own_callbacks", "doubtful_callbacks")),
         )
 
 
@@ -84,7 +96,16 @@ def find_subject(project: Project, asked: str) -> Subject | None:
             newest_files = landed[CONTACTS][-1], landed[PERSONS][-1]
             keys |= linked_by_number(project, engine, *newest_files, external)
         mdns, newest = _numbers(project, engine, landed, external, keys)
-    return Subject(external, tuple(sorted(keys)), tuple(sorted(mdns)), tuple(sorted(newest)))
+        mdns |= told_numbers(project, external, keys)
+        told = callbacks_by_number(project, engine, external, keys, mdns)
+    return Subject(
+        external,
+        tuple(sorted(keys)),
+        tuple(sorted(mdns)),
+        tuple(sorted(newest)),
+        told.own,
+        told.doubtful,
+    )
 
 
 def _landed(project: Project) -> dict[str, list[Path]]:
@@ -106,7 +127,8 @@ def _identity(
     contacts = _rows(engine, landed[CONTACTS], f"trim(CAST({contact_key} AS VARCHAR))", asked)
     pairs = stored_pairs(project, engine, landed[PERSONS], asked)
     pairs |= erased_before(project, asked)
-    if contacts or any(external == asked for external, _ in pairs):
+    named = contacts or any(external == asked for external, _ in pairs)
+    if named or is_known_for_apsis(project.settings, project.config.contacts.key, asked):
         return asked, {key for external, key in pairs if external == asked and key}
     key = asked.lower()
     externals = {external for external, found in pairs if found == key and external}

@@ -11,6 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow.parquet as pq
+
+from vibes_pipelines.apsis.errors import ApsisSetupError
 from vibes_pipelines.stages.apsis_compared import TAKEN_UP
 from vibes_pipelines.stages.apsis_delivering import Written, deliver
 from vibes_pipelines.stages.apsis_landing import (
@@ -20,8 +23,10 @@ from vibes_pipelines.stages.apsis_landing import (
     retire,
 )
 from vibes_pipelines.stages.apsis_merges import merge_same_email
+from vibes_pipelines.stages.apsis_names import OF_NAMES, all_missing
 from vibes_pipelines.stages.apsis_sync import LEASE, ApsisSync
 from vibes_pipelines.stages.certifying import certify_day
+from vibes_pipelines.stages.erase_lock import no_erasure
 from vibes_pipelines.stages.full_sync_need import config_marks
 from vibes_pipelines.stages.kept_lease import kept_lease
 from vibes_pipelines.stages.reconciling import reconcile_day, snapshot_of
@@ -121,6 +126,7 @@ def full_sync(
     """
     project = sync.project
     with (
+        no_erasure(project.settings),
         closing(FullSyncs(project.settings.ledger_url, sync.now)) as book,
         kept_lease(project.ledger, LEASE),
     ):
@@ -180,7 +186,7 @@ class _Running:
         """Every phase that is left."""
         try:
             self._retire()
-            diff_set = self._open_diff_set() or self._compare()
+            diff_set = self._open_diff_set() or self._compared()
             if dry_run:
                 return self._end("held", "dry run: nothing was written; a full sync sends it")
             self._enter("write")
@@ -203,6 +209,20 @@ class _Running:
             self._progress["retired"] = True
             self._check(at_once=True)
 
+    def _compared(self) -> str:
+        """The diff set; wrong names are told all at once, instead of one a run.
+
+        Raises:
+            ApsisSetupError: what either side has not, where it is more than what stopped it.
+        """
+        try:
+            return self._compare()
+        except OF_NAMES as first:
+            missing = all_missing(self._sync)
+            if not missing or (len(missing) == 1 and missing[0] == str(first)):
+                raise
+            raise ApsisSetupError("; ".join(missing)) from first
+
     def _compare(self) -> str:
         day = self._record.day
         self._enter("download")
@@ -218,8 +238,15 @@ class _Running:
         certify_day(self._sync.project, day)
         diff_set = reconcile_day(self._sync.project, day).diff_set
         self._progress["diff_set"] = diff_set
+        self._progress["deletes"] = self._deletes(day)
         self._check(at_once=True)
         return diff_set
+
+    def _deletes(self, day: str) -> int:
+        """Profiles that the diff set wants deleted; no count of its summary tells them."""
+        changes = self._sync.project.diff_set_folder(day) / "person_changes.parquet"
+        is_delete = [("operation", "=", "delete")]
+        return int(pq.read_table(changes, columns=["operation"], filters=is_delete).num_rows)
 
     def _open_diff_set(self) -> str | None:
         """The diff set of a sync that is taken up, where it is still the newest and open."""
@@ -270,6 +297,7 @@ class _Running:
         )
         return replace(
             found,
+            wanted={**found.wanted, "delete": self._progress.get("deletes", 0)},
             merges=self._progress.get("merges", {}),
             values_left_out=self._progress.get("values_left_out", 0),
             profiles_unread=self._progress.get("profiles_unread", 0),

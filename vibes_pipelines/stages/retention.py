@@ -9,6 +9,7 @@ what not to send again.
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -16,14 +17,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from vibes_pipelines.stages.landing import PERSONS
-from vibes_pipelines.stages.project import Project
-from vibes_pipelines.store.database import open_engine, writer
-from vibes_pipelines.store.models import callbacks, events, operations, signups
+from vibes_pipelines.reconcile.destinations import DESTINATIONS, VIBES
+from vibes_pipelines.settings import Settings
+from vibes_pipelines.stages.apsis_retention import old_merges, replaced_days
+from vibes_pipelines.stages.project import Project, open_project
+from vibes_pipelines.store.database import is_there, open_engine, writer
+from vibes_pipelines.store.models import callbacks, events, operations, realtime_operations, signups
+from vibes_pipelines.sync_config import SyncConfigError
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _REMOVING = ".removing-"
 _SETTLED = ("confirmed", "superseded")
+_TAKEN = ("accepted", "superseded")
+"""Of real time; one that was refused tells a later run what not to send again."""
 _OF_VALUES = ("add", "update", "mdn_replace", "crm_update")
 """Kinds whose values nothing asks for once they were seen; an invitation is asked for for ever."""
 _WAITING = ("stored", "parked")
@@ -39,12 +45,14 @@ class Removed:
     before: str
     count: int
     dry_run: bool
+    destination: str = VIBES.name
 
     @property
     def line(self) -> str:
         """One line for a person."""
         verb = "to remove" if self.dry_run else "removed"
-        return f"{self.data:15} older than {self.keep_days:4} days (before {self.before}): " + (
+        name = self.data if self.destination == VIBES.name else f"{self.destination} {self.data}"
+        return f"{name:15} older than {self.keep_days:4} days (before {self.before}): " + (
             f"{self.count} {verb}"
         )
 
@@ -55,7 +63,7 @@ class Removed:
 
 def apply_retention(project: Project, *, dry_run: bool) -> list[Removed]:
     """Removes what is too old; with `dry_run` it is only counted. Nothing without a landed day."""
-    days = project.snapshots.days(PERSONS)
+    days = project.snapshots.days(project.destination.feeds.persons)
     if not days:
         return []
     keep = project.config.policies.retention
@@ -69,8 +77,28 @@ def apply_retention(project: Project, *, dry_run: bool) -> list[Removed]:
             count = len(paths)
             for path in [] if dry_run else paths:
                 _remove(path)
-        found.append(Removed(data, keep_days, before, count, dry_run))
+        name = project.destination.name
+        found.append(Removed(data, keep_days, before, count, dry_run, name))
     return found
+
+
+@contextmanager
+def other_projects(settings: Settings) -> Iterator[tuple[list[Project], list[str]]]:
+    """The projects beside that of Vibes; and what lies there of destinations not in sync.yaml.
+
+    What sync.yaml does not have any more has no ages either: it is for somebody to remove.
+    """
+    with ExitStack() as opened:
+        projects, unknown = [], []
+        for name, destination in DESTINATIONS.items():
+            own = settings.of_destination(name)
+            if destination is VIBES or not own.home.is_dir() or not is_there(own.ledger_url):
+                continue
+            try:
+                projects.append(opened.enter_context(open_project(settings, destination)))
+            except SyncConfigError:
+                unknown.append(f"{own.home} is of a destination that sync.yaml does not have")
+        yield projects, unknown
 
 
 def _before(project: Project, newest: str, keep_days: int) -> str:
@@ -103,11 +131,13 @@ def _old(folder: Path, before: str) -> Iterator[Path]:
 def _snapshots(project: Project, before: str) -> Iterator[Path]:
     for feed in sorted(project.snapshots.root.glob("*/*")):
         yield from _old(feed, before)
+    yield from _old(replaced_days(project), before)
 
 
 def _diff_sets(project: Project, before: str) -> Iterator[Path]:
     for folder in (project.diff_set_folder, project.base_folder, project.certificate_folder):
         yield from _old(folder(""), before)
+    yield from old_merges(project, before)
 
 
 def _import_files(project: Project, before: str) -> Iterator[Path]:
@@ -175,6 +205,20 @@ def _detail_rows(before: str) -> Iterator[_Step]:
             table.outcome.in_(_SETTLED),
             table.kind.in_(_OF_VALUES),
             sa.or_(has_values, table.message.is_not(None)),
+        ],
+        {"changes": _without_values, "message": None},
+    )
+    sent = realtime_operations.c
+    yield (
+        realtime_operations,
+        [
+            sent.day < before,
+            sa.or_(sent.outcome.in_(_SETTLED), sent.status.in_(_TAKEN)),
+            sent.kind.in_(_OF_VALUES),
+            sa.or_(
+                sa.cast(sent.changes, sa.Text).regexp_match('"(before|after)": "'),
+                sent.message.is_not(None),
+            ),
         ],
         {"changes": _without_values, "message": None},
     )

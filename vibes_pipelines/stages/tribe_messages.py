@@ -33,7 +33,9 @@ from vibes_pipelines.stages.apsis_known import NEVER, write_consents, write_prof
 from vibes_pipelines.stages.apsis_landing import managed, newest_reads, read_now
 from vibes_pipelines.stages.apsis_sync import LEASE, ApsisSync
 from vibes_pipelines.stages.crm_side import copy_crm_contacts, crm_writer
+from vibes_pipelines.stages.erase_lock import no_erasure
 from vibes_pipelines.stages.kept_lease import kept_lease
+from vibes_pipelines.stages.kept_out import without_erased
 from vibes_pipelines.stages.tribe_keys import contact_keys
 from vibes_pipelines.store.inbox import Finished, Inbox, StoredCallback
 from vibes_pipelines.store.leases import LaneBusy
@@ -47,7 +49,7 @@ PAGE_ROWS = 200
 
 CONCURRENCY = 16
 
-GONE = "the person is no longer in Tribe, or has no contacts.key; the profile stays as it is"
+GONE = "the person is not in Tribe, has no contacts.key or was erased; the profile stays as it is"
 NOBODY = "the message names no person; the next full sync compares everybody"
 UNHEARD = (
     "APSIS One took an opt-out or showed a profile not now; the message waits for the next time"
@@ -109,7 +111,7 @@ def apply_messages(sync: ApsisSync) -> Applied:
     if reason := why_held(sync):
         return Applied(waiting=len(waiting), why=(reason,))
     try:
-        with kept_lease(sync.project.ledger, LEASE):
+        with no_erasure(sync.project.settings), kept_lease(sync.project.ledger, LEASE):
             return _Applying(sync).run(waiting)
     except LaneBusy:
         return Applied(waiting=len(waiting), why=("a full sync runs; they are applied after it",))
@@ -151,6 +153,8 @@ class _Applying:
     def _page(self, book: RealtimeBook, page: Sequence[StoredCallback]) -> list[Finished]:
         named = dict.fromkeys(m.external_person_id for m in page if m.external_person_id)
         keys = contact_keys(self._sync.landing_project, list(named))
+        here = {*without_erased(self._sync.project.settings, set(keys.values()))}
+        keys = {person: key for person, key in keys.items() if key in here}
         self._unheard = set()
         present = self._carry(book, list(dict.fromkeys(keys.values())))
         ending = [m for m in page if keys.get(m.external_person_id or "") not in self._unheard]

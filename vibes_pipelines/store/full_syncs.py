@@ -89,6 +89,12 @@ class FullSyncs(Database):
             reason: str | None = connection.execute(query).scalar()
         return reason
 
+    def ids_before(self, day: str) -> frozenset[str]:
+        """The full syncs of earlier days."""
+        query = sa.select(_syncs.sync_id).where(_syncs.day < day)
+        with self._engine.begin() as connection:
+            return frozenset(connection.execute(query).scalars())
+
     def _set(self, sync_id: str, **values: object) -> None:
         with self._writer.begin() as connection:
             connection.execute(

@@ -20,6 +20,9 @@ _BOOLEANS = {
 }
 _ENGINE_TYPES = {"integer": "number", "decimal": "number", "date": "date"}
 
+GIVEN = "@given"
+"""Ends the name of a column as the CRM gives it, where its values are rewritten for APSIS One."""
+
 SEEN_AT = "@changed"
 """Ends the name of the column that tells when a consent cell changed."""
 
@@ -46,8 +49,13 @@ def apsis_view(config: SyncConfig) -> SyncConfig:
     core = config.contacts
     # Nobody is found by a number: an e-mail address or number may belong to several profiles.
     identity = {"person_key": None, "mdn": None, "changes": None, "when_unmatched": "keep"}
-    conditions = (*core.conditions, *section.conditions)
-    contacts = core.model_copy(update={**identity, "conditions": conditions})
+    mapped = {field.from_ for field in section.all_fields}
+    conditions = [
+        # What a value becomes at APSIS One decides nothing about whom it is carried for.
+        one.model_copy(update={"column": one.column + GIVEN}) if one.column in mapped else one
+        for one in (*core.conditions, *section.conditions)
+    ]
+    contacts = core.model_copy(update={**identity, "conditions": tuple(conditions)})
     return SyncConfig(
         version=1,
         company_key="apsis",
@@ -56,14 +64,23 @@ def apsis_view(config: SyncConfig) -> SyncConfig:
         consents=tuple(_consent(consent) for consent in section.consents),
         guards=section.guards.as_guards(),
         # What was written is read back before the next comparison, so that nothing is waited for.
-        policies=Policies(visibility_lag_h=0, max_age_h=config.policies.max_age_h),
+        policies=Policies(
+            visibility_lag_h=0,
+            max_age_h=config.policies.max_age_h,
+            retention=config.policies.retention,
+        ),
     )
 
 
 def landing_view(view: SyncConfig) -> SyncConfig:
-    """The view without the columns that are only made after landing: the times of consents."""
+    """The view without the columns that are only made after landing."""
     consents = tuple(one.model_copy(update={"changed_at": None}) for one in view.consents)
-    return view.model_copy(update={"consents": consents})
+    conditions = tuple(
+        one.model_copy(update={"column": one.column.removesuffix(GIVEN)})
+        for one in view.contacts.conditions
+    )
+    contacts = view.contacts.model_copy(update={"conditions": conditions})
+    return view.model_copy(update={"consents": consents, "contacts": contacts})
 
 
 def _field(field: ProfileField) -> MappedField:

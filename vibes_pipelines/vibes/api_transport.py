@@ -9,7 +9,8 @@ import asyncio
 import base64
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -247,16 +248,17 @@ class ApiTransport:
         if self._session is None:
             msg = "the API client was closed while a request waited; keep it open until the end"
             raise VibesApiError(msg)
-        for rate in rates:
-            await rate.acquire()
         try:
-            async with self._session.request(
-                send.method,
-                send.url,
-                data=send.data,
-                allow_redirects=False,
-                middlewares=() if send.repeatable else (_sent_once,),
-            ) as response:
+            async with (
+                _turns(rates),
+                self._session.request(
+                    send.method,
+                    send.url,
+                    data=send.data,
+                    allow_redirects=False,
+                    middlewares=() if send.repeatable else (_sent_once,),
+                ) as response,
+            ):
                 content = await response.read()
         except TimeoutError as late:
             raise VibesUnavailable("Timeout", None) from late
@@ -273,6 +275,15 @@ class ApiTransport:
         """Exponential backoff with full jitter, but no less than the platform asked for."""
         longest = self._limits.backoff_s * 2 ** (attempt - 1)
         return min(max(asked_s, random.uniform(0, longest)), LONGEST_BACKOFF_S)  # noqa: S311 - jitter
+
+
+@asynccontextmanager
+async def _turns(rates: Sequence[RateLimiter]) -> AsyncIterator[None]:
+    """A turn of each limiter."""
+    async with AsyncExitStack() as turns:
+        for rate in rates:
+            await turns.enter_async_context(rate.turn())
+        yield
 
 
 async def _sent_once(

@@ -78,7 +78,7 @@ def _refused_by_count(block: bytes, width: int) -> list[_Line]:
     places = np.flatnonzero((cells != width) | (starts == ends)).tolist()
     found = ((place, int(starts[place]), int(ends[place])) for place in places)
     return [
-        _Line(place, _fault(block[start:end], width) or "", start, end)
+        _Line(place, fault(block[start:end], width) or "", start, end)
         for place, start, end in found
     ]
 
@@ -87,7 +87,7 @@ def _refused(block: bytes, width: int) -> list[_Line]:
     """The refused lines of any block."""
     found, start = [], 0
     for place, line in enumerate(block.removesuffix(b"\n").split(b"\n")):
-        reason = _fault(line.removesuffix(b"\r"), width)
+        reason = fault(line.removesuffix(b"\r"), width)
         if reason:
             found.append(_Line(place, reason, start, start + len(line)))
         start += len(line) + 1
@@ -107,7 +107,7 @@ def _without_return(lines: bytes) -> bytes:
     return lines.replace(b"\r\n", b"\n")
 
 
-def _fault(text: bytes, width: int) -> str | None:
+def fault(text: bytes, width: int) -> str | None:
     """Why a line is no row of `width` cells."""
     if not text:
         return "blank line"

@@ -5,16 +5,21 @@ documentation, Current Subscriber and Subscription Extract); UTF-8 and LF are an
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
+import numpy as np
 
 from vibes_pipelines.store.snapshots import DATA, Reject, write_rejects
-from vibes_pipelines.vibes.extract_lines import NOT_UTF8, Refused, sort_lines
+from vibes_pipelines.vibes.extract_lines import NOT_UTF8, Refused, fault, sort_lines
 
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 2**20
 _MAX_LINE_BYTES = 2**20
+_NEWLINE, _TAB = 10, 9
+# More of them, and the file is sorted: the parser keeps an error per missing cell in memory.
+_MAX_ERRORS = 200_000
 # The documentation calls the column person_id and says that it holds the person_key.
 _LOGICAL = {"person_id": "person_key"}
 
@@ -30,17 +35,32 @@ class _Shape:
     lines: int
     tabs: int
     has_carriage_return: bool
+    has_blank_line: bool
     ends_with_newline: bool
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    """How many rows the parser wrote, and why it refused which lines."""
+    """How many rows the parser wrote, and which lines it refused: why, and where they begin."""
 
     rows: int
     reasons: dict[int, str]
-    refused: dict[int, Refused] = field(default_factory=dict)
-    """Lines that the parser was not shown."""
+    starts: dict[int, int]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """How many rows were written, and the lines that are none, by number."""
+
+    rows: int
+    refused: dict[int, Refused]
+
+
+class _RefusedLine(NamedTuple):
+    """A line that the parser refused, and its tabs."""
+
+    refused: Refused
+    tabs: int
 
 
 def convert_extract(path: Path, name: str, documented: Sequence[str], folder: Path) -> int:
@@ -61,15 +81,14 @@ def convert_extract(path: Path, name: str, documented: Sequence[str], folder: Pa
         msg = f"{name}: the last line has no end, the file is cut; ask Vibes to deliver it again"
         raise ExtractError(msg)
     body_lines = shape.lines - 1
-    parsed = _parse_regular(path, shape, columns, folder) or _parse_sorted(path, columns, folder)
-    rejects = len(parsed.reasons) + len(parsed.refused)
-    if parsed.rows + rejects != body_lines:
+    read = _read_as_it_is(path, shape, columns, folder) or _read_sorted(path, columns, folder)
+    if read.rows + len(read.refused) != body_lines:
         msg = (
-            f"{name}: {parsed.rows} rows and {rejects} rejects do not make "
+            f"{name}: {read.rows} rows and {len(read.refused)} rejects do not make "
             f"{body_lines} lines; nothing was landed; keep the file and report it"
         )
         raise ExtractError(msg)
-    write_rejects(folder, _rejects(path, parsed))
+    write_rejects(folder, _rejects(path, read.refused))
     return body_lines
 
 
@@ -94,36 +113,59 @@ def _read_header(path: Path, name: str, documented: Sequence[str]) -> list[str]:
 
 
 def _scan(path: Path) -> _Shape:
-    lines, tabs, has_return, last = 0, 0, False, b""
+    lines, tabs, has_return, has_blank, last = 0, 0, False, False, b""
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
-            lines += block.count(b"\n")
-            tabs += block.count(b"\t")
+            marks = np.frombuffer(block, np.uint8)
+            lines += int(np.count_nonzero(marks == _NEWLINE))
+            tabs += int(np.count_nonzero(marks == _TAB))
             has_return = has_return or b"\r" in block
+            has_blank = has_blank or b"\n\n" in block or last + block[:1] == b"\n\n"
             last = block[-1:]
-    return _Shape(lines, tabs, has_return, last == b"\n")
+    return _Shape(lines, tabs, has_return, has_blank, last == b"\n")
 
 
-def _parse_regular(
-    path: Path, shape: _Shape, columns: Sequence[str], folder: Path
-) -> _Parsed | None:
-    """Parses a file in which every line has the right count of cells; None for any other.
+def _read_as_it_is(path: Path, shape: _Shape, columns: Sequence[str], folder: Path) -> _Read | None:
+    """Reads a file whose wrong lines the parser tells itself; None for any other.
 
     The parser alone would drop blank lines and empty cells after the last column, behind which a
-    shifted row hides. Without a refused line, the total of tabs rules both out.
+    shifted row hides. It takes no line with too few cells: when the tabs of its rows are as many
+    as rows of the right width have, no row has too many.
     """
-    if shape.has_carriage_return or shape.tabs != shape.lines * (len(columns) - 1):
+    if shape.has_carriage_return or shape.has_blank_line:
         return None
     parsed = _parse(path, columns, folder)
-    return parsed if parsed.rows == shape.lines - 1 else None
+    refused = _refused(path, parsed, len(columns))
+    tabs = (parsed.rows + 1) * (len(columns) - 1)
+    if refused is None or shape.tabs != tabs + sum(line.tabs for line in refused.values()):
+        return None
+    if parsed.rows + 1 + len(refused) != shape.lines:
+        return None
+    return _Read(parsed.rows, {number: line.refused for number, line in refused.items()})
 
 
-def _parse_sorted(path: Path, columns: Sequence[str], folder: Path) -> _Parsed:
-    """Parses any file: lines that are no rows are sorted out first."""
+def _refused(path: Path, parsed: _Parsed, width: int) -> dict[int, _RefusedLine] | None:
+    """The lines that the parser refused; None when one of them is not seen to be wrong."""
+    lines = {}
+    with path.open("rb") as file:
+        for number, start in parsed.starts.items():
+            file.seek(max(start - 1, 0))
+            is_start = file.read(1) == b"\n"
+            line = file.readline(_MAX_LINE_BYTES)
+            text = line.removesuffix(b"\n")
+            reason = fault(text, width)
+            if not is_start or text == line or reason is None:
+                return None
+            lines[number] = _RefusedLine(Refused(reason, start, len(text)), text.count(b"\t"))
+    return lines
+
+
+def _read_sorted(path: Path, columns: Sequence[str], folder: Path) -> _Read:
+    """Reads any file: lines that are no rows are sorted out first."""
     copy = folder / "sorted.txt"
     refused = sort_lines(path, copy, len(columns))
     parsed = _parse(copy, columns, folder)
-    return _Parsed(parsed.rows, parsed.reasons, refused)
+    return _Read(parsed.rows, refused | _places(path, parsed.reasons))
 
 
 def _parse(path: Path, columns: Sequence[str], folder: Path) -> _Parsed:
@@ -133,27 +175,29 @@ def _parse(path: Path, columns: Sequence[str], folder: Path) -> _Parsed:
         "temp_directory": str(folder / "spill"),
     }
     with duckdb.connect(config=settings) as engine:
-        engine.execute(
+        copied = engine.execute(
             "COPY (SELECT * FROM read_csv($file, columns = $columns, header = true, delim = '\t', "
             "quote = '', escape = '', auto_detect = false, "
-            "store_rejects = true, max_line_size = $longest)) "
+            "store_rejects = true, rejects_limit = $most, max_line_size = $longest)) "
             "TO $data (FORMAT parquet, COMPRESSION zstd)",
             {
                 "file": str(path),
                 "columns": dict.fromkeys(columns, "VARCHAR"),
                 "longest": _MAX_LINE_BYTES,
+                "most": _MAX_ERRORS,
                 "data": str(folder / DATA),
             },
-        )
+        ).fetchall()
         # One line may have several errors, one per missing cell.
         errors = engine.execute(
-            "SELECT line, arg_min(coalesce(error_message, ''), column_idx) "
-            "FROM reject_errors GROUP BY line ORDER BY line"
+            "SELECT line, arg_min(coalesce(error_message, ''), column_idx), "
+            "coalesce(min(line_byte_position), 0) FROM reject_errors GROUP BY line ORDER BY line"
         ).fetchall()
-        rows = engine.execute(
-            "SELECT count(*) FROM read_parquet($data)", {"data": str(folder / DATA)}
-        ).fetchall()[0][0]
-    return _Parsed(rows, {line: _plain(message) for line, message in errors})
+    return _Parsed(
+        rows=copied[0][0],
+        reasons={line: _plain(message) for line, message, _ in errors},
+        starts={line: position - 1 for line, _, position in errors},
+    )
 
 
 def _plain(message: str) -> str:
@@ -161,11 +205,10 @@ def _plain(message: str) -> str:
     return NOT_UTF8 if "not utf-8" in message else message.partition("\n")[0]
 
 
-def _rejects(path: Path, parsed: _Parsed) -> Iterator[Reject]:
+def _rejects(path: Path, refused: dict[int, Refused]) -> Iterator[Reject]:
     """Every line that is no row, in the order of the file."""
-    places = parsed.refused | _places(path, parsed.reasons)
     with path.open("rb") as file:
-        for number, (reason, start, length) in sorted(places.items()):
+        for number, (reason, start, length) in sorted(refused.items()):
             file.seek(start)
             raw = file.read(length).rstrip(b"\r\n").decode("utf-8", errors="replace")
             yield Reject(number, raw, reason)

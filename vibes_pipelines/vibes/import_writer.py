@@ -9,17 +9,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import IO
 
+import duckdb
+
+from vibes_pipelines.vibes.import_cells import write_cells, write_rows
 from vibes_pipelines.vibes.import_errors import ImportFileError
 from vibes_pipelines.vibes.import_kinds import KINDS, ImportKind, import_name
 
 DELIMITERS = frozenset(",;|")
 """What the `Delimiter` headers can say: a header's value is trimmed, so that a tab would vanish."""
 
-_LINES_AT_ONCE = 10_000
 _HEADER_LIKE = re.compile(r"[A-Za-z][A-Za-z-]*:")
 _HEADER_VALUE = re.compile(r"\S(?:[^\x00-\x1f\x7f]*\S)?")
 
@@ -147,9 +147,18 @@ def write_table(path: Path, table: Table, rows: Iterable[Sequence[str]]) -> int:
     Raises:
         ImportFileError: a row does not fit the columns, or holds half a character.
     """
-    with _named(path), path.open("w", encoding="utf-8", newline="") as file:
-        file.write(table.preamble())
-        return _write_rows(file, table, rows)
+    with _named(path):
+        return write_rows(path, table.preamble(), table.delimiter, len(table.columns), rows)
+
+
+def write_columns(path: Path, table: Table, engine: duckdb.DuckDBPyConnection) -> int:
+    """As `write_table`, from the table or view `cells` of an engine: texts, column by column.
+
+    Raises:
+        ImportFileError: another count of columns than the table has, or a cell that is NULL.
+    """
+    with _named(path):
+        return write_cells(path, table.preamble(), table.delimiter, len(table.columns), engine)
 
 
 def write_parts(
@@ -199,11 +208,11 @@ def split_rows(
 
 
 class _Liner:
-    """Turns rows into lines of one delimiter."""
+    """Turns single rows into lines, as `import_cells` does with all of a file at once."""
 
     def __init__(self, delimiter: str) -> None:
         self._delimiter = delimiter
-        self._must_quote = re.compile(rf'[{re.escape(delimiter)}"\r\n]|^\s|\s$').search
+        self._must_quote = re.compile(rf'[{re.escape(delimiter)}"#\r\n]|^\s|\s$').search
         self._around_blank = delimiter + " ", " " + delimiter
 
     def __call__(self, row: Sequence[str]) -> str:
@@ -224,6 +233,7 @@ class _Liner:
         return (
             line.count(self._delimiter) == width - 1
             and '"' not in line
+            and "#" not in line
             and line.isprintable()
             and after not in line
             and before not in line
@@ -235,33 +245,6 @@ class _Liner:
 def _is_column(name: str) -> bool:
     """True for a name that a column row and the `Fields` header both say unmistakably."""
     return name.isprintable() and name == name.strip() != "" and not {'"', ","} & set(name)
-
-
-def _write_rows(file: IO[str], table: Table, rows: Iterable[Sequence[str]]) -> int:
-    lines = _lines(table, rows)
-    count = 0
-    while batch := list(islice(lines, _LINES_AT_ONCE)):
-        try:
-            file.write("".join(batch))
-        except UnicodeEncodeError as half:
-            row = count + next(n for n, line in enumerate(batch, start=1) if _is_half(line))
-            msg = f"row {row} holds half a character (a lone surrogate); correct it at its source"
-            raise ImportFileError(msg) from half
-        count += len(batch)
-    return count
-
-
-def _lines(table: Table, rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    line, width = _Liner(table.delimiter), len(table.columns)
-    for number, row in enumerate(rows, start=1):
-        if len(row) != width:
-            msg = f"row {number} has {len(row)} cells, expected {width}"
-            raise ImportFileError(msg)
-        yield line(row)
-
-
-def _is_half(line: str) -> bool:
-    return any("\ud800" <= mark <= "\udfff" for mark in line)
 
 
 def _quoted(text: str) -> str:

@@ -70,12 +70,19 @@ class SftpSession:
         temporary = f"{final}.tmp"
         size = local.stat().st_size
         with local.open("rb") as source, self._errors_of(final):
-            self._sftp.putfo(source, temporary, file_size=size, confirm=False)
+            self._put(source, temporary)
             arrived = self._sftp.stat(temporary).st_size
             if arrived != size:
                 msg = f"{temporary}: {arrived} bytes arrived of {size}; not renamed, upload again"
                 raise TransferRefused(msg)
             self._sftp.posix_rename(temporary, final)
+
+    def _put(self, source: IO[bytes], remote: str) -> None:
+        with self._sftp.open(remote, "wb") as target:
+            target.MAX_REQUEST_SIZE = REQUEST_BYTES
+            target.set_pipelined(True)
+            while block := source.read(REQUEST_BYTES):
+                target.write(block)
 
     def read_text(self, remote: str) -> str:
         """The text of a small UTF-8 file, such as a report."""

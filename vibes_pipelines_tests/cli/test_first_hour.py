@@ -1,41 +1,21 @@
 """A stranger's first hour: an own CRM with other names, from nothing to an approved delivery."""
 
 import os
-from contextlib import closing
 from pathlib import Path
 
-import psycopg
 import pytest
-import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
-from tools.first_hour import COLUMNS
 from vibes_pipelines.cli.env_file import env_file
 from vibes_pipelines.cli.main import main
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.sandbox.service import Sandbox
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.project import open_project
+from vibes_pipelines_tests.support.customers import fill_customers
 from vibes_pipelines_tests.support.loop import Loop
 
 pytestmark = pytest.mark.postgresql
-
-
-def fill_customers(url: str, sandbox: Sandbox) -> None:
-    """The table of a company that never heard of us, with the sandbox's people."""
-    parsed = sa.make_url(url)
-    address = f"postgresql://{parsed.username}@{parsed.host}:{parsed.port}/{parsed.database}"
-    types = {"points": "numeric", "sms_consent_changed_at": "timestamptz"}
-    columns = ", ".join(f"{name} {types.get(name, 'text')}" for name in COLUMNS)
-    marks = ", ".join(["%s"] * len(COLUMNS))
-    with closing(psycopg.connect(address)) as connection, connection:
-        connection.execute(f"CREATE TABLE customers ({columns}, PRIMARY KEY (customer_no))")
-        connection.execute("CREATE TABLE invoices (invoice_no int)")
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                f"INSERT INTO customers VALUES ({marks}) ON CONFLICT DO NOTHING",
-                [[row[theirs] for theirs in COLUMNS.values()] for row in sandbox.crm.rows()],
-            )
 
 
 def run(*arguments: str) -> Result:
@@ -46,7 +26,7 @@ def test_from_an_own_crm_to_the_first_approved_delivery(
     postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Sandbox(tmp_path / "sandbox", build_world(120, seed=6)) as sandbox:
-        fill_customers(postgresql_url, sandbox)
+        fill_customers(postgresql_url, sandbox.crm.rows())
         for name, value in sandbox.environment().items():
             if name not in {"CRM_URL", "VIBES_HOME", "VIBES_LEDGER_URL"}:
                 monkeypatch.setenv(name, value)

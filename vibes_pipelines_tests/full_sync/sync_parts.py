@@ -54,9 +54,9 @@ APSIS_SECTION: dict[str, Any] = {
 class Clock:
     """The machine's time, set on by tests; every instant is a new one."""
 
-    def __init__(self) -> None:
-        self._ahead = timedelta()
-        self._last = datetime.now(UTC)
+    def __init__(self, ahead: timedelta = timedelta()) -> None:
+        self._ahead = ahead
+        self._last = datetime.now(UTC) + ahead
         self._lock = threading.Lock()
 
     def __call__(self) -> datetime:
@@ -82,6 +82,7 @@ class World:
     extra: dict[str, Any] = field(default_factory=dict)
     speed: float = SPEED
     overrides: Mapping[str, str] = field(default_factory=dict)
+    _opened: ApsisSync | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -113,7 +114,17 @@ class World:
         (self.home / "sync.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
 
     @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Everything inside happens in one opening of the project, as in one process."""
+        with self.open() as self._opened:
+            yield
+        self._opened = None
+
+    @contextmanager
     def open(self) -> Iterator[ApsisSync]:
+        if self._opened is not None:
+            yield self._opened
+            return
         self.write_config()
         systems = ApsisSystems(self.clock, SystemClock(self.speed))
         with open_apsis(Settings(self.environment), systems) as sync:

@@ -3,14 +3,21 @@
 The model knows the true time of every act; the product only what it could see.
 """
 
-import tempfile
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vibes_pipelines.sandbox.apsis_saved import SavedApsis
+from vibes_pipelines.sandbox.tribe_saved import SavedTribe
 from vibes_pipelines.stages.tribe_messages import apply_messages
 from vibes_pipelines_tests.full_sync.sync_parts import NEWS_LABEL, World, deliver_message, world_at
 
@@ -38,10 +45,42 @@ class Truth:
         )
 
 
-def play(acts: list[Act]) -> None:
-    with tempfile.TemporaryDirectory() as folder, world_at(Path(folder)) as world:
+@dataclass(frozen=True)
+class Begun:
+    """Two stand-ins and a home after a first full sync, to which every example goes back.
+
+    Starting and agreeing for the first time is the same for all of them, and takes longest.
+    """
+
+    world: World
+    people: list[str]
+    states: list[tuple[SavedTribe | SavedApsis, dict[str, Any]]]
+
+    @contextmanager
+    def again(self, *, in_one_process: bool) -> Iterator[World]:
+        """The world as it was, with a home and a clock of its own."""
+        for account, state in self.states:
+            account.restore(state)
+        with TemporaryDirectory() as folder, ExitStack() as opened:
+            home = Path(shutil.copytree(self.world.home, Path(folder) / "home"))
+            world = World(self.world.tribe, self.world.apsis, home)
+            if in_one_process:
+                opened.enter_context(world.kept_open())
+            yield world
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begun]:
+    with world_at(tmp_path_factory.mktemp("begun") / "home") as world:
         people = [world.person("A", NEWS_LABEL), world.person("B")]
         world.sync()
+        accounts = SavedTribe(world.tribe), SavedApsis(world.apsis.account)
+        yield Begun(world, people, [(one, json.loads(json.dumps(one.saved()))) for one in accounts])
+
+
+def play(begun: Begun, acts: list[Act], *, in_one_process: bool) -> None:
+    people = begun.people
+    with begun.again(in_one_process=in_one_process) as world:
         truth = Truth()
         for act, number in acts:
             truth.now += 1
@@ -109,13 +148,15 @@ CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
         ),
     ],
 )
-def test_no_opt_out_is_overridden(acts: list[Act]) -> None:
-    play(acts)
+def test_no_opt_out_is_overridden(begun: Begun, acts: list[Act]) -> None:
+    play(begun, acts, in_one_process=False)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 @settings(max_examples=40, deadline=None, suppress_health_check=CHECKS)
-@given(acts)
-def test_any_interleaving_converges_and_overrides_no_opt_out(acts: list[Act]) -> None:
-    play(acts)
+@given(acts, st.booleans())
+def test_any_interleaving_converges_and_overrides_no_opt_out(
+    begun: Begun, acts: list[Act], in_one_process: bool
+) -> None:
+    play(begun, acts, in_one_process=in_one_process)

@@ -16,9 +16,10 @@ from click.testing import CliRunner, Result
 
 from vibes_pipelines.cli.main import main
 from vibes_pipelines.delivery.plan import plan
+from vibes_pipelines.reconcile.destinations import VIBES
 from vibes_pipelines.report.explain import UnknownDayError, UnknownFieldError, explain
 from vibes_pipelines.report.explain_facts import DayFacts
-from vibes_pipelines.report.explain_landed import CONTACTS, PERSONS, SUBSCRIPTIONS, LandedRows
+from vibes_pipelines.report.explain_landed import LandedRows
 from vibes_pipelines.report.explain_ledger import operations_query
 from vibes_pipelines.report.explain_person import AmbiguousPersonError, UnknownPersonError
 from vibes_pipelines.settings import Settings
@@ -29,6 +30,11 @@ from vibes_pipelines.store.records import Receipt
 from vibes_pipelines.store.snapshots import DATA, Source
 from vibes_pipelines_tests.support.loop import edited_sync_config
 
+CONTACTS, PERSONS, SUBSCRIPTIONS = (
+    VIBES.feeds.contacts,
+    VIBES.feeds.persons,
+    VIBES.feeds.subscriptions,
+)
 DAYS = ("2026-01-01", "2026-01-02", "2026-01-03")
 CONTACT = {
     "contact_id": "C1",

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import timedelta
 from http.client import HTTPConnection
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import pytest
 from vibes_pipelines.sandbox.apsis_access import ApsisLimits
 from vibes_pipelines.sandbox.apsis_clock import RunningClock
 from vibes_pipelines.sandbox.apsis_records import CRM_KEYSPACE, SECTION
-from vibes_pipelines.sandbox.apsis_service import ApsisSandbox, start_apsis
+from vibes_pipelines.sandbox.apsis_service import ApsisSandbox
 from vibes_pipelines.sandbox.apsis_switches import ApsisSwitches
 from vibes_pipelines_tests.apsis.apsis_parts import BoardedSandbox
 
@@ -295,13 +294,3 @@ def test_retry_after_is_told_when_switched_on() -> None:
         answer.read()
         caller.connection.close()
     assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
-
-
-def test_a_stand_in_beside_the_platform_tells_how_to_reach_it() -> None:
-    with ExitStack() as running:
-        environment = start_apsis(running)
-        assert sorted(environment) == ["APSIS_API_URL", "APSIS_CLIENT_ID", "APSIS_CLIENT_SECRET"]
-        connection = HTTPConnection(environment["APSIS_API_URL"].removeprefix("http://"))
-        connection.request("GET", "/sandbox/audit")
-        assert connection.getresponse().status == 200
-        connection.close()

@@ -18,6 +18,7 @@ from vibes_pipelines.delivery.ports import FileSession
 from vibes_pipelines.stages.erasing import erase
 from vibes_pipelines.stages.erasing_open import require_nothing_open
 from vibes_pipelines.stages.erasing_subject import ErasureError, find_subject
+from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.masking import hash_key
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.pseudonyms import pseudonym
@@ -290,3 +291,29 @@ def test_a_callback_that_comes_later_is_erased_by_the_same_command(project: Proj
             assert set(one.pseudonyms) == {pseudonym(KEY, key), pseudonym(PERSON_KEY, key)}
     with pytest.raises(ErasureError, match="nobody has this contact key"):
         erase(project, "somebody-else", "asked for", "ann")
+
+
+def test_a_planned_file_is_looked_at_once_more_before_it_leaves(
+    project: Project, tmp_path: Path
+) -> None:
+    """An erasure that died right after its beginning has blanked nothing yet."""
+    diff_set = planned(project, CONTACTS, BY_FILE)
+    key = hash_key(project.settings.home)
+    with (
+        closing(Erasures(project.settings.inbox_url)) as book,
+        closing(Inbox(project.settings.inbox_url)) as inbox,
+    ):
+        book.begin(pseudonym(KEY, key), [pseudonym(KEY, key)], "asked for", "ann")
+        server = FakeServer()
+        done = deliver_files(
+            project.ledger.batches(diff_set=diff_set),
+            server.open,
+            Folders("/imports", "/reports"),
+            project.ledger,
+            {field.to: field.type for field in project.config.fields},
+            tmp_path / "work",
+            watch=LastLook(project, inbox),
+            dry_run=False,
+        )
+    assert (done.files, done.rows, done.withdrawn) == (1, 2, 1)
+    assert "Quentin" not in server.uploaded[0]

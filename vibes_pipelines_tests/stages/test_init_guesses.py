@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.sql.elements import quoted_name
 
+from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.stages.init.files import _EXAMPLES, InitError, env_text, write_files
 from vibes_pipelines.stages.init.guess import Guessed, guess
 from vibes_pipelines.stages.init.look import (
@@ -114,6 +115,26 @@ def test_without_the_platform_nothing_is_taken_for_certain() -> None:
     assert "  # - {from: sms_consent, list: " in text
     assert "the platform was not looked at" in text
     assert "# feeds:  # not known" in text
+
+
+def test_without_a_column_of_consent_the_lists_are_told_all_the_same() -> None:
+    crm = CrmSeen("c", CRM.columns[:1])
+    lists = {"1234": ("Offers", ("777", "778")), "9": ("News: weekly", ())}
+    platform = PlatformSeen(lists=lists, has_lists=True)
+    text = sync_yaml(crm, platform, guess(crm, platform), None)
+    assert loaded(text).consents == ()
+    assert '  # list "1234" is Offers: campaigns 777, 778\n' in text
+    assert '  # list "9" is "News: weekly": no campaign\n' in text
+    unknown = sync_yaml(crm, PlatformSeen(), guess(crm, PlatformSeen()), None)
+    assert "the platform's lists are not known: set VIBES_API_*" in unknown
+
+
+def test_a_table_that_is_not_there_was_named_on_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "crm.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE customers (id TEXT)")
+    with pytest.raises(CrmError, match="no table nope; correct --table\\. The database has: cust"):
+        look_at_crm(f"sqlite:///{path}", "nope")
 
 
 def test_of_several_lists_none_is_chosen() -> None:

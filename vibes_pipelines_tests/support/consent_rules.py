@@ -1,9 +1,9 @@
 """The consent rules of the reconcile over a few people, without files: the SQL is the real one.
 
-Who is who is not in question here: each contact is the person with its key and its number.
+Who is who is not in question here: a contact is the person with its external id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ Row = dict[str, Any]
 _CONTACT = ("contact_id", "sms", "sms_at")
 _STAY = ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
 _INSTANTS = frozenset(("sms_at", "opt_in_date", "opt_out_date"))
+_PERSONS = pa.schema([("contact_id", pa.string()), ("person_key", pa.string())])
 _PENDING = ("external_person_id", "field", "value", "accepted_at")
 
 
@@ -31,11 +32,12 @@ def consent_changes(
     stays: Sequence[Row],
     pending: pa.Table,
     as_of: datetime,
+    persons: Mapping[str, str],
 ) -> list[Row]:
     """The rows of `subscription_changes.parquet` for these contacts and their persons.
 
-    A contact has `contact_id`, `sms`, `sms_at`; its person has the key `key-<contact>`. Times are
-    aware instants.
+    A contact has `contact_id`, `sms`, `sms_at`; `persons` has the key of each person by external
+    id. Times are aware instants.
     """
     with duckdb.connect(config={"threads": 1}) as engine:
         engine.execute("SET TimeZone = 'UTC'")
@@ -45,6 +47,8 @@ def consent_changes(
             _source(engine, "subscriptions", _table(stays, _STAY)),
             _source(engine, "pending", pending.select(list(_PENDING))),
         ]
+        named = [{"contact_id": key, "person_key": persons[key]} for key in persons]
+        engine.register("input_persons", pa.Table.from_pylist(named, _PERSONS))
         for statement in _people(config, sources[0]):
             engine.execute(statement)
         consent_sql.build_subscription_change(engine, config, [sources[1]], 0)
@@ -68,27 +72,28 @@ def _source(engine: duckdb.DuckDBPyConnection, role: str, table: pa.Table) -> So
 
 
 def _people(config: SyncConfig, contacts: Source) -> list[str]:
-    """Contacts and persons as the reconcile would have recognised them, row by row the same."""
+    """Contacts and persons as the reconcile would have recognised them."""
     [consent] = config.consents
     state = consent_sql.state_column(consent, contacts)
     changed_at, _ = consent_sql.changed_at_columns(consent, contacts)
+    mdn = "'+1312555' || substr(contact_id, 2) AS mdn"
     return [
         f"""CREATE TEMP TABLE known AS
-            SELECT row_number() OVER (ORDER BY contact_id) AS number, contact_id AS key,
-                   'key-' || lower(contact_id) AS person_key,
-                   '+1312555' || substr(contact_id, 2) AS mdn, {state} AS state_0,
-                   {changed_at} AS changed_at_0
+            SELECT row_number() OVER (ORDER BY contact_id) AS number, contact_id AS key, {mdn},
+                   {state} AS state_0, {changed_at} AS changed_at_0
             FROM {contacts.relation}""",
         """CREATE TEMP TABLE contact AS
             SELECT number AS row_number, mdn, state_0, changed_at_0 FROM known""",
-        "CREATE TEMP TABLE person AS"
-        " SELECT number AS row_number, hash(person_key) AS person_key, mdn FROM known",
         "CREATE TEMP TABLE contact_text AS"
         " SELECT number AS row_number, key, mdn, false AS bad_mdn FROM known",
-        "CREATE TEMP TABLE person_text AS"
-        " SELECT number AS row_number, key, person_key, mdn FROM known",
-        "CREATE TEMP TABLE recognised AS"
-        " SELECT number AS contact_row, number AS person_row FROM known",
+        f"""CREATE TEMP TABLE person_text AS
+            SELECT row_number() OVER (ORDER BY contact_id) AS row_number, contact_id AS key,
+                   person_key, {mdn}
+            FROM input_persons""",
+        "CREATE TEMP TABLE person AS"
+        " SELECT row_number, hash(person_key) AS person_key, mdn FROM person_text",
+        "CREATE TEMP TABLE recognised AS SELECT number AS contact_row, row_number AS person_row"
+        " FROM known JOIN person_text USING (key)",
         "CREATE TEMP TABLE linked AS SELECT * FROM recognised",
         "CREATE TEMP TABLE match AS SELECT *, true AS passes FROM recognised",
         "CREATE TEMP TABLE finding (source VARCHAR, kind VARCHAR, row_number BIGINT)",

@@ -1,22 +1,60 @@
-"""The platform's faces in the small world of `two_sides`: each effect is judged by the witness."""
+"""The platform in the small world of `two_sides`: its people, and the faces that it shows.
 
+Each effect is judged by the witness.
+"""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vibes_pipelines.delivery.file_import import NOT_SUBSCRIBED
 from vibes_pipelines_tests.support.callbacks import REMOVED
-from vibes_pipelines_tests.support.deliveries import FakeAnswer, FakeCampaigns, FakePlatform
+from vibes_pipelines_tests.support.deliveries import (
+    FakeAnswer,
+    FakeCampaigns,
+    FakePlatform,
+    FakeServer,
+)
 
 if TYPE_CHECKING:
-    from vibes_pipelines_tests.support.two_sides import TwoSides
+    from vibes_pipelines_tests.support.two_sides_world import World
 
 
 class Violation(AssertionError):  # noqa: N818 - the name says what it is
     """A law is broken; the message says by what."""
 
 
+@dataclass
+class Person:
+    """The stays of one person on the list, and the words that came from the person alone."""
+
+    stays: list[list[datetime | None]] = field(default_factory=list)
+    joined: list[datetime] = field(default_factory=list)
+
+    @property
+    def last_in(self) -> datetime | None:
+        return max((one[0] for one in self.stays if one[0]), default=None)
+
+    @property
+    def last_out(self) -> datetime | None:
+        return max((one[1] for one in self.stays if one[1]), default=None)
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self.stays) and self.stays[-1][1] is None
+
+
+def key_of(key: str) -> str:
+    """The `person_key` of a contact's person."""
+    return f"key-{key.lower()}"
+
+
 class PlatformOfTheWorld(FakePlatform):
     """The Person API of the world; `knows_joins`: its caller has heard of every join so far."""
 
-    def __init__(self, world: "TwoSides", *, knows_joins: bool = False) -> None:
+    def __init__(self, world: "World", *, knows_joins: bool = False) -> None:
         super().__init__()
         self._world = world
         self._knows_joins = knows_joins
@@ -29,7 +67,10 @@ class PlatformOfTheWorld(FakePlatform):
         external_person_id: str | None = None,
     ) -> FakeAnswer:
         world = self._world
-        key = external_person_id or (person_key or "").removeprefix("key-").upper()
+        known = {key_of(key): key for key in world.persons}
+        key = external_person_id if person_key is None else known.get(person_key)
+        if key not in world.persons:
+            raise Violation(f"an opt-out of nobody: {person_key or external_person_id}")
         world.effect()
         if world.refusals:
             world.refusals -= 1
@@ -47,7 +88,7 @@ class PlatformOfTheWorld(FakePlatform):
 class CampaignsOfTheWorld(FakeCampaigns):
     """The acquisition campaigns of the world; whether somebody confirms is the person's to say."""
 
-    def __init__(self, world: "TwoSides") -> None:
+    def __init__(self, world: "World") -> None:
         super().__init__()
         self._world = world
 
@@ -62,3 +103,35 @@ class CampaignsOfTheWorld(FakeCampaigns):
             raise Violation(f"{key}: invited, and a newer opt-out was known")
         world.effect()
         return await super().invite(campaign_id, mdn=mdn, **named)
+
+
+class FilesOfTheWorld(FakeServer):
+    """The file server; what lies there is imported when the platform gets to it."""
+
+    def __init__(self, world: "World") -> None:
+        super().__init__()
+        self._world = world
+
+    def upload(self, local: Path, remote_dir: str, name: str) -> None:
+        self._world.effect()
+        super().upload(local, remote_dir, name)
+        self._world.effect()
+
+    def process(self, errors: dict[int, tuple[str, str]] | None = None) -> None:
+        waiting, self.files["/in"] = self.files["/in"], {}
+        for name, text in sorted(waiting.items()):
+            rows = re.findall(r"key-(c[0-9]{4})", text)
+            refused = (NOT_SUBSCRIBED, "not subscribed")
+            told = {n: refused for n, key in enumerate(rows, 1) if not self._end(key.upper())}
+            self.files["/in"] = {name: "\n".join(["header", *rows])}
+            super().process(told | (errors or {}))
+
+    def _end(self, key: str) -> bool:
+        """Ends the subscription of one row, and its callback is on the way; False: there is none.
+
+        An opt-out of the CRM may be older than what the person said since the file left: nobody can
+        tell that any more, and an opt-out wins.
+        """
+        was_active = self._world.persons[key].is_active
+        self._world.end(key)
+        return was_active

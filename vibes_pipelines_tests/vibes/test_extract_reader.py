@@ -96,6 +96,63 @@ def test_a_shifted_row_does_not_hide_behind_an_empty_last_cell(
     assert rejects(tmp_path)[-1][1:] == ("1\ta name with\ta tab\t", "4 columns, expected 3")
 
 
+plain_cells = st.text(st.sampled_from(list("a\"'#,é ;\x00N0|")), max_size=4)
+plain_lines = st.lists(st.lists(plain_cells, min_size=2, max_size=4), max_size=12)
+
+
+@settings(deadline=None, max_examples=examples(60))
+@given(plain_lines, st.sets(st.integers(0, 11)))
+def test_the_parser_s_own_rejects_are_those_of_the_sorted_file(
+    tmp_path_factory: pytest.TempPathFactory, table: list[list[str]], broken: set[int]
+) -> None:
+    folder = tmp_path_factory.mktemp("extract")
+    lines = ["\t".join(line).encode() for line in table]
+    lines = [line + b"\xff" * (place in broken) for place, line in enumerate(lines)]
+    content = HEADER + b"".join(line + b"\n" for line in lines)
+
+    assert convert(folder, content) == len(lines)
+    parsed = rows(folder), rejects(folder)
+    sort_all = pytest.MonkeyPatch()
+    with sort_all.context() as patch:
+        patch.setattr(extract_reader, "_read_as_it_is", lambda *_: None)
+        assert convert(folder, content) == len(lines)
+    assert (rows(folder), rejects(folder)) == parsed
+
+
+def test_lines_with_too_few_or_too_many_cells_cost_no_second_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_reader, "_read_sorted", None)
+    convert(tmp_path, HEADER + b"1\tp1\ta\n2\tp2\n3\tp3\ta\tb\n\xff\tp4\ta\n")
+    assert [row["mdn"] for row in rows(tmp_path)] == ["1"]
+    assert rejects(tmp_path) == [
+        (3, "2\tp2", "2 columns, expected 3"),
+        (4, "3\tp3\ta\tb", "4 columns, expected 3"),
+        (5, "\ufffd\tp4\ta", "not UTF-8"),
+    ]
+
+
+def test_a_file_of_more_errors_than_the_parser_keeps_is_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract_reader, "_MAX_ERRORS", 3)
+    convert(tmp_path, HEADER + b"1\tp1\ta\n" + b"2\tp2\n" * 9)
+    assert [row["mdn"] for row in rows(tmp_path)] == ["1"]
+    assert [line for line, _, _ in rejects(tmp_path)] == list(range(3, 12))
+
+
+@pytest.mark.slow
+def test_lines_are_numbered_right_where_several_threads_read(tmp_path: Path) -> None:
+    def line(number: int) -> bytes:
+        return b"+1%010d\tp%0150d%s\n" % (number, number, b"" if number % 997 == 0 else b"\ta")
+
+    lines = 600_000  # 100 MB: more than the parser reads at once
+    convert(tmp_path, HEADER + b"".join(map(line, range(2, lines + 2))))
+    numbers = [number for number, _, _ in rejects(tmp_path)]
+    assert numbers == [number for number in range(2, lines + 2) if number % 997 == 0]
+    assert len(rows(tmp_path)) == lines - len(numbers)
+
+
 def test_lines_are_numbered_right_across_read_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

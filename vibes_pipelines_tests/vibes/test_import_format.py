@@ -1,7 +1,9 @@
 """What the writer of import files says, the independent reader model reads, whatever the text."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,15 @@ from vibes_pipelines.vibes.import_kinds import (
     summary_name,
 )
 from vibes_pipelines.vibes.import_reader import read_file
-from vibes_pipelines.vibes.import_writer import Layout, PartLimits, Table, write_parts, write_table
+from vibes_pipelines.vibes.import_writer import (
+    Layout,
+    PartLimits,
+    Table,
+    split_rows,
+    write_columns,
+    write_parts,
+    write_table,
+)
 from vibes_pipelines.vibes.person_import import CannotExpress, ImportFileError, cell, write_import
 from vibes_pipelines_tests.support.examples import examples
 
@@ -87,6 +97,70 @@ def test_every_kind_is_read_back_as_it_was_written(
     read = read_file(path)
     assert (read.columns, read.rows) == (COLUMNS[kind], rows)
     assert not path.read_bytes().startswith(b"\xef\xbb\xbf"), "no byte order mark"
+
+
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=6), st.sampled_from(",;"))
+def test_a_part_has_exactly_the_bytes_that_its_rows_were_counted_as(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], delimiter: str
+) -> None:
+    path = tmp_path_factory.mktemp("import") / "a.persons"
+    table = Table("persons", COLUMNS["persons"], Layout(delimiter))
+    write_table(path, table, rows)
+    size = path.stat().st_size
+    assert len(list(split_rows(table, rows, PartLimits(max_bytes=size)))) == 1
+    fewest = size - 1
+    with pytest.raises(ImportFileError) if len(rows) == 1 else nullcontext():
+        assert len(list(split_rows(table, rows, PartLimits(max_bytes=fewest)))) > 1
+
+
+BLANKS = [chr(code) for code in range(0x110000) if chr(code).isspace()]
+
+
+@pytest.mark.parametrize("others", [[], [(" ", "x")]], ids=["by the engine", "by hand"])
+def test_what_a_reader_could_trim_or_skip_is_quoted_and_nothing_else(
+    tmp_path: Path, others: list[tuple[str, str]]
+) -> None:
+    quoted = [f"{mark}a" for mark in BLANKS] + [f"a{mark}" for mark in BLANKS] if others else []
+    quoted += ["#", "a#b", "a,b", 'a"b', "\n", "a\rb", '"']
+    plain = ["a b", "a\u3000b", "a\tb", "a;b", "a|b", "\u200b", "\ufeffa", "'", "\\", "\x00", "007"]
+    path = tmp_path / "a.persons"
+    rows = [(text, "") for text in quoted + plain] + others
+    write_import(path, ("mdn", "note"), rows)
+    body = path.read_bytes().decode().removeprefix("mdn,note\n")
+    lines = [f"{_quoted(text)},\n" for text in quoted] + [f"{text},\n" for text in plain]
+    assert body == "".join(lines) + ('" ",x\n' if others else "")
+    assert read_file(path).rows == rows
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def test_columns_of_an_engine_are_written_as_rows_are(tmp_path: Path) -> None:
+    table = Table("persons", ("mdn", "tier"), Layout(";"))
+    write_table(tmp_path / "rows.persons", table, [("+1", "a;b"), ("+2", "")])
+    with duckdb.connect() as engine:
+        engine.execute("CREATE TABLE cells AS SELECT * FROM (VALUES ('+1', 'a;b'), ('+2', ''))")
+        assert write_columns(tmp_path / "columns.persons", table, engine) == 2
+    written = (tmp_path / "columns.persons").read_bytes()
+    assert written == (tmp_path / "rows.persons").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ("('+1', NULL), ('+2', 'x')", "a.persons: column 2 has rows without a text"),
+        ("('+1', 'x', 'y')", "a.persons: 3 columns of cells, expected 2"),
+    ],
+)
+def test_cells_of_an_engine_that_are_no_rows_are_refused(
+    tmp_path: Path, cells: str, message: str
+) -> None:
+    table = Table("persons", ("mdn", "tier"))
+    with duckdb.connect() as engine:
+        engine.execute(f"CREATE TABLE cells AS SELECT * FROM (VALUES {cells})")
+        with pytest.raises(ImportFileError, match=message):
+            write_columns(tmp_path / "a.persons", table, engine)
 
 
 @given(st.lists(st.tuples(texts), max_size=6), st.booleans())

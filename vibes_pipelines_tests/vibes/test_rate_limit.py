@@ -3,10 +3,11 @@
 import asyncio
 import bisect
 import time
+from random import Random
 
 import pytest
 
-from vibes_pipelines.vibes.rate_limit import RateLimiter, interval_s
+from vibes_pipelines.vibes.rate_limit import RateLimiter
 
 
 def passes(rate_per_s: float, callers: int, duration_s: float) -> list[float]:
@@ -15,8 +16,8 @@ def passes(rate_per_s: float, callers: int, duration_s: float) -> list[float]:
 
     async def call(limiter: RateLimiter, end: float) -> None:
         while time.monotonic() < end:
-            await limiter.acquire()
-            times.append(time.monotonic())
+            async with limiter.turn():
+                times.append(time.monotonic())
 
     async def run() -> None:
         limiter = RateLimiter(rate_per_s)
@@ -37,7 +38,7 @@ def most_in(times: list[float], window_s: float) -> int:
 def test_no_second_holds_more_than_the_rate(rate_per_s: int) -> None:
     times = passes(rate_per_s, callers=32, duration_s=1.5)
     assert most_in(times, 1.0) <= rate_per_s
-    assert most_in(times, 0.1) <= rate_per_s * 0.1 + 5, "requests are spread, not bunched"
+    assert most_in(times, 0.1) <= rate_per_s * 0.15 + 5, "requests are spread, not bunched"
 
 
 @pytest.mark.parametrize("rate_per_s", [100])
@@ -46,10 +47,10 @@ def test_the_rate_holds_when_the_event_loop_stalls(rate_per_s: int) -> None:
 
     async def call(limiter: RateLimiter, end: float) -> None:
         while time.monotonic() < end:
-            await limiter.acquire()
-            if len(times) % 20 == 7:
-                time.sleep(0.03)
-            times.append(time.monotonic())
+            async with limiter.turn():
+                if len(times) % 20 == 7:
+                    time.sleep(0.03)
+                times.append(time.monotonic())
 
     async def run() -> None:
         limiter = RateLimiter(rate_per_s)
@@ -59,25 +60,61 @@ def test_the_rate_holds_when_the_event_loop_stalls(rate_per_s: int) -> None:
     assert most_in(times, 1.0) <= rate_per_s
 
 
-@pytest.mark.parametrize("rate_per_s", [100, 300, 1000])
-def test_the_rate_aimed_at_is_98_percent_or_more(rate_per_s: int) -> None:
-    assert 1 / interval_s(rate_per_s) >= 0.98 * rate_per_s
+def test_no_second_holds_more_arrivals_than_the_rate_whatever_delays_them() -> None:
+    arrivals: list[float] = []
+    random = Random(3)
+
+    async def call(limiter: RateLimiter, end: float) -> None:
+        while time.monotonic() < end:
+            async with limiter.turn():
+                await asyncio.sleep(random.choice([0, 0, 0, 0.15]))
+                arrivals.append(time.monotonic())
+                await asyncio.sleep(random.choice([0, 0.05]))
+
+    async def run() -> None:
+        limiter = RateLimiter(100)
+        await asyncio.gather(*(call(limiter, time.monotonic() + 2.2) for _ in range(32)))
+
+    asyncio.run(run())
+    assert most_in(sorted(arrivals), 1.0) <= 100
+
+
+def test_requests_without_an_answer_keep_their_places() -> None:
+    async def run() -> tuple[int, int]:
+        limiter, sent, answer = RateLimiter(20), 0, asyncio.Event()
+
+        async def call() -> None:
+            nonlocal sent
+            async with limiter.turn():
+                sent += 1
+                await answer.wait()
+
+        calls = [asyncio.create_task(call()) for _ in range(25)]
+        await asyncio.sleep(1.6)
+        before = sent
+        answer.set()
+        await asyncio.gather(*calls)
+        return before, sent
+
+    assert asyncio.run(run()) == (20, 25)
 
 
 def test_nearly_all_of_the_rate_is_used() -> None:
     times = passes(100, callers=32, duration_s=1.5)
     average = (len(times) - 1) / (times[-1] - times[0])
-    assert average >= 70, "98 on an idle machine"
+    assert average >= 70, "nearly 100 on an idle machine"
 
 
 def test_a_pause_is_not_made_up_for() -> None:
     async def run() -> float:
         limiter = RateLimiter(100)
-        await limiter.acquire()
+        async with limiter.turn():
+            pass
         await asyncio.sleep(0.5)
         start = time.monotonic()
         for _ in range(20):
-            await limiter.acquire()
+            async with limiter.turn():
+                pass
         return time.monotonic() - start
 
     assert asyncio.run(run()) >= 0.17

@@ -17,11 +17,13 @@ from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.api import vibes_api_of
 from vibes_pipelines.stages.landing import Connect, sftp_account_of
 from vibes_pipelines.sync_config import SyncConfig, load_sync_config
+from vibes_pipelines.sync_config.apsis_view import apsis_section
 from vibes_pipelines.vibes.share_errors import share_errors
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
 
+    from vibes_pipelines.apsis.definitions import Definitions
     from vibes_pipelines.vibes.api_calls import Record
     from vibes_pipelines.vibes.callback_api import Registration
     from vibes_pipelines.vibes.sftp import SftpAccount
@@ -44,6 +46,14 @@ class SftpSeen:
     names: Mapping[str, list[str]]
     refused: Mapping[str, Exception]
     server_time: datetime | None
+
+
+@dataclass(frozen=True)
+class ApsisSeen:
+    """What an APSIS One account has, and for how many seconds a new token can be used."""
+
+    definitions: "Definitions"
+    token_lasts_s: float
 
 
 def free_bytes(path: Path) -> int:
@@ -116,6 +126,11 @@ class Bench:
         return self.ask_api(_registrations)
 
     @cached_property
+    def apsis(self) -> ApsisSeen:
+        """The APSIS One account of sync.yaml, with one token; raises ApsisError."""
+        return asyncio.run(self._look_at_apsis())
+
+    @cached_property
     def sftp_account(self) -> "SftpAccount":
         """The account, with which nothing waits; raises SettingsError."""
         return replace(sftp_account_of(self.settings, _refuse_to_wait), attempts=1)
@@ -140,6 +155,19 @@ class Bench:
             except SftpError as error:
                 refused[account.import_dir] = error
         return SftpSeen(names, refused, server_time)
+
+    async def _look_at_apsis(self) -> ApsisSeen:
+        from vibes_pipelines.apsis.calls import Limits  # noqa: PLC0415 - the HTTP client is slow
+        from vibes_pipelines.apsis.client import ApsisClient  # noqa: PLC0415 - as above
+        from vibes_pipelines.apsis.definitions import Place  # noqa: PLC0415 - as above
+        from vibes_pipelines.apsis.kept import KeptAccount  # noqa: PLC0415 - as above
+
+        section = apsis_section(self.config)
+        kept = KeptAccount(Limits(timeout_s=API_TIMEOUT_S, max_attempts=API_ATTEMPTS))
+        place = Place(section.section, section.keyspace)
+        async with ApsisClient(self.settings.apsis, place, kept=kept) as client:
+            definitions = await client.definitions()
+        return ApsisSeen(definitions, kept.token.usable_until - self.now().timestamp())
 
     async def _ask(self, question: "Callable[[VibesApi], Awaitable[Answer]]") -> Answer:
         account, company = self.settings.api, self.config.company_key

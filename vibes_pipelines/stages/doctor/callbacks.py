@@ -7,7 +7,12 @@ from urllib.parse import urlsplit
 
 from vibes_pipelines.stages.doctor.bench import Bench
 from vibes_pipelines.stages.doctor.findings import Check, Finding, fail, ok, warn
-from vibes_pipelines.stages.registrations import difference, unregistered_lists, wanted
+from vibes_pipelines.stages.registrations import (
+    difference,
+    unnamed_lists,
+    unregistered_lists,
+    wanted,
+)
 from vibes_pipelines.vibes.callback_api import InvalidCallback
 
 TIMEOUT_S = 10
@@ -29,6 +34,10 @@ def _registered(bench: Bench) -> Iterator[Finding]:
     silent = list(unregistered_lists(steps))
     for name in silent:
         yield warn(f"opt-outs from list {name} are told to nobody", _APPLY)
+    unnamed = list(unnamed_lists(config, steps))
+    for name in unnamed:
+        told = f"opt-outs from list {name} are told to nobody: callbacks.lists leaves it out"
+        yield warn(told, f"add it to callbacks.lists, or leave callbacks.lists out; {_APPLY}")
     other = sum(step.action == "register" for step in steps) - len(silent)
     if other:
         yield warn(f"{other} other registrations are missing", _APPLY)
@@ -36,7 +45,7 @@ def _registered(bench: Bench) -> Iterator[Finding]:
     if surplus:
         cure = "look at `vibes-pipelines callbacks plan --prune`, then apply it"
         yield warn(f"{surplus} registrations of ours are in no line of sync.yaml", cure)
-    if not silent and not other:
+    if not silent and not unnamed and not other:
         yield ok("every wanted callback is registered")
 
 

@@ -3,7 +3,17 @@
 A new subject is a file with `CHECKS`, and one line here; a new check is one function in its file.
 """
 
-from vibes_pipelines.stages.doctor import api, callbacks, crm, files, machine, sftp, share, tribe
+from vibes_pipelines.stages.doctor import (
+    api,
+    apsis,
+    callbacks,
+    crm,
+    files,
+    machine,
+    sftp,
+    share,
+    tribe,
+)
 from vibes_pipelines.stages.doctor.findings import Check
 
 CHECKS: tuple[Check, ...] = (
@@ -15,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     *sftp.CHECKS,
     *api.CHECKS,
     *callbacks.CHECKS,
+    *apsis.CHECKS,
 )
 
 

@@ -20,14 +20,14 @@ Answer = TypeVar("Answer")
 def _application(bench: Bench) -> Iterator[Finding]:
     if bench.config.contacts.source != "tribe":
         return
-    labels = _ask(bench, lambda client: client.labels())
+    labels = ask_tribe(bench, lambda client: client.labels())
     yield ok(f"{bench.settings.tribe.api_url} answers, with {len(labels)} labels")
 
 
 def _fields(bench: Bench) -> Iterator[Finding]:
     if bench.config.contacts.source != "tribe":
         return
-    metadata = _ask(bench, lambda client: client.metadata())
+    metadata = ask_tribe(bench, lambda client: client.metadata())
     named = fields_of(bench.config)
     is_well = True
     for name, entry in named.items():
@@ -43,7 +43,7 @@ def _fields(bench: Bench) -> Iterator[Finding]:
 def _labels(bench: Bench) -> Iterator[Finding]:
     if bench.config.contacts.source != "tribe" or not labels_of(bench.config):
         return
-    existing = _ask(bench, lambda client: client.labels())
+    existing = ask_tribe(bench, lambda client: client.labels())
     inactive = {label.name for label in existing if label.is_inactive}
     for name in labels_of(bench.config):
         try:
@@ -61,7 +61,8 @@ def _labels(bench: Bench) -> Iterator[Finding]:
             yield ok(f"Tribe has the label {name!r}")
 
 
-def _ask(bench: Bench, question: "Callable[[TribeClient], Awaitable[Answer]]") -> Answer:
+def ask_tribe(bench: Bench, question: "Callable[[TribeClient], Awaitable[Answer]]") -> Answer:
+    """The answer of the Tribe CRM application; raises TribeError."""
     from vibes_pipelines.tribe.client import TribeClient  # noqa: PLC0415 - the HTTP client is slow
 
     async def ask() -> Answer:

@@ -48,7 +48,7 @@ def _lines(
     for column, why in guessed.left_out.items():
         yield f"  # - {{from: {scalar(column)}, to: ?, type: string}}  # left out: {why}"
     yield ""
-    yield from _consents(guessed)
+    yield from _consents(guessed, platform)
     yield ""
     yield from _feeds(platform)
     yield ""
@@ -85,7 +85,7 @@ def _mapping(options: Mapping[str, str]) -> str:
     return f"{{{pairs}}}"
 
 
-def _consents(guessed: Guessed) -> Iterator[str]:
+def _consents(guessed: Guessed, platform: PlatformSeen) -> Iterator[str]:
     known = [one for one in guessed.consents if one.list is not None]
     yield "consents:" if known else "consents: []"
     for one in known:
@@ -95,6 +95,16 @@ def _consents(guessed: Guessed) -> Iterator[str]:
             yield f"  # - {_consent(one)}  # not known: {one.why}"
     if not guessed.consents:
         yield "  # - {from: ?, list: ?, channel: sms}  # no column looks like a consent to SMS"
+        yield from _lists(platform)
+
+
+def _lists(platform: PlatformSeen) -> Iterator[str]:
+    """What may stand for `list` and `campaign`; where a column was found, its reason has them."""
+    if not platform.has_lists:
+        yield "  # the platform's lists are not known: set VIBES_API_* and the company key"
+    for name, (called, campaigns) in platform.lists.items():
+        feeding = f"campaigns {', '.join(campaigns)}" if campaigns else "no campaign"
+        yield f"  # list {scalar(name)} is {scalar(called)}: {feeding}"
 
 
 def _consent(one: ConsentGuess) -> str:

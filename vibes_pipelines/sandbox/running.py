@@ -1,0 +1,29 @@
+"""What every part of the sandbox that serves has in common: it runs while a `with` block does."""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+
+class Running(ABC):
+    """Started on entering a block, stopped on leaving it."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Serve."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Stop serving."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
