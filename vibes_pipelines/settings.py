@@ -19,12 +19,26 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class ApiSettings:
-    """The Vibes API. `rate_per_s` is the platform's limit per company key."""
+    """The Vibes API. `rate_per_s` is the platform's limit per company key.
+
+    `opt_out_share_per_s` of it is kept for opt-outs that leave beside another job.
+    """
 
     url: str
     user: str
     password: SecretStr
     rate_per_s: int
+    opt_out_share_per_s: int
+
+    @property
+    def opt_out_rate_per_s(self) -> int:
+        """What opt-outs beside another job may take: the share, at most half of the limit."""
+        return max(1, min(self.opt_out_share_per_s, self.rate_per_s // 2))
+
+    @property
+    def bulk_rate_per_s(self) -> int:
+        """What everything else may take. A limit of one a second cannot be shared, and is not."""
+        return max(min(1, self.rate_per_s), self.rate_per_s - self.opt_out_rate_per_s)
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,11 @@ class Settings:
         """The data folder: snapshots, diff sets, the ledger."""
         return Path(self._get("VIBES_HOME", ".vibes")).absolute()
 
+    @property
+    def has_simulated_days(self) -> bool:
+        """Whether the days are a sandbox's, of which the clock of this machine knows nothing."""
+        return self._environment.get("VIBES_SIMULATED_DAYS") == "1"
+
     def of_destination(self, name: str) -> "Settings":
         """The same environment with the data folder and the ledger of another destination.
 
@@ -153,6 +172,7 @@ class Settings:
             user=self._require("VIBES_API_USER", "integration@your-company.com"),
             password=SecretStr(self._require("VIBES_API_PASSWORD", "from your secret store")),
             rate_per_s=self._whole("VIBES_API_RATE_PER_S", 100),
+            opt_out_share_per_s=self._whole("VIBES_API_OPT_OUTS_PER_S", 2),
         )
 
     @property

@@ -27,7 +27,7 @@ def erase(person: str, reason: str, decided_by: str, *, dry_run: bool, as_json: 
     so that every count stays. Erase the person in the CRM too: until then its row is kept out, and
     stands in the quarantine as `erased`. After a failure, the same command goes on.
 
-    Exit code 1 when an identifier is left in a file that is not ours to change, or is too short to
+    Exit code 1 when an identifier is left in what is not ours to change, or is too short to
     be searched for there; when the platform was to be asked but nothing stored names the person
     there; when a profile stays at APSIS One; and when a table of PostgreSQL is too large to be
     rewritten.
@@ -56,12 +56,13 @@ def _tell_what_is_left(erased: "Erased") -> bool:
     from vibes_pipelines.stages.erasing_platform import NOBODY  # noqa: PLC0415 - as above
 
     told = [
-        f"left: {path} still holds an identifier and is not ours to change" for path in erased.left
+        f"left: {place} still holds an identifier and is not ours to change"
+        for place in erased.left
     ]
     if erased.not_searched:
         told.append(
             f"not searched: {erased.not_searched} identifiers are too short to be looked for in "
-            "files that are not ours; look into DAGSTER_HOME and the data folder yourself"
+            "what is not ours; look into the storage of Dagster and the data folder yourself"
         )
     told += [
         f"not rewritten: the table {table} is too large to be locked for it, and its pages may "

@@ -9,7 +9,9 @@ import click
 
 if TYPE_CHECKING:
     from vibes_pipelines.settings import Settings
+    from vibes_pipelines.stages.init.guess import Guessed
     from vibes_pipelines.stages.init.look import PlatformSeen
+    from vibes_pipelines.sync_config import SyncConfig
 
 Seen = TypeVar("Seen")
 
@@ -32,10 +34,15 @@ def init(crm_url: str | None, table: str | None, company_key: str | None, out: P
     machine: rather set CRM_URL.
     """
     from vibes_pipelines.settings import Settings  # noqa: PLC0415 - slow to import
-    from vibes_pipelines.stages.init.files import refuse_to_overwrite, write_files  # noqa: PLC0415
+    from vibes_pipelines.stages.init.files import (  # noqa: PLC0415
+        SYNC_YAML,
+        refuse_to_overwrite,
+        write_files,
+    )
     from vibes_pipelines.stages.init.guess import guess  # noqa: PLC0415
     from vibes_pipelines.stages.init.look import look_at_crm  # noqa: PLC0415
     from vibes_pipelines.stages.init.write import sync_yaml  # noqa: PLC0415
+    from vibes_pipelines.sync_config import load_sync_config  # noqa: PLC0415
 
     refuse_to_overwrite(out)
     if company_key is not None and not company_key.isalnum():
@@ -47,13 +54,23 @@ def init(crm_url: str | None, table: str | None, company_key: str | None, out: P
     text = sync_yaml(crm, platform, guessed, company_key)
     for path in write_files(out, text, crm_url, os.environ):
         click.echo(f"wrote {path}")
-    click.echo(
-        f"{len(guessed.fields)} fields, {len(guessed.consents)} consents; "
-        f"{len(guessed.left_out)} columns are left out"
-    )
+    click.echo(_counted(load_sync_config(out / SYNC_YAML), guessed))
     place = "" if out == Path() else f"cd {out}; "
     click.echo(f"next: {place}$EDITOR sync.yaml (every `guess`), $EDITOR .env (what is commented)")
     click.echo("then: vibes-pipelines doctor; vibes-pipelines preview")
+
+
+def _counted(config: "SyncConfig", guessed: "Guessed") -> str:
+    """What of the proposal loads; a consent whose list is not known stands behind a `#`."""
+    from vibes_pipelines.report.day_blocks import counted  # noqa: PLC0415 - slow to import
+
+    waiting = len(guessed.consents) - len(config.consents)
+    behind = f" ({waiting} more behind a #: the list is not known)" if waiting else ""
+    left_out = len(guessed.left_out)
+    return (
+        f"{counted(len(config.fields), 'field')}, {counted(len(config.consents), 'consent')}"
+        f"{behind}; {counted(left_out, 'column')} {'is' if left_out == 1 else 'are'} left out"
+    )
 
 
 def _look_at_platform(settings: "Settings", company_key: str | None) -> "PlatformSeen":

@@ -1,21 +1,33 @@
-"""`vibes-pipelines end-lost-runs`: what the code server's unit does before it starts."""
+"""`vibes-pipelines end-lost-runs`: what the code server's unit does before and after its start."""
 
 import click
 
 
 @click.command("end-lost-runs")
-def lost_runs() -> None:
+@click.option(
+    "--note",
+    "only_notes",
+    is_flag=True,
+    help="Before the code server starts: only note which runs have lost their process.",
+)
+def lost_runs(*, only_notes: bool) -> None:
     """End the records of Dagster runs whose processes died with the code server.
 
-    For the start of the code server alone: while one runs, its runs would be taken for dead. They
-    count as failed, and the daemon starts them again; nothing is sent twice. Needs DAGSTER_HOME.
+    First with --note while no code server runs, for its runs would be taken for dead; then without
+    when it answers. What is ended counts as failed, and the daemon starts it again; nothing is sent
+    twice. Needs DAGSTER_HOME. Where runs were lost it takes a minute, for the daemon to see the
+    code server.
     """
     import dagster as dg  # noqa: PLC0415 - slow to import
 
-    from vibes_pipelines.orchestration.lost_runs import end_lost_runs  # noqa: PLC0415 - as above
+    from vibes_pipelines.orchestration.lost_runs import (  # noqa: PLC0415 - as above
+        end_lost_runs,
+        note_lost_runs,
+    )
 
     with dg.DagsterInstance.get() as instance:
-        ended = end_lost_runs(instance)
-    for run in ended:
-        click.echo(f"{run.job_name} {run.run_id} was {run.status.value.lower()}; ended")
-    click.echo(f"{len(ended)} runs had lost their process")
+        lost = note_lost_runs(instance) if only_notes else end_lost_runs(instance)
+    for run in lost:
+        done = "noted" if only_notes else "ended"
+        click.echo(f"{run.job_name} {run.run_id} was {run.status.value.lower()}; {done}")
+    click.echo(f"{len(lost)} runs had lost their process")

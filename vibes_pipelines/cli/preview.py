@@ -21,6 +21,9 @@ _ROADS = {
     "invites/api": "invitations, by API: each is a text message",
 }
 
+_WENT = {"superseded": "withdrawn"}
+"""What a status of the ledger is called here, where its own name says too little."""
+
 
 @click.command()
 @click.option(
@@ -56,6 +59,10 @@ def _lines(found: "Preview") -> Iterator[str]:
 
 
 def _what_goes(found: "Preview") -> Iterator[str]:
+    if found.went:
+        yield "went already"
+        for status, rows in found.went.items():
+            yield f"  {_WENT.get(status, status):12} {rows:>9,}"
     yield "would go"
     for road, text in _ROADS.items():
         kinds = {
@@ -68,6 +75,8 @@ def _what_goes(found: "Preview") -> Iterator[str]:
             seconds = found.seconds.get(road)
             about = f", about {max(seconds, 1):,.0f} s" if seconds else ""
             yield f"  {text}: {counted}{about}"
+    if found.unanswered:
+        yield f"  of these {found.unanswered:,} were sent and have no answer yet"
     for why, rows in found.deferred.items():
         yield f"  not today: {rows:,} {why}"
     if not found.operations:
@@ -105,12 +114,16 @@ def _held(found: "Preview") -> Iterator[str]:
 
 def _approving(found: "Preview") -> Iterator[str]:
     yield "nothing was landed or sent"
-    if found.held:
+    if found.is_through:
+        yield "nothing is left of this day: the ledger has an answer to all of it"
+    elif found.held:
         yield (
             "next: run the daily job for this day; it holds its diff set and names the hash. "
             "`vibes-pipelines approve <hash> --reason TEXT` releases all of the above at once, "
             "your reason stays in the ledger, and the job repush, with effects, sends it."
         )
         yield "later days go out by themselves, unless a guard holds them or the mapping changes"
+    elif found.is_planned:
+        yield "next: the job repush, with effects, sends what is left; no approval is needed"
     else:
         yield "next: the daily job with effects sends this; no approval is needed"

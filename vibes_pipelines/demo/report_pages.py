@@ -1,4 +1,4 @@
-"""The demo's report pages over HTTP, so that the Dagster UI can link to them.
+"""The demo's report pages and the documentation over HTTP, for links from the Dagster UI.
 
 A browser follows no link from a page of the web to a file. Loopback only, and only while the demo
 runs; a real installation serves the folder with its own web server.

@@ -15,12 +15,15 @@ from vibes_pipelines.demo.report_pages import served_pages
 from vibes_pipelines.demo.sandbox_process import RunningSandbox, sandbox_process
 from vibes_pipelines.demo.ui_process import serve_ui
 from vibes_pipelines.orchestration.day_metadata import REPORT_URL
+from vibes_pipelines.orchestration.links import DOCS_URL
 from vibes_pipelines.report.account import DayAccount, render
 
 # Days with edits on both sides. Later days are left alone: one sees the loop close.
 EDITED_DAYS = 3
 MARKER = "made-by-vibes-pipelines-demo"
 EXAMPLE = "sync.example.yaml"
+SITE = Path(".vibes/site")
+"""Where `make docs` builds the documentation."""
 
 
 class DemoFolderError(ValueError):
@@ -45,6 +48,8 @@ def run_demo(home: Path, persons: int, days: int, *, as_json: bool, serve: bool)
         _use(sandbox, home)
         if serve:
             os.environ[REPORT_URL] = running.enter_context(served_pages(_reports(home)))
+            if (SITE / "index.html").exists():
+                os.environ[DOCS_URL] = running.enter_context(served_pages(SITE))
         with dagster_instance(home) as instance:
             accounts = []
             for number in range(1, days + 1):

@@ -12,8 +12,6 @@ from typing import Literal
 
 import dagster as dg
 
-from vibes_pipelines.orchestration.jobs import JOBS
-from vibes_pipelines.orchestration.tribe import TRIBE_JOBS
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.alert_channels import AlertError
 from vibes_pipelines.stages.alert_settings import AlertSettings, read_alert_settings
@@ -31,6 +29,9 @@ _FINISHED = [
     dg.DagsterRunStatus.CANCELED,
 ]
 _HELD_BY_CHECK = "DagsterAssetCheckFailedError"
+# The job of Dagster's own in which Materialize and backfills run, whatever assets they make.
+_BY_HAND = "__ASSET_JOB"
+_MAKES_ALL = "reconcile_daily"
 # What these jobs send again is what a failed daily job left; each ends a failure of its steps.
 _SENDS_AGAIN = "repush"
 _SENT_AGAIN = ("delivery__", "report__")
@@ -40,10 +41,11 @@ def _book(settings: AlertSettings) -> AlertBook:
     return AlertBook(Settings().home, settings)
 
 
+# Every run of the code location: one that the UI's Materialize or a backfill started has no job of
+# ours.
 @dg.run_failure_sensor(
-    monitored_jobs=[*JOBS, *TRIBE_JOBS],
     minimum_interval_seconds=30,
-    description="Tells where a job failed, what is safe and what to do, once per cause.",
+    description="Tells where a run failed, what is safe and what to do, once per cause.",
 )
 def run_failure_sensor(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
     """Tells job, day, run and the failed steps; never a message, which could name a person."""
@@ -78,13 +80,19 @@ def _run_cause(run: dg.DagsterRun, steps: tuple[str, ...]) -> Cause:
     where = f" at {', '.join(steps)}" if steps else ", without a failed step"
     return Cause(
         key=f"run:{run.job_name}:{','.join(steps)}",
-        what=f"the job {run.job_name}{f' of {day}' if day else ''} failed{where}",
+        what=f"{_named(run)}{f' of {day}' if day else ''} failed{where}",
         names=steps,
         job=run.job_name,
         day=day,
         run_id=run.run_id,
         failed_steps=steps,
     )
+
+
+def _named(run: dg.DagsterRun) -> str:
+    if run.job_name != _BY_HAND:
+        return f"the job {run.job_name}"
+    return "a backfill" if "dagster/backfill" in run.tags else "a run started by hand"
 
 
 def day_of(run: dg.DagsterRun) -> str | None:
@@ -211,11 +219,12 @@ def _is_over(instance: dg.DagsterInstance, firing: Firing) -> bool:
     cause = firing.cause
     if not cause.key.startswith("run:") or cause.job is None:
         return False
-    jobs = [cause.job]
+    jobs = [cause.job, *([_MAKES_ALL] if cause.job == _BY_HAND else [])]
     if cause.failed_steps and all(step.startswith(_SENT_AGAIN) for step in cause.failed_steps):
         jobs.append(_SENDS_AGAIN)
     return any(
         _covers(day_of(run), firing.last_day)
+        and (cause.job != _BY_HAND or _did(instance, run, cause.failed_steps))
         for job in jobs
         for run in instance.get_runs(
             dg.RunsFilter(
@@ -224,3 +233,9 @@ def _is_over(instance: dg.DagsterInstance, firing: Firing) -> bool:
             limit=10,
         )
     )
+
+
+def _did(instance: dg.DagsterInstance, run: dg.DagsterRun, steps: Sequence[str]) -> bool:
+    """Whether the run made these steps: what is started by hand makes what somebody chose."""
+    stats = instance.get_run_step_stats(run.run_id, step_keys=list(steps))
+    return {stat.step_key for stat in stats} >= set(steps)

@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 
 from vibes_pipelines.crm.mapped_columns import mapped_columns
-from vibes_pipelines.orchestration.day_metadata import RUNBOOK, page_link
+from vibes_pipelines.orchestration.day_metadata import page_link
 from vibes_pipelines.orchestration.keys import (
     CERTIFICATE,
     FEEDS,
@@ -19,6 +19,7 @@ from vibes_pipelines.orchestration.keys import (
     PERSON_CHANGES,
     SUBSCRIPTION_CHANGES,
 )
+from vibes_pipelines.orchestration.links import check_link
 from vibes_pipelines.orchestration.metadata import Metadata
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.reconcile.summary import Summary
@@ -61,12 +62,12 @@ ops:
 `diff_set_sensor` then delivers it."""
 
 
-def _verdict(faults: Sequence[str], days: int) -> dg.AssetCheckResult:
+def _verdict(faults: Sequence[str], days: int, check: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not faults,
         severity=dg.AssetCheckSeverity.ERROR,
         description="; ".join(faults) or "holds",
-        metadata={"days": days, "days_with_faults": len(faults)},
+        metadata={"days": days, "days_with_faults": len(faults), **check_link(check)},
     )
 
 
@@ -78,7 +79,8 @@ def _per_day(
     with project.open() as opened:
         days = context.op_execution_context.partition_keys
         found = [(day, fault(opened, day)) for day in days]
-    return _verdict([f"{day}: {text}" for day, text in found if text], len(days))
+    [key] = context.selected_asset_check_keys
+    return _verdict([f"{day}: {text}" for day, text in found if text], len(days), key.name)
 
 
 def _schema_check(feed: str) -> dg.AssetChecksDefinition:
@@ -224,7 +226,7 @@ def _guards(
         return result
     day, diff_set = held
     release = dg.MetadataValue.md(_RELEASE.format(diff_set=diff_set[:12]))
-    shown: Metadata = {**page_link(day), "to_release": release, "runbook": RUNBOOK}
+    shown: Metadata = {**page_link(day), "to_release": release}
     return dg.AssetCheckResult(
         passed=False,
         severity=result.severity,
@@ -277,6 +279,7 @@ def opt_outs_arrive_in_time(project: ProjectResource) -> dg.AssetCheckResult:
             "over_a_day": clock.over_a_day,
             "late": clock.late,
             **{f"open_{way}": rows for way, rows in clock.open.items()},
+            **check_link("opt_outs_arrive_in_time"),
         },
     )
 

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from vibes_pipelines.orchestration.metadata import Metadata, share
+from vibes_pipelines.orchestration.metadata import Metadata, content_hash, share
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.report.day_page import report_folder
 from vibes_pipelines.report.day_plots import bars
 from vibes_pipelines.report.trends import series, trend
 from vibes_pipelines.stages.project import Project
-
-RUNBOOK = "docs/operations.md"
 
 REPORT_URL = "VIBES_REPORT_URL"
 """The address under which the folder of reports is served, if it is."""
@@ -30,6 +28,7 @@ def page_metadata(project: Project, day: str, page: Path, began: float) -> Metad
         **page_link(page.stem),
         **day_numbers(project, day),
         **made_of(project, day, began),
+        **content_hash(page),
         "trends": dg.MetadataValue.md("\n\n".join(_drawings(project, day))),
     }
 
@@ -46,7 +45,7 @@ def day_numbers(project: Project, day: str) -> Metadata:
 
 
 def made_of(project: Project, day: str, began: float) -> Metadata:
-    """Under which configuration a partition was made, how long it took, and where to read on.
+    """Under which configuration a partition was made, how long it took, and its day's page.
 
     `began` is of `time.monotonic()`.
     """
@@ -56,7 +55,6 @@ def made_of(project: Project, day: str, began: float) -> Metadata:
         "config_hash": dg.MetadataValue.text(project.config.config_hash),
         "mapping_hash": dg.MetadataValue.text(project.config.mapping_hash),
         "report": dg.MetadataValue.path(str(report_folder(project) / f"{day}.html")),
-        "runbook": dg.MetadataValue.text(RUNBOOK),
     }
 
 

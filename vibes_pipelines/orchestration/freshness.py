@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from vibes_pipelines.orchestration.keys import REPORT
+from vibes_pipelines.orchestration.links import check_link
 from vibes_pipelines.orchestration.partitions import DAILY
 
 DEADLINE_H = 9
@@ -45,7 +46,11 @@ def look(made: Iterable[str], now: datetime) -> dg.AssetCheckResult:
         passed=is_there,
         severity=dg.AssetCheckSeverity.ERROR,
         description=said,
-        metadata={"expected": expected, "newest": newest or "none"},
+        metadata={
+            "expected": expected,
+            "newest": newest or "none",
+            **check_link("newest_day_is_made"),
+        },
     )
 
 

@@ -21,10 +21,17 @@ from vibes_pipelines.orchestration.keys import (
 from vibes_pipelines.orchestration.ops import (
     approve_diff_set,
     carry_crm_changes,
+    carry_waiting_opt_outs,
     drain_callback_inbox,
     send_new_events,
 )
 from vibes_pipelines.orchestration.retention import apply_retention
+
+OPT_OUT_TAGS = {
+    "vibes/opt_outs": "both_ways",  # one at a time, see dagster.yaml
+    "dagster/priority": "10",
+    "dagster/max_runtime": "900",  # one that hangs gives way to the next
+}
 
 DELIVERIES = (OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH, INVITES)
 
@@ -88,6 +95,15 @@ def crm_changes() -> None:
 
 
 @dg.job(
+    description="Carry opt-outs both ways, beside any other job. Dry run unless told.",
+    tags=OPT_OUT_TAGS,
+)
+def opt_outs() -> None:
+    """One op; it belongs to no day, and is no delivery: no delivery holds it up."""
+    carry_waiting_opt_outs()
+
+
+@dg.job(
     description="Send the CRM's new events to the platform. Dry run unless told.",
     tags=EFFECT_TAG,
 )
@@ -114,6 +130,7 @@ JOBS: list[UnresolvedAssetJobDefinition | dg.JobDefinition] = [
     approve,
     callback_inbox,
     crm_changes,
+    opt_outs,
     send_events,
     apply_retention,
 ]

@@ -4,6 +4,9 @@ import dagster as dg
 
 OWNERS = ["team:data-engineering"]
 
+PII = {"pii": "true"}
+"""The tag of what holds personal data, be it in a file that only its metadata leads to."""
+
 OUTSIDE = {
     "share/persons": dg.AssetKey(["outside", "share_persons"]),
     "share/subscriptions": dg.AssetKey(["outside", "share_subscriptions"]),

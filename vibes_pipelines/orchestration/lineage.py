@@ -20,7 +20,7 @@ from vibes_pipelines.orchestration.keys import (
     QUARANTINE,
     SUBSCRIPTION_CHANGES,
 )
-from vibes_pipelines.orchestration.metadata import column_lineage
+from vibes_pipelines.orchestration.metadata import Metadata, column_lineage
 from vibes_pipelines.sync_config import SyncConfig
 
 Sources = dict[str, Iterable[tuple[dg.AssetKey, str]]]
@@ -114,7 +114,7 @@ def schema_of(sources: Sources) -> dg.TableSchema:
     return dg.TableSchema([dg.TableColumn(name) for name in sources])
 
 
-def lineage_metadata(schema: dg.TableSchema, sources: Sources) -> dict[str, object]:
+def lineage_metadata(schema: dg.TableSchema, sources: Sources) -> Metadata:
     """Schema and lineage of a partition; each column says in words what it is made from.
 
     The open-source UI draws the lineage of assets, not of columns: there the words tell it.
@@ -125,7 +125,7 @@ def lineage_metadata(schema: dg.TableSchema, sources: Sources) -> dict[str, obje
     ]
     return {
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
-        "dagster/column_lineage": column_lineage(sources),
+        "dagster/column_lineage": dg.MetadataValue.column_lineage(column_lineage(sources)),
     }
 
 

@@ -4,6 +4,7 @@ The event log keeps metadata for ever and every user of the UI can read it, so n
 carry personal data: previews are masked and at most five rows.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -64,6 +65,13 @@ def file_metadata(path: Path, project: Project, shown: AbstractSet[str] = frozen
         "dagster/uri": dg.MetadataValue.path(str(path)),
         "preview": dg.MetadataValue.md(masked_preview(path, key, shown)),
     }
+
+
+def content_hash(path: Path) -> Metadata:
+    """The SHA-256 of a file that no manifest has the hash of."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"content_hash": dg.MetadataValue.text(digest)}
 
 
 def snapshot_metadata(snapshot: Snapshot, project: Project, *, newly_landed: bool) -> Metadata:

@@ -7,6 +7,7 @@ from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.stages.changes import carry_changes
 from vibes_pipelines.stages.delivering import approve
 from vibes_pipelines.stages.inbox import drain
+from vibes_pipelines.stages.opt_out_lane import carry_opt_outs
 
 
 class EffectConfig(dg.Config):
@@ -62,6 +63,31 @@ def carry_crm_changes(
             "rejected_by_class": dg.MetadataValue.md(
                 as_markdown(["error class", "rows"], list(carried.error_classes.items()))
             ),
+        }
+    )
+
+
+# In no pool: it is not to wait for a step of another job.
+@dg.op(out=dg.Out(dg.Nothing))
+def carry_waiting_opt_outs(
+    context: dg.OpExecutionContext, config: EffectConfig, project: ProjectResource
+) -> None:
+    """Carries opt-outs both ways and nothing else, beside whatever else runs."""
+    with project.open() as opened:
+        carried = carry_opt_outs(opened, dry_run=config.dry_run)
+    context.log.info("%s", carried.sentence)
+    to_crm, to_platform = carried.to_crm, carried.to_platform
+    context.add_output_metadata(
+        {
+            "dry_run": config.dry_run,
+            "to_crm_applied": to_crm.applied,
+            "to_crm_ignored": to_crm.ignored,
+            "to_crm_parked": to_crm.parked,
+            "to_platform_opt_outs": to_platform.opt_outs,
+            "to_platform_accepted": to_platform.accepted,
+            "to_platform_rejected": to_platform.rejected,
+            "to_platform_unknown": to_platform.unknown,
+            "why": dg.MetadataValue.text("; ".join(to_platform.why) or "nothing was held"),
         }
     )
 

@@ -17,6 +17,7 @@ from vibes_pipelines.orchestration.jobs import (
     crm_changes,
     delivery_run_config,
     op_run_config,
+    opt_outs,
     person_import,
     reconcile_daily,
     repush,
@@ -37,7 +38,7 @@ INBOX_INTERVAL_S = 30
 # A drain that failed is repeated, ever more slowly while its cause lasts.
 INBOX_LONGEST_WAIT_S = 900
 
-_IN_PROGRESS = (
+IN_PROGRESS = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
@@ -185,9 +186,9 @@ def _ask(
 
 
 def _job_in_progress(instance: dg.DagsterInstance) -> str | None:
-    """The name of one of our jobs that is queued or runs."""
-    names = {job.name for job in JOBS}
-    found = instance.get_runs(filters=dg.RunsFilter(statuses=list(_IN_PROGRESS)))
+    """The name of one of our jobs that is queued or runs and that a drain waits for."""
+    names = {job.name for job in JOBS if job is not opt_outs}  # which runs beside any other
+    found = instance.get_runs(filters=dg.RunsFilter(statuses=list(IN_PROGRESS)))
     return next((run.job_name for run in found if run.job_name in names), None)
 
 

@@ -13,7 +13,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
-from vibes_pipelines.orchestration.keys import OUTSIDE, OWNERS
+from vibes_pipelines.orchestration.keys import OUTSIDE, OWNERS, PII
+from vibes_pipelines.orchestration.links import check_link
 from vibes_pipelines.orchestration.metadata import Metadata, as_markdown
 from vibes_pipelines.stages.apsis_overviews import carry_overview, recurring
 from vibes_pipelines.stages.apsis_sync import ApsisSync, open_apsis
@@ -37,6 +38,7 @@ APSIS_SPECS = [
         OUTSIDE_PROFILES,
         group_name="outside",
         owners=OWNERS,
+        tags=PII,
         kinds={"http"},
         description="The profiles of one section of APSIS One.",
     )
@@ -67,7 +69,13 @@ class FullSyncConfig(dg.Config):
 
 def _spec(key: dg.AssetKey, deps: list[dg.AssetKey], description: str) -> dg.AssetSpec:
     return dg.AssetSpec(
-        key, deps=deps, description=description, group_name=GROUP, owners=OWNERS, kinds={"http"}
+        key,
+        deps=deps,
+        description=description,
+        group_name=GROUP,
+        owners=OWNERS,
+        tags=PII,
+        kinds={"http"},
     )
 
 
@@ -129,7 +137,7 @@ def no_full_sync_needed(apsis: ApsisResource) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not need.is_needed,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"why": need.sentence},
+        metadata={"why": need.sentence, **check_link("no_full_sync_needed")},
     )
 
 

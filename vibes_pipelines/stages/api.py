@@ -24,13 +24,18 @@ def vibes_api_of(
     from vibes_pipelines.vibes.api_transport import Limits  # noqa: PLC0415
     from vibes_pipelines.vibes.vibes_api import VibesApi  # noqa: PLC0415 - as above
 
-    limits = Limits(rate_per_s=account.rate_per_s, timeout_s=timeout_s, max_attempts=max_attempts)
+    limits = Limits(
+        rate_per_s=account.bulk_rate_per_s, timeout_s=timeout_s, max_attempts=max_attempts
+    )
     password = account.password.get_secret_value()
     return VibesApi(account.url, company_key, account.user, password, limits)
 
 
-def person_api(project: Project) -> "PersonApi":
-    """Persons and subscriptions of the project's company, over a connection of their own."""
+def person_api(project: Project, rate_per_s: float | None = None) -> "PersonApi":
+    """Persons and subscriptions of the project's company, over a connection of their own.
+
+    Without a rate it has all that is not kept for opt-outs.
+    """
     from vibes_pipelines.vibes.person_api import PersonApi  # noqa: PLC0415 - as above
 
     account = project.settings.api
@@ -39,5 +44,5 @@ def person_api(project: Project) -> "PersonApi":
         project.config.company_key,
         account.user,
         account.password.get_secret_value(),
-        rate_per_s=account.rate_per_s,
+        rate_per_s=rate_per_s or account.bulk_rate_per_s,
     )

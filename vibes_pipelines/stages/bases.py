@@ -88,10 +88,20 @@ def _record(project: Project, day: str, last: str | None) -> None:
         (draft / ORIGIN).write_text(document + "\n", encoding="utf-8")
         draft.chmod(0o755)
         if not _is_recorded(project, day):
-            shutil.rmtree(place, ignore_errors=True)
-            draft.rename(place)
+            _put(project, day, draft, place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put(project: Project, day: str, draft: Path, place: Path) -> None:
+    """Renames it there; the same base that another process has put there meanwhile stays."""
+    try:
+        draft.rename(place)
+    except OSError:
+        if _is_recorded(project, day):
+            return
+        shutil.rmtree(place, ignore_errors=True)  # of persons that were landed anew since
+        draft.rename(place)
 
 
 def _last_day(project: Project, day: str, persons: Snapshot) -> LastDay:

@@ -8,21 +8,26 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Sized
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import chain, islice
 
 from vibes_pipelines.crm.changes import Changed, CrmChanges
+from vibes_pipelines.reconcile.consent import OPTED_OUT
 from vibes_pipelines.reconcile.guards import Workload, check_guards
 from vibes_pipelines.reconcile.guards import held_lanes as lanes_held_by
 from vibes_pipelines.stages.api import person_api
+from vibes_pipelines.stages.carried import Carried
+from vibes_pipelines.stages.consents_now import consents_in
 from vibes_pipelines.stages.erase_lock import not_while_erasing
+from vibes_pipelines.stages.late_joins import late_joins
+from vibes_pipelines.stages.masking import hash_of
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.slices import Slice, held, reconcile_slice
+from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.store.realtime import RealtimeBook
-from vibes_pipelines.store.records import Operation, Receipt
+from vibes_pipelines.store.records import Kind, Operation, Receipt
 
 CURSOR = "crm_changes"
 SEEN = "crm_changes_seen"
@@ -31,40 +36,14 @@ SEEN = "crm_changes_seen"
 CONCURRENCY = 16
 """Requests in flight at once; a person has one operation of a kind at a time."""
 
+OPT_OUTS: tuple[Kind, ...] = ("opt_out",)
+
 FROM_THE_FUTURE = (
     "some contacts changed in the future by contacts.changes.column: changed again before then,"
     " they are seen by the daily job only; set the CRM's clock, and write the column in UTC"
 )
+TOO_MANY = "more contacts changed than contacts.changes.max_batch"
 NOT_SET = "contacts.changes of sync.yaml is not set"
-
-
-@dataclass(frozen=True)
-class Carried:
-    """What became of the changed contacts, in counts; a dry run says what would be sent.
-
-    `left_to_daily` are operations that the daily job will make: a batch that was too large, or a
-    guard. `why` says what kept anything from leaving.
-    """
-
-    dry_run: bool
-    contacts: int = 0
-    opt_outs: int = 0
-    persons: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    unknown: int = 0
-    left_to_daily: int = 0
-    why: tuple[str, ...] = ()
-    error_classes: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def sentence(self) -> str:
-        """One line for the log."""
-        names = ("contacts", "opt_outs", "persons", "accepted", "rejected", "unknown")
-        counts = ", ".join(f"{name} {getattr(self, name)}" for name in names)
-        left = f", left to the daily job {self.left_to_daily}" if self.left_to_daily else ""
-        why = f" ({'; '.join(self.why)})" if self.why else ""
-        return f"{'dry run: ' if self.dry_run else ''}{counts}{left}{why}"
 
 
 def changes_waiting(project: Project) -> int | None:
@@ -78,9 +57,12 @@ def changes_waiting(project: Project) -> int | None:
     with closing(RealtimeBook(project.settings.ledger_url)) as book:
         pages = [[*page.contacts, page.position, str(page.rows)] for page in _pages(project, book)]
         unfinished = [operation.operation_id for operation in book.unfinished()]
-    if not pages and not unfinished:
+        joined = late_joins(project, book)
+        if not joined.contacts:
+            joined.looked_at(book)
+    if not pages and not unfinished and not joined.contacts:
         return None
-    whole = hashlib.sha256(json.dumps([pages, unfinished]).encode())
+    whole = hashlib.sha256(json.dumps([pages, unfinished, joined.contacts]).encode())
     return int(whole.hexdigest()[:12], 16)
 
 
@@ -100,14 +82,45 @@ def carry_changes(project: Project, *, dry_run: bool = True) -> Carried:
         carrier = _Carrier(project, book, dry_run=dry_run)
         carrier.take_up()
         carrier.look()
+        carrier.look_at_late_joins()
         return carrier.carried()
+
+
+def changed_contacts(project: Project, book: RealtimeBook) -> list[str]:
+    """Contacts that changed since the last look at all changes, each once, in their order.
+
+    Raises:
+        CrmError: the CRM cannot be read.
+    """
+    return list(dict.fromkeys(c for page in _pages(project, book) for c in page.contacts))
+
+
+def carry_opt_outs_of(
+    project: Project, book: RealtimeBook, contacts: Collection[str], *, dry_run: bool
+) -> Carried:
+    """Sends the opt-outs of these contacts and no more, within the rate that is kept for opt-outs.
+
+    It moves no mark: the next look at all changes finds these contacts as if nobody had looked.
+
+    Raises:
+        CrmError: the CRM cannot be read.
+        VibesAuthError: the platform refuses the login.
+    """
+    carrier = _Carrier(project, book, dry_run=dry_run, only_opt_outs=True)
+    carrier.take_up()
+    for page in chunks(contacts, carrier.page_rows):
+        carrier.carry(page, "opt-outs alone")
+    return carrier.carried()
 
 
 class _Carrier:
     """One look: pages of changed contacts, each compared, written down, then sent."""
 
-    def __init__(self, project: Project, book: RealtimeBook, *, dry_run: bool) -> None:
+    def __init__(
+        self, project: Project, book: RealtimeBook, *, dry_run: bool, only_opt_outs: bool = False
+    ) -> None:
         self._project = project
+        self._only_opt_outs = only_opt_outs
         self._book = book
         self._dry_run = dry_run
         self._today = datetime.now(UTC).date().isoformat()
@@ -118,15 +131,17 @@ class _Carrier:
         self._is_bulk = False
         self._taken_up: set[str] = set()
         self._let_pass: set[_Whose] = set()
+        changes = project.config.contacts.changes
+        self.page_rows = changes.max_batch if changes else CONCURRENCY
 
     def look(self) -> None:
         """Carries every page of changed contacts; more than one page is for the daily job."""
-        pages = _pages(self._project, self._book)
-        first = list(islice(pages, 2))
-        self._is_bulk = len(first) > 1
+        pages = list(_pages(self._project, self._book))
+        self._is_bulk = len(pages) > 1
+        compared = self._carry_opted_out(pages) if self._is_bulk else frozenset()
         seen: tuple[str, ...] = ()
-        for page in chain(first, pages):
-            self.carry(page.contacts, page.position or "")
+        for page in pages:
+            self._carry_rest(page, [one for one in page.contacts if one not in compared])
             self._finish(page)
             if page.ahead:
                 self._why[FROM_THE_FUTURE] = None
@@ -134,12 +149,37 @@ class _Carrier:
         if seen and not self._dry_run:  # only once every page had its effects
             self._book.move_cursor(SEEN, json.dumps(seen))
 
+    def look_at_late_joins(self) -> None:
+        """Compares who said no before it was known here that they had joined."""
+        joined = late_joins(self._project, self._book)
+        for some in chunks(joined.contacts, self.page_rows):
+            self.carry(some, "joined")
+        if not self._dry_run:
+            joined.looked_at(self._book)
+
+    def _carry_opted_out(self, pages: Sequence[Changed]) -> frozenset[str]:
+        """Of so many the opt-outs leave first, wherever among them they are; returns whose."""
+        contacts = [contact for page in pages for contact in page.contacts]
+        cells = consents_in(self._project, contacts, OPTED_OUT)
+        opted_out = dict.fromkeys(cell.contact for cell in cells)
+        for some in chunks(opted_out, self.page_rows):
+            self.carry(some, "opted out")
+        return frozenset(opted_out)
+
+    def _carry_rest(self, page: Changed, contacts: Collection[str]) -> None:
+        """Of too many contacts nothing leaves but opt-outs: by not matching, if that is one."""
+        if self._is_bulk and self._project.config.contacts.when_unmatched != "opt_out":
+            self._leave(set(contacts) - self._contacts, TOO_MANY)
+            self._contacts.update(contacts)
+        else:
+            self.carry(contacts, page.position or "")
+
     def take_up(self) -> None:
         """What a cut look left is compared anew: somebody may have said otherwise meanwhile.
 
         The opt-out of a contact that the CRM does not have any more leaves as it is.
         """
-        unfinished = self._book.unfinished()
+        unfinished = self._book.unfinished(OPT_OUTS if self._only_opt_outs else None)
         if self._dry_run or not unfinished:
             return
         opt_outs = [operation for operation in unfinished if operation.kind == "opt_out"]
@@ -164,10 +204,11 @@ class _Carrier:
             return frozenset()
         self._contacts.update(contacts)
         found = reconcile_slice(self._project, contacts, self._name(position))
-        opt_outs, persons = self._new_opt_outs(found), self._new_persons(found)
+        persons = [] if self._only_opt_outs else self._new_persons(found)
+        opt_outs = self._new_opt_outs(found)
         opt_outs, persons = self._within_guards(found, opt_outs, persons)
         if self._is_bulk and persons:
-            self._leave(persons, "more contacts changed than contacts.changes.max_batch")
+            self._leave(persons, TOO_MANY)
             persons = []
         self._done.update(opt_outs=len(opt_outs), persons=len(persons))
         for operations in () if self._dry_run else (opt_outs, persons):
@@ -183,7 +224,8 @@ class _Carrier:
         changes = self._project.config.contacts.changes
         if page.rows and changes is not None:
             crm_url = self._project.settings.crm_url
-            CrmChanges(crm_url, self._project.config, changes).take_off(page.rows)
+            hashed = hash_of(self._project.settings)
+            CrmChanges(crm_url, self._project.config, changes, hashed).take_off(page.rows)
         elif page.position is not None:
             self._book.move_cursor(CURSOR, page.position)
 
@@ -259,9 +301,9 @@ class _Carrier:
             persons = []
         return opt_outs, persons
 
-    def _leave(self, operations: Sequence[Operation], why: str) -> None:
-        if operations:
-            self._done["left_to_daily"] += len(operations)
+    def _leave(self, what: Sized, why: str) -> None:
+        if len(what):
+            self._done["left_to_daily"] += len(what)
             self._why[f"{why}: the daily job carries them"] = None
 
     def _send(self, operations: Sequence[Operation]) -> None:
@@ -269,13 +311,16 @@ class _Carrier:
         if not operations:
             return
         self._book.mark_sent([operation.operation_id for operation in operations])
-        receipts = asyncio.run(_send_all(self._project, operations))
+        share = [self._project.settings.api.opt_out_rate_per_s] if self._only_opt_outs else []
+        receipts = asyncio.run(_send_all(self._project, operations, *share))
         self._book.record(receipts)
         self._done.update(taken.status for taken in receipts)
         self._classes.update(taken.error_class for taken in receipts if taken.error_class)
 
 
-async def _send_all(project: Project, operations: Sequence[Operation]) -> list[Receipt]:
+async def _send_all(
+    project: Project, operations: Sequence[Operation], rate_per_s: int | None = None
+) -> list[Receipt]:
     # The HTTP client is slow to import, and every process that loads the assets would pay for it.
     from vibes_pipelines.delivery.receipts import receipt  # noqa: PLC0415
     from vibes_pipelines.delivery.sends import Sender  # noqa: PLC0415
@@ -288,7 +333,7 @@ async def _send_all(project: Project, operations: Sequence[Operation]) -> list[R
             answer = await sender.send(operation)
         return receipt(operation.operation_id, answer.outcome, answer.error_class, answer.message)
 
-    async with person_api(project) as api:
+    async with person_api(project, rate_per_s) as api:
         sender = Sender(api, types)
         return await asyncio.gather(*(one(sender, operation) for operation in operations))
 
@@ -297,7 +342,7 @@ def _pages(project: Project, book: RealtimeBook) -> Iterator[Changed]:
     changes = project.config.contacts.changes
     if changes is None:
         return iter(())
-    crm = CrmChanges(project.settings.crm_url, project.config, changes)
+    crm = CrmChanges(project.settings.crm_url, project.config, changes, hash_of(project.settings))
     return crm.since(book.cursor(CURSOR), json.loads(book.cursor(SEEN) or "[]"))
 
 

@@ -245,7 +245,7 @@ async def _push(
         project.config.company_key,
         account.user,
         account.password.get_secret_value(),
-        rate_per_s=account.rate_per_s,
+        rate_per_s=account.bulk_rate_per_s,
     )
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(person_api)
@@ -352,7 +352,7 @@ def _planned(project: Project, day: str, lane: Lane, options: Options) -> Plan:
 def estimates_of(project: Project) -> Estimates:
     """What each road costs on this account, as its settings tell."""
     gap_s = project.settings.sftp.gap_s
-    rate = project.settings.api.rate_per_s
+    rate = project.settings.api.bulk_rate_per_s
     return Estimates(rate_per_s=rate, gap_s=gap_s, pickup_s=max(gap_s, REPORT_POLL_S))
 
 

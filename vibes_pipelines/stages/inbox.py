@@ -5,7 +5,7 @@ each is said in the modules `inbox_*`.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -14,7 +14,9 @@ from vibes_pipelines.stages.inbox_effects import settle_others
 from vibes_pipelines.stages.inbox_facts import note_facts
 from vibes_pipelines.stages.inbox_opt_outs import SUBSCRIPTION_EVENTS, settle_subscriptions
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.store.inbox import Finished, Inbox, StoredCallback
+from vibes_pipelines.store.inbox import PAGE_ROWS, Finished, Inbox, StoredCallback
+from vibes_pipelines.store.ledger_rows import chunks
+from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,16 @@ class Drained:
     parked: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
 
+    def __add__(self, other: "Drained") -> "Drained":
+        """Both drains together."""
+        return Drained(
+            self.dry_run,
+            applied=self.applied + other.applied,
+            ignored=self.ignored + other.ignored,
+            parked=self.parked + other.parked,
+            reasons=dict(sorted((Counter(self.reasons) + Counter(other.reasons)).items())),
+        )
+
     @property
     def sentence(self) -> str:
         """One line for the log."""
@@ -46,22 +58,50 @@ def drain(project: Project, *, dry_run: bool = True) -> Drained:
         CrmError: the CRM does not answer, or is not as sync.yaml maps it; what was not finished
             waits for the next drain.
     """
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        pages = inbox.waiting(urgent=SUBSCRIPTION_EVENTS)
+        return _drain_pages(project, inbox, pages, dry_run=dry_run)
+
+
+def drain_opt_outs(project: Project, *, dry_run: bool = True) -> Drained:
+    """Acts on the opt-outs that wait, and on nothing else; a whole drain may run beside it.
+
+    Both write the same opt-out to the CRM, which it changes once; the first end of a callback
+    stands.
+
+    Raises:
+        CrmError: as `drain` does.
+    """
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        pages = chunks(inbox.stored((SUBSCRIPTION_REMOVED,)), PAGE_ROWS)
+        return _drain_pages(project, inbox, pages, dry_run=dry_run)
+
+
+def newest_opt_out(project: Project) -> int | None:
+    """The id of the newest opt-out that waits for a drain; None when none does."""
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        waiting = inbox.stored((SUBSCRIPTION_REMOVED,))
+    return max((callback.id for callback in waiting), default=None)
+
+
+def _drain_pages(
+    project: Project, inbox: Inbox, pages: Iterable[Sequence[StoredCallback]], *, dry_run: bool
+) -> Drained:
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     fault: CrmError | None = None
-    with closing(Inbox(project.settings.ledger_url)) as inbox:
-        for page in inbox.waiting(urgent=SUBSCRIPTION_EVENTS):
-            ended = _settle(project, inbox, page, dry_run=dry_run)
-            try:
-                ended = note_facts(project, inbox, page, ended, dry_run=dry_run)
-            except CrmError as broken:
-                # Opt-outs do not wait for the table of facts: the next page has its effects too.
-                fault = broken
-                continue
-            if not dry_run:
-                inbox.finish(ended)
-            counts.update(finished.status for finished in ended)
-            reasons.update(finished.reason for finished in ended)
+    for page in pages:
+        ended = _settle(project, inbox, page, dry_run=dry_run)
+        try:
+            ended = note_facts(project, inbox, page, ended, dry_run=dry_run)
+        except CrmError as broken:
+            # Opt-outs do not wait for the table of facts: the next page has its effects too.
+            fault = broken
+            continue
+        if not dry_run:
+            inbox.finish(ended)
+        counts.update(finished.status for finished in ended)
+        reasons.update(finished.reason for finished in ended)
     if fault is not None:
         raise fault
     return Drained(

@@ -10,8 +10,9 @@ from vibes_pipelines.crm.contacts import land_contacts as read_contacts
 from vibes_pipelines.reconcile.landed import write_contact_hashes, write_person_hashes
 from vibes_pipelines.reconcile.warehouse import ContactsAtHand
 from vibes_pipelines.settings import Settings
-from vibes_pipelines.stages.project import Project, end_of_day
-from vibes_pipelines.stages.tribe_contacts import land_tribe_contacts
+from vibes_pipelines.stages.past_days import never_landed
+from vibes_pipelines.stages.project import Project, WrongDayError, end_of_day
+from vibes_pipelines.stages.tribe_contacts import Check, go_on, land_tribe_contacts
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
 from vibes_pipelines.tribe.errors import TribeMovedError, TribeUnavailableError
@@ -100,16 +101,26 @@ def land_extracts(project: Project, day: str) -> dict[str, Landed]:
 
 
 def land_contacts(project: Project, day: str) -> Landed:
-    """Lands the CRM's contacts as of now, or of the end of `day` when that has passed."""
+    """Lands the CRM's contacts as of now, or of the end of `day` when that has just passed.
+
+    Raises:
+        WrongDayError: the day is past and was not landed then; the CRM shows only today.
+    """
+    landed_before = project.snapshots.find(CONTACTS, day)
+    if landed_before is None and (why := never_landed(project, CONTACTS, day)):
+        raise WrongDayError(why)
     landed = land_raw_contacts(project, day)
     write_contact_hashes(project.config, landed[0].folder)
     return landed
 
 
-def land_raw_contacts(project: Project, day: str) -> Landed:
-    """The same without the hashes that a reconcile of Vibes reads."""
+def land_raw_contacts(project: Project, day: str, check: Check = go_on) -> Landed:
+    """The same without the hashes that a reconcile of Vibes reads.
+
+    `check` may raise to stop between two pages of Tribe; a database is read in one statement.
+    """
     as_of = min(datetime.now(UTC).replace(microsecond=0), end_of_day(day))
     if project.config.contacts.source == "tribe":
-        return land_tribe_contacts(project, day, as_of)
+        return land_tribe_contacts(project, day, as_of, check)
     crm_url = project.settings.crm_url
     return read_contacts(project.snapshots, day, crm_url, project.config, as_of)

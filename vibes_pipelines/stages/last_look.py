@@ -4,19 +4,12 @@ A diff set may wait for days. Who opted out meanwhile, on either side, is not as
 which real time has sent a newer value is not set back to the older one.
 """
 
-# ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
-
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 
 from vibes_pipelines.delivery.consent_watch import CONSENT_KINDS, InboxWatch
-from vibes_pipelines.reconcile.consent import OPTED_IN, state_column
-from vibes_pipelines.reconcile.engine import Limits, engine
-from vibes_pipelines.reconcile.identifiers import contact_identifiers
-from vibes_pipelines.reconcile.sources import open_source
-from vibes_pipelines.stages.crm_side import copy_crm_contacts
+from vibes_pipelines.reconcile.consent import OPTED_IN
+from vibes_pipelines.stages.consents_now import consents_in
 from vibes_pipelines.stages.erased_opt_outs import opted_out_before
 from vibes_pipelines.stages.kept_out import named_erased
 from vibes_pipelines.stages.project import Project
@@ -84,21 +77,8 @@ class LastLook:
 
     def _opted_in(self, contacts: Collection[str]) -> set[tuple[str, str]]:
         """(contact, list) of these contacts, by the rules of the reconcile."""
-        config = self._project.config
-        with tempfile.TemporaryDirectory(prefix="last-look-") as workspace:
-            path = Path(workspace) / "contacts.parquet"
-            copy_crm_contacts(self._project, path, contacts)
-            with engine(Limits(threads=1), Path(workspace)) as duck:
-                source = open_source(duck, "contacts", path, Path(workspace))
-                key = contact_identifiers(config, source).key
-                found: set[tuple[str, str]] = set()
-                for consent in config.consents:
-                    state = state_column(consent, source)
-                    rows = duck.execute(
-                        f"SELECT {key} FROM {source.relation} WHERE {state} = {OPTED_IN}"
-                    ).fetchall()
-                    found |= {(contact, consent.list.strip()) for (contact,) in rows}
-        return found
+        said = consents_in(self._project, contacts, OPTED_IN)
+        return {(cell.contact, cell.list) for cell in said}
 
 
 def _overtakes(sent: Operation, operation: Operation) -> bool:

@@ -3,8 +3,10 @@
 Decisions about cases of the quarantine are of the ledger, as of the day like the rest of it.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,10 +18,12 @@ from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.bases import base_of
 from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.judging import judge
+from vibes_pipelines.stages.past_days import never_landed
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.returned_numbers import decisions_of
 from vibes_pipelines.store.realtime_views import with_newer
 from vibes_pipelines.store.snapshots import Snapshot
+from vibes_pipelines.sync_config import EXTRACT_FEEDS
 
 SUBSCRIPTION_FEEDS = VIBES.feeds.subscriptions
 
@@ -40,8 +44,9 @@ def snapshot_of(project: Project, feed: str, day: str) -> Snapshot:
     """
     snapshot = project.snapshots.find(feed, day)
     if snapshot is None:
+        why = None if feed in EXTRACT_FEEDS else never_landed(project, feed, day)
         msg = f"{feed} of {day} is not landed; materialize {feed} for that day first"
-        raise NotLandedError(msg)
+        raise NotLandedError(why or msg)
     return snapshot
 
 
@@ -89,10 +94,29 @@ def reconcile_day(project: Project, day: str) -> Summary:
         destination=project.destination,
     )
     summary = judge(project, day, reconcile(project.config, inputs, draft), draft)
+    summary = _as_known(project, day, summary, draft)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
     release.register_diff_set(project.ledger, day, summary, [contacts, persons])
     return summary
+
+
+def _as_known(project: Project, day: str, summary: Summary, draft: Path) -> Summary:
+    """The diff set that is there already, where this one says the very same of the same day.
+
+    Both sides may be landed anew within a day, later, and show the same: what somebody looked at,
+    and perhaps approved, is still what would be sent. Once something of it has left it is past.
+    """
+    known = project.ledger.newest_diff_set()
+    if known is None or (known.day, known.status) != (day, "open"):
+        return summary
+    same = replace(summary, as_of=known.as_of)
+    counts = project.ledger.status_counts(known.diff_set)
+    has_left = any(status != "planned" for *_, status in counts)
+    if has_left or json.loads(same.to_json()) != known.summary:
+        return summary
+    (draft / "summary.json").write_text(same.to_json(), encoding="utf-8")
+    return same
 
 
 def _pending(project: Project, day: str, folder: Path, landed: Sequence[Snapshot]) -> Path:

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ SEVERAL_LOOKS_S = 15
 LOAD_MINUTES = float(os.environ.get("VIBES_LOAD_MINUTES", "3"))
 MOST_GROWTH = 1.15
 
+LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "vibes_pipelines"}
 LAUNCH_RUN = """
 mutation Launch($params: ExecutionParams!) {
   launchPipelineExecution(executionParams: $params) {
@@ -52,7 +53,31 @@ query Backfill($id: String!) {
   partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } }
 }"""
 RUNS = """
-{ runsOrError { ... on Runs { results { runId status endTime } } } }"""
+{ runsOrError { ... on Runs { results { runId parentRunId status endTime } } } }"""
+START_SENSOR = """
+mutation Start($selector: SensorSelector!) {
+  startSensor(sensorSelector: $selector) { __typename ... on PythonError { message } }
+}"""
+START_SCHEDULE = """
+mutation Start($selector: ScheduleSelector!) {
+  startSchedule(scheduleSelector: $selector) { __typename ... on PythonError { message } }
+}"""
+# What the pages of the UI ask most: runs, assets with their newest metadata, automation with ticks.
+AUTOMATION = """
+query Automation($selector: RepositorySelector!) {
+  repositoryOrError(repositorySelector: $selector) { ... on Repository {
+    sensors { name sensorState { status ticks(limit: 5) { status } } }
+    schedules { name scheduleState { status ticks(limit: 5) { status } } }
+  } }
+}"""
+UI = (
+    "{ runsOrError(limit: 25) { ... on Runs { results { runId tags { key value } stats {"
+    " ... on RunStatsSnapshot { stepsSucceeded materializations } } } } } }",
+    "{ assetNodes { assetKey { path } assetMaterializations(limit: 5) { partition"
+    " metadataEntries { label } } } }",
+    "{ partitionBackfillsOrError(limit: 10) { ... on PartitionBackfills { results { id status } } }"
+    " }",
+)
 
 
 @dataclass(frozen=True)
@@ -66,15 +91,17 @@ class Production:
 
     def launch(self, day: str) -> str:
         """Rebuilds one day in a run of its own; returns the run's id."""
+        return self.launch_job("__ASSET_JOB", day, ASSETS)
+
+    def launch_job(
+        self, job: str, day: str | None = None, assets: list[dict[str, Any]] | None = None
+    ) -> str:
+        """Launches a job as the UI does; returns the run's id."""
+        tags = [{"key": "dagster/partition", "value": day}] if day else []
         params = {
-            "selector": {
-                "pipelineName": "__ASSET_JOB",
-                "repositoryName": "__repository__",
-                "repositoryLocationName": "vibes_pipelines",
-                "assetSelection": ASSETS,
-            },
+            "selector": {**LOCATION, "pipelineName": job, "assetSelection": assets},
             "mode": "default",
-            "executionMetadata": {"tags": [{"key": "dagster/partition", "value": day}]},
+            "executionMetadata": {"tags": tags},
         }
         launched = self.services.ask(LAUNCH_RUN, params=params)["launchPipelineExecution"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
@@ -104,10 +131,57 @@ class Production:
             runs = self.runs()
             started = sum(runs[run_id]["status"] == "STARTED" for run_id in run_ids)
 
-    def await_runs(self, run_ids: list[str]) -> list[dict[str, Any]]:
+    def start_automation(self) -> None:
+        """Every sensor and schedule, as an installation has them."""
+        for kind, start in (("sensor", START_SENSOR), ("schedule", START_SCHEDULE)):
+            for one in self.automation()[f"{kind}s"]:
+                selector = {
+                    "repositoryName": LOCATION["repositoryName"],
+                    "repositoryLocationName": LOCATION["repositoryLocationName"],
+                    f"{kind}Name": one["name"],
+                }
+                started = self.services.ask(start, selector=selector)
+                assert "Error" not in str(started), started
+
+    def automation(self) -> dict[str, list[dict[str, Any]]]:
+        """The sensors and schedules, each with its newest ticks."""
+        found: dict[str, Any] = self.services.ask(AUTOMATION, selector=LOCATION)
+        automation: dict[str, list[dict[str, Any]]] = found["repositoryOrError"]
+        return automation
+
+    def failed_ticks(self) -> list[str]:
+        """The names of what failed to look."""
+        found = self.automation()
+        return [
+            one["name"]
+            for kind in ("sensor", "schedule")
+            for one in found[f"{kind}s"]
+            if any(tick["status"] == "FAILURE" for tick in one[f"{kind}State"]["ticks"])
+        ]
+
+    def look_around(self) -> None:
+        """What a person at the UI asks."""
+        for query in UI:
+            self.services.ask(query)
+        self.automation()
+
+    def await_retry_of(self, run_id: str) -> dict[str, Any]:
+        """The run that Dagster started in place of another, once it has ended."""
+        deadline = time.monotonic() + RUN_S
+        while time.monotonic() < deadline:
+            found = [run for run in self.runs().values() if run["parentRunId"] == run_id]
+            if found and found[0]["endTime"]:
+                return found[0]
+            time.sleep(1)
+        raise TimeoutError(f"nothing was started again: {self.runs()}")
+
+    def await_runs(
+        self, run_ids: list[str], meanwhile: Callable[[], None] = lambda: None
+    ) -> list[dict[str, Any]]:
         """Waits until these runs have ended."""
         deadline = time.monotonic() + RUN_S
         while time.monotonic() < deadline:
+            meanwhile()
             runs = self.runs()
             found = [runs[run_id] for run_id in run_ids]
             if all(run["endTime"] for run in found):
@@ -169,11 +243,34 @@ def test_a_backfill_of_all_days_ends_well_and_delivers_nothing(production: Produ
     assert production.loop.sandbox.audit() == effects
 
 
+def test_after_the_code_server_died_its_runs_start_again_and_others_follow(
+    production: Production,
+) -> None:
+    with production.runs_waiting():
+        cut = production.launch_job("reconcile_daily", production.days[-1])
+        production.await_started([cut], 1)
+        waiting = production.launch_job("callback_inbox")
+        time.sleep(SEVERAL_LOOKS_S)
+        assert production.runs()[waiting]["status"] == "QUEUED"
+        production.services.kill("code-server")
+        assert production.runs()[cut]["status"] == "STARTED"
+        production.services.start_code_server()
+    [ended, followed] = production.await_runs([cut, waiting])
+    assert (ended["status"], followed["status"]) == ("FAILURE", "SUCCESS")
+    assert production.await_retry_of(cut)["status"] == "SUCCESS"
+
+
 def test_memory_stays_flat_under_load(production: Production) -> None:
+    """With all that a production has on, its jobs run, and somebody at the UI."""
+    production.start_automation()
     production.await_runs([production.launch(day) for day in production.days])  # warm
     begun, seen = time.monotonic(), []
     while time.monotonic() - begun < LOAD_MINUTES * 60:
-        production.await_runs([production.launch(day) for day in production.days[:2]])
+        launched = [production.launch(day) for day in production.days[:2]]
+        launched += [production.launch_job("reconcile_daily", production.days[-1])]
+        launched += [production.launch_job("callback_inbox")]
+        ended = production.await_runs(launched, production.look_around)
+        assert {run["status"] for run in ended} == {"SUCCESS"}
         seen.append([production.services.memory_mb(unit) for unit in ("webserver", "daemon")])
         minutes = (time.monotonic() - begun) / 60
         webserver, daemon = seen[-1]
@@ -181,3 +278,4 @@ def test_memory_stays_flat_under_load(production: Production) -> None:
         sys.stdout.write(f"{minutes:5.1f} min: {sizes}\n")
     for first, last in zip(seen[0], seen[-1], strict=True):
         assert last < first * MOST_GROWTH
+    assert production.failed_ticks() == []

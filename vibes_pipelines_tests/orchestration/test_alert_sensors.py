@@ -219,3 +219,42 @@ def test_without_a_channel_both_say_which_settings_are_missing(
     assert isinstance(said, dg.SkipReason)
     assert "VIBES_ALERT_WEBHOOK" in (said.skip_message or "")
     assert "VIBES_ALERT_WEBHOOK" in (look(stored, None).skip_message or "")
+
+
+@dg.asset(key=["reconcile", "quarantine"], partitions_def=DAYS)
+def quarantine() -> None:
+    """Goes well."""
+
+
+def by_hand(instance: dg.DagsterInstance, asset: dg.AssetsDefinition, day: str) -> Any:
+    """What the button Materialize and a backfill run."""
+    job = dg.Definitions(assets=[asset]).resolve_implicit_global_asset_job_def()
+    return job.execute_in_process(
+        instance=instance,
+        partition_key=day,
+        raise_on_error=False,
+        run_config=QUIET,
+        tags={"dagster/backfill": "abc"},
+    )
+
+
+def test_a_failed_backfill_is_told_too_and_over_when_its_steps_were_made(
+    stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path
+) -> None:
+    def tick(cursor: str | None) -> str | None:
+        context = dg.build_sensor_context(instance=stored, cursor=cursor)
+        return run_failure_sensor.evaluate_tick(context).cursor
+
+    said, looked = tick(None), look(stored, None).cursor
+    weather.works = False
+    by_hand(stored, person_changes, "2026-01-03")
+    tick(said)
+    [alert] = alerts(tmp_path)
+    assert alert["what"] == "a backfill of 2026-01-03 failed at reconcile__person_changes"
+    by_hand(stored, quarantine, "2026-01-03")
+    looked = look(stored, looked).cursor
+    assert [one["event"] for one in alerts(tmp_path)] == ["failed"]
+    weather.works = True
+    by_hand(stored, person_changes, "2026-01-03")
+    look(stored, looked)
+    assert [one["event"] for one in alerts(tmp_path)] == ["failed", "resolved"]

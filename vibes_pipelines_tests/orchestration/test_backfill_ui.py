@@ -37,7 +37,10 @@ MADE = {
     "crm": ("contacts",),
     "convergence": ("certificate",),
     "reconcile": ("person_changes", "subscription_changes", "crm_changes", "quarantine"),
-    "delivery": ("opt_outs", "crm_write_back", "person_import", "api_push"),
+    "delivery": (
+        *("opt_outs", "crm_write_back", "person_import", "api_push", "invites", "rejected"),
+    ),
+    "report": ("draft", "day"),
 }
 OUTSIDE = (
     "share_persons",
@@ -46,7 +49,13 @@ OUTSIDE = (
     "sftp_subscriptions",
     "crm_contacts",
 )
-LEFT_TO_RIGHT = [("outside",), ("share", "extract", "crm"), ("reconcile",), ("delivery",)]
+LEFT_TO_RIGHT = [
+    ("outside",),
+    ("share", "extract", "crm"),
+    ("reconcile",),
+    ("delivery",),
+    ("report",),
+]
 
 
 @dataclass

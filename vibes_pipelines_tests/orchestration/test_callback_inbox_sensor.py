@@ -9,11 +9,6 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
 
 from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.orchestration.build import build_defs
@@ -33,6 +28,7 @@ from vibes_pipelines_tests.support.callbacks import (
     subscription_body,
 )
 from vibes_pipelines_tests.support.loop import EXAMPLE, process_environment
+from vibes_pipelines_tests.support.run_records import run_of
 
 AT = "2026-01-02T03:04:05Z"
 CANARY = "Xylophonius"
@@ -70,11 +66,6 @@ def tick(instance: dg.DagsterInstance, cursor: str | None = None) -> SensorExecu
         resources={"project": ProjectResource()},
     )
     return callback_inbox_sensor.evaluate_tick(context)
-
-
-def _origin(job: str) -> RemoteJobOrigin:
-    location = RegisteredCodeLocationOrigin("vibes_pipelines")
-    return RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job)
 
 
 def only_request(found: SensorExecutionData) -> dg.RunRequest:
@@ -118,9 +109,7 @@ class TestSensor:
         waits: bool,
     ) -> None:
         receive(ledger_url, removed("E1"))
-        instance.add_run(
-            dg.DagsterRun(job_name=job, run_id="r1", status=status, remote_job_origin=_origin(job))
-        )
+        instance.add_run(run_of(job, status))
         found = tick(instance)
         assert found.skip_message == (f"a run of {job} is in progress" if waits else None)
 

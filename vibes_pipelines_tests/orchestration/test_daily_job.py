@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from vibes_pipelines.orchestration.build import build_defs
+from vibes_pipelines.orchestration.jobs import DELIVERIES as DELIVERED
 from vibes_pipelines.orchestration.jobs import delivery_run_config
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
@@ -93,7 +94,8 @@ class Run:
 
 
 def _run(instance: dg.DagsterInstance, job: str, day: str, *, dry_run: bool = False) -> Run:
-    config = delivery_run_config(dry_run=dry_run)
+    deliveries = (API_PUSH,) if job == "api_push" else DELIVERED
+    config = delivery_run_config(dry_run=dry_run, deliveries=deliveries)
     quiet = {"console": {"config": {"log_level": "CRITICAL"}}}
     result = (
         build_defs()
@@ -119,10 +121,11 @@ class TwoDays:
     repushed: Run
     effects_after: int
     second: Run
+    rebuilt: Run
 
     @property
     def runs(self) -> list[Run]:
-        return [self.dry, self.held, self.repushed, self.second]
+        return [self.dry, self.held, self.repushed, self.second, self.rebuilt]
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +144,11 @@ def two_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoDays]:
         approve(loop.project, diff_set, "looked at in a test")
         repushed = _run(instance, "repush", loop.today)
         after = loop.sandbox.platform.audit.effects()
+        delivered = loop.today
         loop.sandbox.next_day()
         second = _run(instance, "reconcile_daily", loop.today)
-        yield TwoDays(loop, dry, held, while_held, repushed, after, second)
+        rebuilt = _run(instance, "api_push", delivered, dry_run=True)
+        yield TwoDays(loop, dry, held, while_held, repushed, after, second, rebuilt)
 
 
 def test_the_first_day_is_held_by_its_guard_checks_and_sends_nothing(two_days: TwoDays) -> None:
@@ -310,3 +315,13 @@ def test_every_partition_says_what_made_it_and_how_long_it_took(two_days: TwoDay
     for key, shown in two_days.second.materialized.items():
         told = {"config_hash", "mapping_hash", "config_version", "seconds", "report", "runbook"}
         assert told <= shown.keys(), key
+        assert shown.keys() & {"content_hash", "diff_set"}, key
+
+
+def test_a_dry_run_of_a_delivered_day_still_shows_what_became_of_it(two_days: TwoDays) -> None:
+    again, sent = (run.materialized[API_PUSH] for run in (two_days.rebuilt, two_days.repushed))
+    assert again["dry_run"].value is True
+    assert again["diff_set"] == sent["diff_set"]
+    for name in ("accepted", "rejected"):
+        assert _number(again[name]) == _number(sent[name])
+    assert f"| accepted | {_number(sent['accepted'])} |" in str(again["ledger"].value)

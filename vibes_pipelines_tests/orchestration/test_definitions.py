@@ -80,7 +80,9 @@ crm_change_sensor -> crm_changes
 diff_set_sensor -> repush
 extract_arrival_sensor -> reconcile_daily
 import_report_sensor -> person_import
+late_opt_outs_schedule -> look_for_late_opt_outs
 newest_day_schedule -> look_for_newest_day
+opt_out_sensor -> opt_outs
 reconcile_daily_schedule -> reconcile_daily
 run_failure_sensor -> nothing
 tribe_full_sync_schedule -> tribe_full_sync
@@ -97,7 +99,9 @@ apsis_push: apsis/changes, apsis/contacts, apsis/delivery, apsis/profiles; check
 callback_inbox: nothing; checks: none
 crm_changes: nothing; checks: none
 crm_write_back: delivery/crm_write_back, delivery/rejected, report/day; checks: none
+look_for_late_opt_outs: nothing; checks: opt_outs_arrive_in_time
 look_for_newest_day: nothing; checks: newest_day_is_made
+opt_outs: nothing; checks: none
 person_import: delivery/person_import, delivery/rejected, report/day; checks: none
 reconcile_daily: every asset of a day; checks: all but newest_day_is_made, no_full_sync_needed
 repush: delivery/api_push, delivery/crm_write_back, delivery/invites, delivery/opt_outs, delivery/person_import, delivery/rejected, report/day; checks: opt_outs_within_guards, person_changes_within_guards
@@ -139,7 +143,8 @@ def test_the_jobs(repository: dg.RepositoryDefinition) -> None:
     assert _text([_job(job, repository) for job in jobs]) == JOBS
     assert all(isinstance(job, dg.JobDefinition) and job.description for job in jobs)
     without_effect = {job.name for job in jobs if job.tags.get("vibes/effect") != "delivery"}
-    assert without_effect == {"look_for_newest_day"}
+    # The lane of opt-outs is held up by no delivery.
+    assert without_effect == {"look_for_late_opt_outs", "look_for_newest_day", "opt_outs"}
 
 
 def test_what_starts_runs_is_described_and_stopped(repository: dg.RepositoryDefinition) -> None:

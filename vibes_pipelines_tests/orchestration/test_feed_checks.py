@@ -25,6 +25,7 @@ KEY = ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
 DAY = "2026-01-02"
 
 Row = tuple[str | None, ...]
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -103,18 +104,23 @@ def test_a_subscription_ended_twice_is_two_rows_and_a_repeated_one_is_not(projec
     assert not found.passed
 
 
-def _deliver(reason: str | None) -> dg.ExecuteInProcessResult:
+def _deliver(
+    reason: str | None, *, days: tuple[str, str] | None = None, dry_run: bool = False
+) -> dg.ExecuteInProcessResult:
+    ends = dict(zip(RANGE, days, strict=True)) if days else {}
+
     def stage(project: Project, day: str, options: Options) -> Delivered:
         """Delivers nothing."""
         return Delivered(dry_run=options.dry_run, counts={}, why="a test")
 
     asset = delivery._delivery_asset(API_PUSH, [], {"http"}, "vibes_api", stage)
-    config = DeliveryConfig(dry_run=False, force_reason=reason)
+    config = DeliveryConfig(dry_run=dry_run, force_reason=reason)
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(
             [asset],
             instance=instance,
-            partition_key=DAY,
+            partition_key=None if days else DAY,
+            tags=ends,
             resources={"project": ProjectResource()},
             run_config=dg.RunConfig(
                 ops={"__".join(API_PUSH.path): config}, loggers=QUIET["loggers"]
@@ -138,3 +144,17 @@ def test_a_blank_reason_forces_nothing() -> None:
     failed = _deliver("  ")
     assert not failed.success
     assert not failed.asset_materializations_for_node("__".join(API_PUSH.path))
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(("dry_run", "made"), [(False, 0), (True, 2)])
+def test_a_run_of_several_days_delivers_none_of_them(*, dry_run: bool, made: int) -> None:
+    result = _deliver("both are meant", days=(DAY, "2026-01-03"), dry_run=dry_run)
+    assert result.success is dry_run
+    shown = result.asset_materializations_for_node("__".join(API_PUSH.path))
+    assert len(shown) == made
+    if not dry_run:
+        [failed] = [event for event in result.all_events if event.is_step_failure]
+        error = failed.step_failure_data.error
+        assert error is not None
+        assert "a delivery carries one day, not 2" in error.message

@@ -27,7 +27,9 @@ class Services:
     """What runs: the UI's address and the process of each unit."""
 
     url: str
-    processes: Mapping[str, "subprocess.Popen[bytes]"]
+    processes: dict[str, "subprocess.Popen[bytes]"]
+    home: Path
+    environment: Mapping[str, str]
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """Asks the GraphQL API."""
@@ -44,6 +46,27 @@ class Services:
         assert "errors" not in document, document
         found: dict[str, Any] = document["data"]
         return found
+
+    def kill(self, unit: str) -> None:
+        """Kills the unit and all that it started, as a power cut does."""
+        process = self.processes[unit]
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def end(self, unit: str) -> None:
+        """Stops the unit as systemd does."""
+        _end(self.processes[unit])
+
+    def start_code_server(self) -> None:
+        """Starts it as systemd does: the line before it, itself, and those after it."""
+        self._run("ExecStartPre")
+        self.processes["code-server"] = _start("code-server", self.home, self.environment)
+        _await_health(self.environment)
+        self._run("ExecStartPost")
+
+    def _run(self, entry: str) -> None:
+        command = _command("code-server", entry, self.environment)
+        subprocess.run(command, env=dict(self.environment), cwd=self.home, check=True)
 
     def memory_mb(self, unit: str) -> float:
         """The resident memory of one unit's main process."""
@@ -67,39 +90,45 @@ def running_services(
         "DAGSTER_HOME": str(storage),
         "VIBES_DAGSTER_STORAGE": str(storage),
         "DAGSTER_POSTGRES_URL": postgres_url,
+        "UI_PORT": str(port),
         "VIBES_CODE_SERVER_HOST": "127.0.0.1",
         "VIBES_CODE_SERVER_PORT": str(free_port()),
     }
     url = f"http://127.0.0.1:{port}"
     with ExitStack() as stack:
-        processes = {}
+        services = Services(url, {}, home, ours)
         for unit in ("code-server", "webserver", "daemon"):
-            process = _start(unit, home, ours, port)
-            stack.callback(_end, process)
-            processes[unit] = process
+            stack.callback(services.end, unit)
             if unit == "code-server":
-                _await_health(ours)
+                services.start_code_server()
+                continue
+            process = services.processes[unit] = _start(unit, home, ours)
             if unit == "webserver":
                 _await_answer(url, process, home / "webserver.log")
-        yield Services(url, processes)
+        yield services
 
 
-def _start(
-    unit: str, home: Path, environment: Mapping[str, str], port: int
-) -> "subprocess.Popen[bytes]":
+def _command(unit: str, entry: str, environment: Mapping[str, str]) -> list[str]:
+    """One line of the unit, on this machine."""
     text = (ROOT / "deploy" / "systemd" / f"vibes-{unit}.service").read_text(encoding="utf-8")
-    [line] = [each for each in text.splitlines() if each.startswith("ExecStart=")]
-    line = line.removeprefix("ExecStart=").replace("--port 3000", f"--port {port}")
+    # The last line of several: those before it wait for the health that is awaited here.
+    *_, line = [each for each in text.splitlines() if each.startswith(f"{entry}=")]
+    line = line.removeprefix(f"{entry}=").replace("--port 3000", f"--port {environment['UI_PORT']}")
     line = line.replace("/opt/vibes-pipelines/.venv/bin", f"{sys.prefix}/bin")
     line = line.replace("/opt/vibes-pipelines", str(ROOT))
     for name in ("VIBES_CODE_SERVER_HOST", "VIBES_CODE_SERVER_PORT"):
         line = line.replace(f"${{{name}}}", environment[name])
+    return shlex.split(line)
+
+
+def _start(unit: str, home: Path, environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    command = _command(unit, "ExecStart", environment)
     # A shell that runs the tests in the background lets its children ignore the interrupt.
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with (home / f"{unit}.log").open("wb") as output:
+        with (home / f"{unit}.log").open("ab") as output:
             return subprocess.Popen(
-                shlex.split(line),
+                command,
                 cwd=home,
                 env=dict(environment),
                 stdout=output,

@@ -167,7 +167,7 @@ class TwoSides(World):
         with closing(Inbox(self.url)) as inbox, self._watched_crm():
             watch = LastLook(self.project, inbox)
             for lane in ("opt_outs", "invites"):
-                open_operations = self.ledger.open_operations(newest.diff_set, lane, "api")  # type: ignore[arg-type]
+                open_operations = self.ledger.open_operations(newest.diff_set, lane, "api")
                 asyncio.run(
                     push(
                         open_operations,

@@ -195,8 +195,8 @@ class World:
             ]
 
 
-def text_of(instant: datetime | None) -> str | None:
-    return instant and instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+def text_of(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def instant_of(text: str | None) -> datetime | None:

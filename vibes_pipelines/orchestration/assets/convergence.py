@@ -1,16 +1,25 @@
 """The convergence certificate: yesterday's sends, read back from today's snapshots."""
 
 import time
+from collections.abc import Iterator
 
 import dagster as dg
 
+from vibes_pipelines.delivery.certificate import PARQUET, Certificate
 from vibes_pipelines.orchestration.day_metadata import made_of
-from vibes_pipelines.orchestration.keys import CERTIFICATE, FEEDS, OWNERS
-from vibes_pipelines.orchestration.metadata import SHOWN_COLUMNS, file_metadata
+from vibes_pipelines.orchestration.days import Made, each_day
+from vibes_pipelines.orchestration.keys import CERTIFICATE, FEEDS, OWNERS, PII
+from vibes_pipelines.orchestration.metadata import (
+    SHOWN_COLUMNS,
+    Metadata,
+    content_hash,
+    file_metadata,
+)
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.report.trends import convergence
 from vibes_pipelines.stages.certifying import certify_day
+from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS
 
 # What `stages.certifying` reads.
@@ -27,28 +36,29 @@ _OUTCOMES = ("confirmed", "pending", "rejected", "superseded", "unexplained")
     group_name="convergence",
     kinds={"duckdb", "parquet"},
     owners=OWNERS,
+    tags=PII,
 )
 def certificate(
     context: dg.AssetExecutionContext, project: ProjectResource
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """Proof that what was delivered on earlier days is there, or why not, one row per operation."""
     with project.open() as opened:
-        for day in context.partition_keys:
+
+        def make(day: str) -> Made:
             began = time.monotonic()
             result = certify_day(opened, day)
             counts = {name: getattr(result, name) for name in _OUTCOMES}
-            context.add_asset_metadata(
-                {
-                    **counts,
-                    **made_of(opened, day, began),
-                    **({} if (rate := convergence(result)) is None else {"convergence": rate}),
-                    **file_metadata(
-                        opened.certificate_folder(day) / "certificate.parquet",
-                        opened,
-                        SHOWN_COLUMNS,
-                    ),
-                },
-                partition_key=day,
-            )
             context.log.info("certificate of %s: %s", day, counts)
-    return dg.MaterializeResult()
+            return {CERTIFICATE: {**counts, **_shown(opened, day, result, began)}}
+
+        yield from each_day(context, [CERTIFICATE], make)
+
+
+def _shown(project: Project, day: str, result: Certificate, began: float) -> Metadata:
+    path = project.certificate_folder(day) / PARQUET
+    return {
+        **made_of(project, day, began),
+        **({} if (rate := convergence(result)) is None else {"convergence": rate}),
+        **file_metadata(path, project, SHOWN_COLUMNS),
+        **content_hash(path),
+    }

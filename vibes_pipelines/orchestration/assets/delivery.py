@@ -6,12 +6,14 @@ sensor pass `dry_run: false`. A backfill keeps the default, and more than one da
 
 import textwrap
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from itertools import starmap
 
 import dagster as dg
 
 from vibes_pipelines.orchestration.day_metadata import made_of
+from vibes_pipelines.orchestration.days import Made, each_day
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CRM_CHANGES,
@@ -21,13 +23,16 @@ from vibes_pipelines.orchestration.keys import (
     OWNERS,
     PERSON_CHANGES,
     PERSON_IMPORT,
+    PII,
     REJECTED,
     SUBSCRIPTION_CHANGES,
 )
 from vibes_pipelines.orchestration.lineage import delivery_lineage, lineage_metadata, schema_of
 from vibes_pipelines.orchestration.metadata import (
     SHOWN_COLUMNS,
+    Metadata,
     as_markdown,
+    content_hash,
     file_metadata,
 )
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
@@ -36,6 +41,7 @@ from vibes_pipelines.stages import delivering
 from vibes_pipelines.stages.delivering import Delivered, Options
 from vibes_pipelines.stages.failures import write_failures
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.reconciling import NotReconciledError, read_summary
 
 EFFECT_TAG = {"vibes/effect": "delivery"}
 
@@ -66,6 +72,16 @@ class DeliveryConfig(dg.Config):
     force_reason: str | None = None
 
 
+ROADS = {
+    OPT_OUTS: ("opt_outs/api", "opt_outs/file"),
+    CRM_WRITE_BACK: ("opt_outs/crm", "crm/crm"),
+    PERSON_IMPORT: ("persons/file",),
+    API_PUSH: ("persons/api",),
+    INVITES: ("invites/api",),
+}
+"""Lane and route of the operations that each delivery carries."""
+
+
 def _delivery_asset(
     key: dg.AssetKey, deps: list[dg.AssetKey], kinds: set[str], pool: str, stage: Stage
 ) -> dg.AssetsDefinition:
@@ -78,12 +94,13 @@ def _delivery_asset(
         group_name="delivery",
         kinds=kinds,
         owners=OWNERS,
+        tags=PII,
         op_tags=EFFECT_TAG,
         pool=pool,
     )
     def delivery(
         context: dg.AssetExecutionContext, config: DeliveryConfig, project: ProjectResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Iterator[dg.MaterializeResult[None]]:
         days = context.partition_keys
         if len(days) > 1 and not config.dry_run:
             msg = f"a delivery carries one day, not {len(days)}; start one run for the newest day"
@@ -93,21 +110,45 @@ def _delivery_asset(
             raise dg.Failure(msg, allow_retries=False)
         options = Options(config.dry_run, config.force_reason, context.log.info)
         with project.open() as opened:
-            for day in days:
+
+            def make(day: str) -> Made:
                 began = time.monotonic()
                 delivered = stage(opened, day, options)
                 context.log.info("%s", delivered.sentence)
                 if options.force_reason:
                     context.log.warning("%s is forced: %s", day, options.force_reason)
-                shown = {**_metadata(delivered, options), **made_of(opened, day, began)}
-                shown |= _columns(opened, key)
-                context.add_asset_metadata(shown, partition_key=day)
-        return dg.MaterializeResult()
+                shown = {
+                    **_stands(opened, day, key),
+                    **_metadata(delivered, options),
+                    **made_of(opened, day, began),
+                    **_columns(opened, key),
+                }
+                return {key: shown}
+
+            yield from each_day(context, [key], make)
 
     return delivery
 
 
-def _columns(project: Project, key: dg.AssetKey) -> dict[str, object]:
+def _stands(project: Project, day: str, key: dg.AssetKey) -> Metadata:
+    """What the ledger knows of the day's operations; a dry run of a delivered day shows it too."""
+    try:
+        diff_set = read_summary(project, day).diff_set
+    except NotReconciledError:
+        return {}
+    counts = Counter[str]()
+    for (lane, route, status), rows in project.ledger.status_counts(diff_set).items():
+        if f"{lane}/{route}" in ROADS[key]:
+            counts[status] += rows
+    return {
+        "diff_set": dg.MetadataValue.text(diff_set),
+        "accepted": counts["accepted"],
+        "rejected": counts["rejected"],
+        "ledger": dg.MetadataValue.md(as_markdown(["status", "rows"], sorted(counts.items()))),
+    }
+
+
+def _columns(project: Project, key: dg.AssetKey) -> Metadata:
     """The columns that leave, and what each is made from."""
     sources = delivery_lineage(project.config).get(key)
     if sources is None:
@@ -115,7 +156,7 @@ def _columns(project: Project, key: dg.AssetKey) -> dict[str, object]:
     return lineage_metadata(schema_of(sources), sources)
 
 
-def _metadata(delivered: Delivered, options: Options) -> dict[str, object]:
+def _metadata(delivered: Delivered, options: Options) -> Metadata:
     forced = {"forced": dg.MetadataValue.text(options.force_reason)} if options.force_reason else {}
     return {
         "dry_run": delivered.dry_run,
@@ -129,7 +170,7 @@ def _metadata(delivered: Delivered, options: Options) -> dict[str, object]:
     }
 
 
-def _times(delivered: Delivered) -> dict[str, object]:
+def _times(delivered: Delivered) -> Metadata:
     """What it was thought to take, what it took, and how far it was when."""
     if delivered.actual_s <= 0:
         return {}
@@ -155,13 +196,15 @@ def _advised(error_class: str, rows: int, category: str, advice: str) -> str:
     group_name="delivery",
     kinds={"parquet"},
     owners=OWNERS,
+    tags=PII,
 )
 def rejected(
     context: dg.AssetExecutionContext, project: ProjectResource
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """What could not be delivered, row by row, with what to do about it; sends nothing."""
     with project.open() as opened:
-        for day in context.partition_keys:
+
+        def make(day: str) -> Made:
             began = time.monotonic()
             failures = write_failures(opened, day)
             by_class = "\n\n".join(starmap(_advised, failures.advised)) or "nothing was rejected"
@@ -169,10 +212,12 @@ def rejected(
             shown = {
                 "by_error_class": dg.MetadataValue.md(by_class),
                 **file_metadata(failures.path, opened, SHOWN),
+                **content_hash(failures.path),
                 **made_of(opened, day, began),
             }
-            context.add_asset_metadata(shown, partition_key=day)
-    return dg.MaterializeResult()
+            return {REJECTED: shown}
+
+        yield from each_day(context, [REJECTED], make)
 
 
 DELIVERY_ASSETS = [

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 import dagster as dg
 
 from vibes_pipelines.orchestration.day_metadata import made_of
-from vibes_pipelines.orchestration.keys import FEEDS, OUTSIDE, OWNERS
+from vibes_pipelines.orchestration.days import Made, each_day
+from vibes_pipelines.orchestration.keys import FEEDS, OUTSIDE, OWNERS, PII
 from vibes_pipelines.orchestration.lineage import Sources, lineage_metadata
-from vibes_pipelines.orchestration.metadata import column_schema, snapshot_metadata
+from vibes_pipelines.orchestration.metadata import Metadata, column_schema, snapshot_metadata
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource, ShareResource
 from vibes_pipelines.stages import landing
@@ -41,7 +42,7 @@ def _spec(feed: str, description: str, kinds: set[str]) -> dg.AssetSpec:
         group_name=feed.split("/", maxsplit=1)[0],
         kinds=kinds | {"parquet"},
         owners=OWNERS,
-        tags={"pii": "true"},
+        tags=PII,
         partitions_def=DAILY,
     )
 
@@ -61,14 +62,21 @@ def share(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Pulls the share's tables through the connector's Arrow batches, flat in memory."""
     with patience(), project.open() as opened:
-        for feed in landing.LANDED_SHARE_FEEDS:
-            if FEEDS[feed] not in context.selected_asset_keys:
-                continue
-            for day in context.partition_keys:
+        chosen = [
+            feed
+            for feed in landing.LANDED_SHARE_FEEDS
+            if FEEDS[feed] in context.selected_asset_keys
+        ]
+
+        def make(day: str) -> Made:
+            shown = {}
+            for feed in chosen:
                 began = time.monotonic()
                 landed = landing.land_share(opened, day, feed, snowflake.connector())
-                _show(context, opened, feed, landed, began)
-            yield dg.MaterializeResult(asset_key=FEEDS[feed])
+                shown[FEEDS[feed]] = _shown(context, opened, feed, landed, began)
+            return shown
+
+        yield from each_day(context, [FEEDS[feed] for feed in chosen], make)
 
 
 @dg.multi_asset(
@@ -92,12 +100,15 @@ def extracts(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Downloads and checks the day's extracts in one SFTP session."""
     with patience(), project.open() as opened:
-        for day in context.partition_keys:
+
+        def make(day: str) -> Made:
             began = time.monotonic()
-            for feed, landed in landing.land_extracts(opened, day).items():
-                _show(context, opened, feed, landed, began)
-    for feed in EXTRACT_FEEDS:
-        yield dg.MaterializeResult(asset_key=FEEDS[feed])
+            return {
+                FEEDS[feed]: _shown(context, opened, feed, landed, began)
+                for feed, landed in landing.land_extracts(opened, day).items()
+            }
+
+        yield from each_day(context, [FEEDS[feed] for feed in EXTRACT_FEEDS], make)
 
 
 @dg.multi_asset(
@@ -108,32 +119,27 @@ def contacts(
     context: dg.AssetExecutionContext, project: ProjectResource
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Reads the mapped columns of the CRM in one transaction, in partitions of rows."""
+    key = FEEDS[landing.CONTACTS]
     with patience(), project.open() as opened:
-        for day in context.partition_keys:
+
+        def make(day: str) -> Made:
             began = time.monotonic()
             landed = landing.land_contacts(opened, day)
-            _show(context, opened, landing.CONTACTS, landed, began)
-    yield dg.MaterializeResult(asset_key=FEEDS[landing.CONTACTS])
+            return {key: _shown(context, opened, landing.CONTACTS, landed, began)}
+
+        # The newest that is landed shows that all others are past.
+        yield from each_day(context, [key], make, newest_first=True)
 
 
-def _show(
+def _shown(
     context: dg.AssetExecutionContext,
     project: Project,
     feed: str,
     landed: tuple[Snapshot, bool],
     began: float,
-) -> None:
+) -> Metadata:
     snapshot, newly_landed = landed
     sources = _sources(project.config, feed, list(snapshot.manifest.columns))
-    context.add_asset_metadata(
-        {
-            **snapshot_metadata(snapshot, project, newly_landed=newly_landed),
-            **made_of(project, snapshot.manifest.day, began),
-            **lineage_metadata(column_schema(snapshot.data), sources),
-        },
-        asset_key=FEEDS[feed],
-        partition_key=snapshot.manifest.day,
-    )
     context.log.info(
         "%s: %d rows of %s, %d rejected",
         feed,
@@ -141,6 +147,11 @@ def _show(
         snapshot.manifest.day,
         snapshot.manifest.rejected,
     )
+    return {
+        **snapshot_metadata(snapshot, project, newly_landed=newly_landed),
+        **made_of(project, snapshot.manifest.day, began),
+        **lineage_metadata(column_schema(snapshot.data), sources),
+    }
 
 
 def _sources(config: SyncConfig, feed: str, columns: list[str]) -> Sources:

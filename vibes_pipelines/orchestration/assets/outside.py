@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from vibes_pipelines.orchestration.keys import OUTSIDE, OWNERS
+from vibes_pipelines.orchestration.keys import OUTSIDE, OWNERS, PII
 
 _DESCRIPTIONS = {
     "share/persons": (
@@ -34,7 +34,7 @@ OUTSIDE_SPECS = [
         group_name="outside",
         kinds=kinds,
         owners=OWNERS,
-        tags={"pii": "true"},
+        tags=PII,
     )
     for feed, (description, kinds) in _DESCRIPTIONS.items()
 ]

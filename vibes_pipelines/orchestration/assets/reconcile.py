@@ -1,24 +1,27 @@
 """The reconcile: the day's two sides become one diff set of four files."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 
 from vibes_pipelines.orchestration.day_metadata import diff_numbers, made_of
+from vibes_pipelines.orchestration.days import Made, each_day
 from vibes_pipelines.orchestration.keys import (
     CERTIFICATE,
     CRM_CHANGES,
     FEEDS,
     OWNERS,
     PERSON_CHANGES,
+    PII,
     QUARANTINE,
     SUBSCRIPTION_CHANGES,
 )
 from vibes_pipelines.orchestration.lineage import diff_set_lineage, lineage_metadata, with_fields
 from vibes_pipelines.orchestration.metadata import (
     SHOWN_COLUMNS,
+    Metadata,
     as_markdown,
     column_schema,
     file_metadata,
@@ -54,7 +57,7 @@ def _spec(key: dg.AssetKey, description: str) -> dg.AssetSpec:
         group_name="reconcile",
         kinds={"duckdb", "parquet"},
         owners=OWNERS,
-        tags={"pii": "true"},
+        tags=PII,
         partitions_def=DAILY,
     )
 
@@ -68,19 +71,21 @@ def diff_set(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Compares contacts and persons of a day; a past day can be rebuilt, it delivers nothing."""
     with project.open() as opened:
-        for day in context.partition_keys:
+
+        def make(day: str) -> Made:
             began = time.monotonic()
             summary = reconcile_day(opened, day)
             context.log.info("diff set of %s: %s", day, dict(_counts(summary)))
-            for key in _FILES:
-                shown = {
+            return {
+                key: {
                     **_metadata(opened, day, key, summary),
                     **made_of(opened, day, began),
                     **diff_numbers(key, summary),
                 }
-                context.add_asset_metadata(shown, asset_key=key, partition_key=day)
-    for key in _FILES:
-        yield dg.MaterializeResult(asset_key=key)
+                for key in _FILES
+            }
+
+        yield from each_day(context, list(_FILES), make)
 
 
 def _counts(summary: Summary) -> Iterator[tuple[str, int]]:
@@ -89,11 +94,9 @@ def _counts(summary: Summary) -> Iterator[tuple[str, int]]:
             yield name, value
 
 
-def _metadata(
-    project: Project, day: str, key: dg.AssetKey, summary: Summary
-) -> Mapping[str, object]:
+def _metadata(project: Project, day: str, key: dg.AssetKey, summary: Summary) -> Metadata:
     path = project.diff_set_folder(day) / f"{key.path[-1]}.parquet"
-    metadata: dict[str, object] = {"status": summary.status, "diff_set": summary.diff_set}
+    metadata: Metadata = {"status": summary.status, "diff_set": summary.diff_set}
     if key == PERSON_CHANGES:
         metadata["summary"] = dg.MetadataValue.md(as_markdown(["count", "rows"], _counts(summary)))
     return {
@@ -103,7 +106,7 @@ def _metadata(
     }
 
 
-def _columns(project: Project, key: dg.AssetKey, path: Path) -> Mapping[str, object]:
+def _columns(project: Project, key: dg.AssetKey, path: Path) -> Metadata:
     """Each column and what it is made from; in person_changes each field has one of its own."""
     schema = column_schema(path)
     if key == PERSON_CHANGES:

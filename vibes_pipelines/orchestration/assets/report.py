@@ -6,11 +6,12 @@ page: where one process runs the steps, the first gives way to every delivery th
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
 from vibes_pipelines.orchestration.day_metadata import page_metadata
+from vibes_pipelines.orchestration.days import Made, each_day
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CERTIFICATE,
@@ -65,15 +66,16 @@ def _page_asset(
     )
     def page(
         context: dg.AssetExecutionContext, project: ProjectResource
-    ) -> dg.MaterializeResult[None]:
+    ) -> Iterator[dg.MaterializeResult[None]]:
         with project.open() as opened:
-            for day in context.partition_keys:
+
+            def make(day: str) -> Made:
                 began = time.monotonic()
                 path = write_report(opened, day, fills_gaps=is_whole)
-                shown = page_metadata(opened, day, path, began)
-                context.add_asset_metadata(shown, partition_key=day)
                 context.log.info("report of %s: %s", day, path)
-        return dg.MaterializeResult()
+                return {key: page_metadata(opened, day, path, began)}
+
+            yield from each_day(context, [key], make)
 
     return page
 

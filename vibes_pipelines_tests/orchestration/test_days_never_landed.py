@@ -1,0 +1,123 @@
+"""A day that nobody landed stays missing: it is never filled with today, and it stops no other."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from vibes_pipelines.orchestration.assets.landing import contacts
+from vibes_pipelines.orchestration.assets.reconcile import diff_set
+from vibes_pipelines.orchestration.keys import FEEDS, PERSON_CHANGES, QUARANTINE
+from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.sandbox.population import build_world
+from vibes_pipelines.stages import landing
+from vibes_pipelines.stages.past_days import GRACE, is_past
+from vibes_pipelines.stages.project import Project, WrongDayError, end_of_day
+from vibes_pipelines.stages.reconciling import read_summary
+from vibes_pipelines_tests.support.landed_days import landed_project
+from vibes_pipelines_tests.support.loop import Loop, process_environment, running_loop
+
+FIRST, GAP, LAST = "2026-01-01", "2026-01-02", "2026-01-03"
+CONTACTS = FEEDS[landing.CONTACTS]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@pytest.fixture(scope="module")
+def gap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """The morning of the third day; on the second nothing ran."""
+    with running_loop(tmp_path_factory.mktemp("gap"), build_world(60, seed=3)) as loop:
+        loop.reconcile()
+        loop.sandbox.next_day()
+        loop.sandbox.next_day()
+        assert loop.today == LAST
+        yield loop
+
+
+def _materialize(
+    asset: dg.AssetsDefinition, instance: dg.DagsterInstance, first: str, last: str
+) -> dg.ExecuteInProcessResult:
+    """One run over the days, as a backfill starts it."""
+    days = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    return dg.materialize(
+        [asset],
+        instance=instance,
+        tags=days,
+        resources={"project": ProjectResource()},
+        run_config=QUIET,
+        raise_on_error=False,
+    )
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    error = failure.step_failure_data.error
+    assert error is not None
+    return (error.cause or error).message
+
+
+def _days(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> list[str]:
+    made = result.get_asset_materialization_events()
+    return sorted(str(event.partition) for event in made if event.asset_key == key)
+
+
+def test_a_backfill_lands_todays_contacts_for_today_only(
+    gap: Loop, instance: dg.DagsterInstance
+) -> None:
+    result = _materialize(contacts, instance, FIRST, LAST)
+    assert not result.success
+    assert f"1 of 3 days are missing, all others were made. {GAP}: crm/contacts" in _why(result)
+    assert "never landed, and the CRM shows only today" in _why(result)
+    assert _days(result, CONTACTS) == [FIRST, LAST]
+    assert gap.project.snapshots.days(landing.CONTACTS) == [FIRST, LAST]
+
+
+def test_a_reconcile_over_a_gap_makes_every_other_day_and_names_the_gap(
+    gap: Loop, instance: dg.DagsterInstance
+) -> None:
+    gap.land()
+    result = _materialize(diff_set, instance, FIRST, LAST)
+    assert not result.success
+    assert f"{GAP}: crm/contacts of {GAP}: it was never landed" in _why(result)
+    assert "materialize" not in _why(result)
+    for key in (PERSON_CHANGES, QUARANTINE):
+        assert _days(result, key) == [FIRST, LAST]
+    [shown] = [
+        event.materialization.metadata["diff_set"].value
+        for event in result.get_asset_materialization_events()
+        if (event.asset_key, event.partition) == (PERSON_CHANGES, LAST)
+    ]
+    assert shown == read_summary(gap.project, LAST).diff_set
+
+
+def test_a_day_alone_that_was_never_landed_says_so(gap: Loop, instance: dg.DagsterInstance) -> None:
+    gap.land()
+    result = _materialize(diff_set, instance, GAP, GAP)
+    assert f"crm/contacts of {GAP}: it was never landed, and the CRM shows only today" in _why(
+        result
+    )
+    assert _days(result, PERSON_CHANGES) == []
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    with landed_project(tmp_path, monkeypatch) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("after", "past"), [(timedelta(), False), (timedelta(seconds=1), True)])
+def test_a_run_of_the_night_lands_its_day_for_some_hours_after_midnight(
+    project: Project, after: timedelta, *, past: bool
+) -> None:
+    assert is_past(project, FIRST, end_of_day(FIRST) + GRACE + after) is past
+    assert not is_past(project, FIRST, datetime.fromisoformat(f"{FIRST}T07:00:00+00:00"))
+
+
+def test_by_the_clock_a_past_day_is_refused_before_the_crm_is_asked(project: Project) -> None:
+    with (
+        process_environment({"CRM_URL": "sqlite:////nowhere/crm.db"}),
+        pytest.raises(WrongDayError, match="never landed, and the CRM shows only today"),
+    ):
+        landing.land_contacts(project, FIRST)
+    assert not is_past(project, datetime.now(UTC).date().isoformat(), datetime.now(UTC))
