@@ -12,7 +12,11 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from playwright.sync_api import Locator
+
+from tools.walk_answers import right_answer
 from tools.walk_stage import DAYS, Stage, WalkError, served_demo
 from tools.walker import Walker, walker
 
@@ -64,13 +68,13 @@ def walk(home: Path, chromium: str, images: Path | None = None) -> Walk:
         follow_the_lineage_to_the_report(person)
         found.sent_by_backfill = backfill(person, stage, days)
         day = run_a_day_that_is_held(person, stage)
-        found.clicks[PLAN] = ask(person, PLAN, "report / draft", picture="plan")
+        found.clicks[PLAN] = ask(person, stage, PLAN, "report / draft", picture="plan")
         diff_set = look_at_the_held_diff_set(person)
         found.sent_by_release = release(person, stage, diff_set, day)
         found.clicks[REJECTED] = find_a_rejected_row(person, days[0])
         for question in ON_THE_PAGE:
             if question != PLAN:
-                found.clicks[question] = ask(person, question, "report / day")
+                found.clicks[question] = ask(person, stage, question, "report / day")
     return found
 
 
@@ -215,8 +219,12 @@ def find_a_rejected_row(person: Walker, day: str) -> int:
     return person.clicks - before
 
 
-def ask(person: Walker, question: str, asset: str, picture: str = "") -> int:
-    """Finds the answer on the page of the asset's newest day; returns the clicks it took."""
+def ask(person: Walker, stage: Stage, question: str, asset: str, picture: str = "") -> int:
+    """Finds the answer on the page of the asset's newest day; returns the clicks it took.
+
+    Raises:
+        WalkError: the page answers otherwise than the landed files and the ledger do.
+    """
     before = person.clicks
     link, table = ON_THE_PAGE[question]
     person.click("Catalog")
@@ -226,9 +234,20 @@ def ask(person: Walker, question: str, asset: str, picture: str = "") -> int:
         page.click(link)
         answer = page.page.locator("table", has=page.page.locator("caption", has_text=table))
         answer.first.wait_for()
+        day = Path(urlsplit(page.page.url).path).stem
+        judge = right_answer(question, stage.sandbox.environment, day)
+        if wrong := judge(_cells(answer.first), page.page.inner_text("body")):
+            raise WalkError(f"{question} On {day} the page should say: {wrong}")
         if picture:
             page.picture(picture)
     return person.clicks - before
+
+
+def _cells(table: Locator) -> list[dict[str, str]]:
+    """The body of a table, each row by its headings; no row where the table says it is empty."""
+    headings = table.locator("thead th").all_inner_texts()
+    rows = (row.locator("th, td").all_inner_texts() for row in table.locator("tbody tr").all())
+    return [dict(zip(headings, row, strict=True)) for row in rows if len(row) == len(headings)]
 
 
 def main() -> None:

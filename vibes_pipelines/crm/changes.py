@@ -4,8 +4,7 @@ Two ways, chosen in `contacts.changes` of sync.yaml: an outbox table that the CR
 of change that each contact has. What a change means belongs elsewhere.
 """
 
-import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,11 +46,12 @@ class Changed:
 
 @dataclass(frozen=True)
 class CrmChanges:
-    """The changes of one CRM."""
+    """The changes of one CRM. `hashed` makes the marks: a keyed hash, for they are stored."""
 
     crm_url: str
     config: SyncConfig
     changes: Changes
+    hashed: Callable[[str], str]
 
     def since(self, position: str | None, seen: Collection[str] = ()) -> Iterator[Changed]:
         """What changed since a position, page by page of at most `max_batch`, in its order.
@@ -109,16 +109,20 @@ class CrmChanges:
             rows = [(as_text(contact), at) for contact, at in connection.execute(query)]
         ends = _newest(begins, now, rows)
         window = self._from(changed_at, ends)
-        marks = tuple(_mark(contact, at) for contact, at in rows if _is_from(at, window))
+        marks = tuple(self._mark(*row) for row in rows if _is_from(row[1], window))
         if position is None:
             yield Changed((), ends, seen=marks)
             return
-        unseen = [row for row in rows if _mark(*row) not in seen]
+        unseen = [row for row in rows if self._mark(*row) not in seen]
         for page in chunks(unseen, self.changes.max_batch):
             contacts = dict.fromkeys(contact for contact, _ in page if contact)
             begins = _newest(begins, now, page)
             ahead = sum((as_text(at) or "") > _now(changed_at, now, CLOCK_SKEW) for _, at in page)
             yield Changed(tuple(contacts), begins, seen=marks, ahead=ahead)
+
+    def _mark(self, contact: str | None, at: Any) -> str:
+        """A contact at one time of change, without saying which."""
+        return self.hashed(f"{as_text(at)} {contact}")[:16]
 
     def _from(self, column: sa.ColumnElement[Any], position: str) -> Any:
         instant = instant_of(position)
@@ -130,11 +134,6 @@ class CrmChanges:
             raise CrmError(msg)
         earlier = instant - timedelta(seconds=self.changes.overlap_s)
         return _as_the_column_writes(column, earlier, position)
-
-
-def _mark(contact: str | None, at: Any) -> str:
-    """A contact at one time of change, without saying which."""
-    return hashlib.sha256(f"{as_text(at)} {contact}".encode()).hexdigest()[:16]
 
 
 def _is_from(at: Any, begin: Any) -> bool:

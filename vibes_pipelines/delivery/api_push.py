@@ -37,6 +37,9 @@ INTENT_ROWS = 500
 INVITE_ROWS = 1
 """The same for invitations: consent is looked at again right before each of them leaves."""
 
+OPT_IN_ROWS = 100
+"""The same for opt-ins, which leave within seconds: so many the CRM can be asked about at once."""
+
 RECEIPT_ROWS = 200
 """Receipts gathered for one write to the ledger; a kill repeats at most these, harmlessly."""
 
@@ -140,7 +143,9 @@ class _Push:
         self._sender = sender
         self._ledger = ledger
         self._lane: Lane = first.lane
-        self._intent_rows = INVITE_ROWS if first.kind == "invite" else INTENT_ROWS
+        self._intent_rows = {"invite": INVITE_ROWS, "opt_in": OPT_IN_ROWS}.get(
+            first.kind, INTENT_ROWS
+        )
         self._consent = consent
         self._on_progress = on_progress
         self._stopped = False

@@ -14,7 +14,7 @@ from vibes_pipelines.stages.project import Project
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.realtime import TARGET_EVENTS
 from vibes_pipelines.vibes.callback_api import CallbackSpec, Registration
-from vibes_pipelines.vibes.callbacks import read_instant
+from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED, read_instant
 
 Action = Literal["present", "register", "surplus", "cancel", "foreign"]
 Outcome = Literal["accepted", "rejected", "unknown"]
@@ -145,8 +145,20 @@ async def _apply(project: Project, specs: Sequence[CallbackSpec], *, prune: bool
 def unregistered_lists(steps: Sequence[Step]) -> Iterator[str]:
     """The lists whose opt-outs nobody is told of yet."""
     for step in steps:
-        if step.action == "register" and step.callback_type == "subscription_removed":
+        if step.action == "register" and step.callback_type == SUBSCRIPTION_REMOVED:
             yield step.target["list_id"]
+
+
+def unnamed_lists(config: SyncConfig, steps: Sequence[Step]) -> Iterator[str]:
+    """Lists of `consents` that `callbacks.lists` leaves out, and whose opt-outs nobody is told."""
+    told = {
+        step.target.get("list_id")
+        for step in steps
+        if step.callback_type == SUBSCRIPTION_REMOVED and step.action not in {"foreign", "cancel"}
+    }
+    for name in dict.fromkeys(consent.list.strip() for consent in config.consents):
+        if name not in told:
+            yield name
 
 
 def _step(action: Action, one: Registration) -> Step:

@@ -10,7 +10,7 @@ platform told by callback, since the share was made.
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from vibes_pipelines.delivery.intents import (
     person_intents,
 )
 from vibes_pipelines.reconcile.engine import Limits
+from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.stages.bases import base_of
 from vibes_pipelines.stages.crm_side import copy_crm_contacts
+from vibes_pipelines.stages.heard import Heard, KnownPerson, Whose, heard_subscriptions
 from vibes_pipelines.stages.kept_out import without_erased
 from vibes_pipelines.stages.landing import CONTACTS, PERSONS
 from vibes_pipelines.stages.project import Project
@@ -39,15 +41,10 @@ from vibes_pipelines.store.inbox import Inbox, StoredCallback
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import PERSON_KINDS, Operation
 from vibes_pipelines.store.snapshots import Snapshot
-from vibes_pipelines.vibes.callback_facts import person_state, subscription_dates
-from vibes_pipelines.vibes.callbacks import (
-    SUBSCRIPTION_ADDED,
-    SUBSCRIPTION_REMOVED,
-    CallbackError,
-)
+from vibes_pipelines.vibes.callback_facts import person_state
+from vibes_pipelines.vibes.callbacks import CallbackError
 
 PERSON_EVENTS = ("person_added", "person_updated")
-SUBSCRIPTION_EVENTS = (SUBSCRIPTION_ADDED, SUBSCRIPTION_REMOVED)
 
 _TAIL = 7
 """Digits at the end of a number by which records are gathered; who is who is decided later."""
@@ -115,9 +112,10 @@ def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> S
         fresh = folder / "fresh.parquet"
         copy_crm_contacts(project, fresh, contacts)
         said = _said(project, day, contacts, persons.manifest.as_of)
-        heard = _heard_subscriptions(project, contacts, persons.manifest.as_of)
         gathered = _gather(project, day, contacts, folder, said)
-        pq.write_table(pa.Table.from_pylist(list(heard), _SUBSCRIPTIONS), folder / "heard.parquet")
+        whose = Whose(contacts, _numbers(project, fresh))
+        heard = heard_subscriptions(project, persons.manifest.as_of, whose, _known(gathered))
+        pq.write_table(pa.Table.from_pylist(heard.stays, _SUBSCRIPTIONS), folder / "heard.parquet")
         inputs = Inputs(
             contacts=folder / "contacts.parquet",
             persons=gathered,
@@ -129,7 +127,50 @@ def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> S
         )
         reconcile(project.config, inputs, folder / "out", Limits(threads=1))
         found = _slice(folder / "out", day, set(contacts), name, (landed, persons))
-        return replace(found, present=_keys_in(fresh, project.config.contacts.key))
+        if heard.persons:
+            # Of these nothing but consent is known: what else differs is not told by this look.
+            _add_persons(gathered, heard.persons)
+            reconcile(project.config, inputs, folder / "known", Limits(threads=1))
+            known = _slice(folder / "known", day, set(contacts), name, (landed, persons))
+            found = replace(found, opt_outs=_united(known.opt_outs, found.opt_outs))
+        opt_outs = (_surely_named(one, heard) for one in found.opt_outs)
+        present = _keys_in(fresh, project.config.contacts.key)
+        return replace(found, opt_outs=tuple(opt_outs), present=present)
+
+
+def _numbers(project: Project, fresh: Path) -> set[str]:
+    """The numbers of the contacts as they are now, E.164."""
+    mapped = project.config.contacts.mdn
+    if mapped is None:
+        return set()
+    texts = map(as_text, pq.read_table(fresh, columns=[mapped.column])[mapped.column].to_pylist())
+    numbers = (to_e164(text, mapped.default_region) for text in texts if text)
+    return {number for number in numbers if number}
+
+
+def _known(persons: Path) -> list[KnownPerson]:
+    rows = pq.read_table(persons, columns=["person_key", "external_person_id", "mdn"]).to_pylist()
+    return [KnownPerson(**row) for row in rows if row["person_key"]]
+
+
+def _add_persons(persons: Path, heard: Sequence[KnownPerson]) -> None:
+    """Puts persons who are not landed beside the gathered ones; all else of them is unknown."""
+    landed = pq.read_table(persons)
+    schema = pa.schema([column.with_nullable(nullable=True) for column in landed.schema])
+    told = pa.Table.from_pylist([asdict(person) for person in heard], schema)
+    pq.write_table(pa.concat_tables([landed.cast(schema), told]), persons)
+
+
+def _united(first: Sequence[Operation], others: Sequence[Operation]) -> tuple[Operation, ...]:
+    """The first ones, and those of the others that are of another contact or list."""
+    known = {(one.external_person_id, one.subscription_list_id) for one in first}
+    more = (o for o in others if (o.external_person_id, o.subscription_list_id) not in known)
+    return (*first, *more)
+
+
+def _surely_named(opt_out: Operation, heard: Heard) -> Operation:
+    """Names the person by the external id alone where the key is no name at the platform."""
+    return replace(opt_out, person_key=None) if opt_out.person_key in heard.unsure_keys else opt_out
 
 
 def _keys_in(fresh: Path, key: str) -> frozenset[str]:
@@ -267,7 +308,7 @@ def _heard_persons(
     project: Project, contacts: Collection[str], since: datetime
 ) -> Iterator[dict[str, Any]]:
     newest: dict[str, tuple[StoredCallback, Mapping[str, str | None]]] = {}
-    for callback, body in _heard(project, PERSON_EVENTS, since, contacts):
+    for callback, body in _heard(project, since, contacts):
         with suppress(CallbackError):  # the drain parks it
             newest[callback.external_person_id or ""] = (callback, person_state(body))
     for contact, (callback, state) in newest.items():
@@ -277,25 +318,11 @@ def _heard_persons(
             yield _word(contact, field, value, callback.received_at)
 
 
-def _heard_subscriptions(
-    project: Project, contacts: Collection[str], since: datetime
-) -> Iterator[dict[str, Any]]:
-    for callback, body in _heard(project, SUBSCRIPTION_EVENTS, since, contacts):
-        opt_in, opt_out = subscription_dates(body)
-        if callback.person_key:
-            yield {
-                "person_key": callback.person_key,
-                "subscription_list_id": callback.subscription_list_id,
-                "opt_in_date": opt_in,
-                "opt_out_date": opt_out,
-            }
-
-
 def _heard(
-    project: Project, types: Sequence[str], since: datetime, contacts: Collection[str]
+    project: Project, since: datetime, contacts: Collection[str]
 ) -> Iterator[tuple[StoredCallback, bytes]]:
     with closing(Inbox(project.settings.ledger_url)) as inbox:
-        found = inbox.heard(types, since, contacts)
+        found = inbox.heard(PERSON_EVENTS, since, contacts)
         bodies = inbox.bodies([callback.id for callback in found])
     for callback in found:
         yield callback, bodies[callback.id]

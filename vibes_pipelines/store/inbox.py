@@ -26,7 +26,7 @@ PAGE_ROWS = 500
 CLOCK_SKEW = timedelta(hours=1)
 """How far a sender's clock may run ahead. What comes from later happened when it arrived."""
 
-CONFLICT = "another body came earlier under the same event_id"
+CONFLICT = "another body of its type came earlier under the same event_id"
 
 _IDENTIFIERS = ("external_person_id", "person_key", "person_id", "mdn")
 
@@ -96,8 +96,8 @@ class Inbox(Database):
     def store(self, arrivals: Sequence[Arrival]) -> list[Reception]:
         """Keeps each body once; all of them are on disk when this returns, or none is.
 
-        An event that is there already is a duplicate. Another body under the same event id is kept
-        beside the first one, parked as a conflict.
+        An event that is there already is a duplicate. Another body of the same type under the same
+        event id is kept beside the first one, parked as a conflict.
         """
         with self._writer.begin() as connection:
             return [self._store(connection, arrival) for arrival in arrivals]
@@ -204,9 +204,15 @@ class Inbox(Database):
             }
 
     def heard(
-        self, types: Collection[str], since: datetime, contacts: Collection[str]
+        self,
+        types: Collection[str],
+        since: datetime,
+        contacts: Collection[str],
+        *,
+        person_keys: Collection[str] = (),
+        mdns: Collection[str] = (),
     ) -> list[StoredCallback]:
-        """Events of these types about these contacts since then, in the order of events.
+        """Events of these types since then that have one of these identifiers, in their order.
 
         Parked and dropped ones are left out.
         """
@@ -216,12 +222,32 @@ class Inbox(Database):
             table.order_at >= since,
             table.status.not_in(["parked", "dropped"]),
         )
-        query = query.order_by(table.order_at, table.id)
-        return [
-            callback
-            for chunk in chunks(contacts)
-            for callback in self._read(query.where(table.external_person_id.in_(chunk)))
-        ]
+        wanted = {"external_person_id": contacts, "person_key": person_keys, "mdn": mdns}
+        found = {
+            callback.id: callback
+            for name, values in wanted.items()
+            for chunk in chunks(values)
+            for callback in self._read(query.where(table[name].in_(chunk)))
+        }
+        return sorted(found.values(), key=lambda one: (one.order_at, one.id))
+
+    def arrived_after(
+        self, number: int, event_type: str, lists: Collection[str]
+    ) -> list[StoredCallback]:
+        """Events of a type for these lists with a higher id, parked and dropped ones left out."""
+        table = callbacks.c
+        query = sa.select(*_COLUMNS).where(
+            table.id > number,
+            table.event_type == event_type,
+            table.subscription_list_id.in_(list(lists)),
+            table.status.not_in(["parked", "dropped"]),
+        )
+        return self._read(query.order_by(table.id))
+
+    def newest(self) -> int:
+        """The highest id; 0 when there is nothing."""
+        with self._engine.begin() as connection:
+            return connection.execute(sa.select(sa.func.max(callbacks.c.id))).scalar() or 0
 
     def parked(self, types: Collection[str] | None = None) -> list[StoredCallback]:
         """What is parked, the oldest event first."""
@@ -308,7 +334,9 @@ class Inbox(Database):
         if connection.execute(first).scalar() == arrival.content_hash:
             return "duplicate"
         conflict = {
-            "dedup_key": _key("conflict", arrival.event_id, arrival.content_hash),
+            "dedup_key": _key(
+                "conflict", arrival.event_type, arrival.event_id, arrival.content_hash
+            ),
             "status": "parked",
             "reason": CONFLICT,
             "finished_at": row["received_at"],
@@ -325,13 +353,12 @@ class Inbox(Database):
         event_at = arrival.event_at
         if event_at is not None and event_at > now + CLOCK_SKEW:
             event_at = now
-        key = ("event", arrival.event_id) if arrival.event_id else ("body", arrival.content_hash)
         values = {name: getattr(arrival, name) for name in _ARRIVING}
         return values | {
             "received_at": now,
             "event_at": event_at,
             "order_at": event_at or now,
-            "dedup_key": _key(*key),
+            "dedup_key": _dedup_key(arrival),
             "status": "parked" if arrival.parked else "stored",
             "reason": arrival.parked,
             "finished_at": now if arrival.parked else None,
@@ -343,6 +370,17 @@ class Inbox(Database):
 
 
 _ARRIVING = tuple(name for name in Arrival.__dataclass_fields__ if name in callbacks.c)
+
+
+def _dedup_key(arrival: Arrival) -> str:
+    """What is equal for each delivery of an event.
+
+    An event id tells events of one type apart, no more: the documentation's own samples of two
+    types share one.
+    """
+    if arrival.event_id:
+        return _key("event", arrival.event_type, arrival.event_id)
+    return _key("body", arrival.content_hash)
 
 
 def _key(kind: str, *parts: str | None) -> str:

@@ -20,6 +20,7 @@ def test_a_killed_receiver_and_a_restarted_database_lose_nothing() -> None:
 @pytest.mark.slow
 def test_a_thousand_a_second_for_a_minute() -> None:
     outcome = run(Load(rate_per_s=1_000, seconds=60))
+    print(outcome.report())  # noqa: T201 - the report of a long run
     assert is_whole(outcome), outcome.report()
     assert outcome.percentile_s(99) < P99_BUDGET_S, outcome.report()
 
@@ -27,4 +28,5 @@ def test_a_thousand_a_second_for_a_minute() -> None:
 @pytest.mark.slow
 def test_a_thousand_a_second_through_kills() -> None:
     outcome = run(Load(rate_per_s=1_000, seconds=60, disturb=True))
+    print(outcome.report())  # noqa: T201 - the report of a long run
     assert is_whole(outcome), outcome.report()

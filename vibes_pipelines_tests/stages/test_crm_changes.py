@@ -1,22 +1,28 @@
 """Changes of the CRM to the platform: what leaves at once, what is left, what a cut leaves."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.sensors import crm_change_sensor
 from vibes_pipelines.sandbox.population import build_world
-from vibes_pipelines.stages.changes import FROM_THE_FUTURE, Carried, carry_changes, changes_waiting
+from vibes_pipelines.stages import changes
+from vibes_pipelines.stages.carried import Carried
+from vibes_pipelines.stages.changes import FROM_THE_FUTURE, carry_changes, changes_waiting
 from vibes_pipelines.stages.inbox import drain
+from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary
+from vibes_pipelines.stages.slices import Slice, reconcile_slice
+from vibes_pipelines.store.inbox import Inbox
+from vibes_pipelines.store.models import callbacks
 from vibes_pipelines.store.realtime import RealtimeBook
-from vibes_pipelines.sync_config import SyncConfigError, load_sync_config
-from vibes_pipelines_tests.support.loop import agreed_keys, edited_sync_config, running_loop
+from vibes_pipelines_tests.support.loop import agreed_keys
 from vibes_pipelines_tests.support.realtime import (
     CHANGES,
     LIST,
@@ -25,13 +31,14 @@ from vibes_pipelines_tests.support.realtime import (
     tick,
 )
 
-WORLD = build_world(120, seed=11)
+WORLD = build_world(180, seed=11)
+MANY = ("opt_outs: {max_rows: 5000,  max_share: 0.05}", "opt_outs: {max_rows: 5000}")
 OUTBOX = "  changes: {by: outbox, table: contact_outbox, id: number, key: contact, max_batch: 5}\n"
 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTime]:
-    with running_real_time(tmp_path_factory.mktemp("real"), WORLD) as running:
+    with running_real_time(tmp_path_factory.mktemp("real"), WORLD, MANY) as running:
         yield running
 
 
@@ -74,21 +81,7 @@ def is_subscribed(real: RealTime, key: str) -> bool:
     return bool(real.loop.sandbox.platform.subscriptions_of(person_key))
 
 
-def test_nothing_leaves_before_the_first_diff_set_was_approved_and_delivered(
-    tmp_path: Path,
-) -> None:
-    changes = ("  when_unmatched: keep", CHANGES + "  when_unmatched: keep")
-    config = edited_sync_config(tmp_path, changes)
-    with running_loop(tmp_path, build_world(20, seed=1), config) as loop:
-        assert changes_waiting(loop.project) is None
-        loop.reconcile()
-        carried = carry_changes(loop.project, dry_run=False)
-        assert carried.why == ("first run: no diff set was approved and delivered yet",)
-        with closing(RealtimeBook(loop.project.settings.ledger_url)) as book:
-            assert book.size() == 0
-
-
-def test_nor_under_a_mapping_that_nobody_approved(
+def test_nothing_leaves_under_a_mapping_that_nobody_approved(
     real: RealTime, keys: Iterator[str], tmp_path: Path
 ) -> None:
     key = next(keys)
@@ -198,6 +191,38 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@contextmanager
+def compared(real: RealTime) -> Iterator[list[set[str]]]:
+    """Whom a look compares with their persons, slice by slice."""
+    asked: list[set[str]] = []
+
+    def noted(project: Project, contacts: Collection[str], name: str) -> Slice:
+        asked.append(set(contacts))
+        return reconcile_slice(project, contacts, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changes, "reconcile_slice", noted)
+        yield asked
+
+
+def test_who_opts_out_by_not_matching_does_so_after_those_who_said_so(
+    real: RealTime, keys: Iterator[str], tmp_path: Path
+) -> None:
+    many = [next(keys) for _ in range(6)]
+    with configured(real, tmp_path, ("when_unmatched: keep", "when_unmatched: opt_out")) as other:
+        other.loop.reconcile()  # a mapping that differs needs its own approval
+        other.loop.approve(read_summary(other.project, other.loop.today))
+        other.loop.deliver()
+        for key in many[:-1]:
+            other.edit(key, customer_type="B")
+        opt_out(other, many[-1])
+        with compared(other) as asked:
+            carried = carry(other)
+        real.now = other.now
+    assert [many[-1] in contacts for contacts in asked] == [True, False]
+    assert carried.opt_outs == len(many)
+
+
 def test_of_a_large_batch_only_the_opt_outs_leave_at_once(
     real: RealTime, keys: Iterator[str]
 ) -> None:
@@ -205,7 +230,9 @@ def test_of_a_large_batch_only_the_opt_outs_leave_at_once(
     for key in many[:-1]:
         real.edit(key, last_name="Bulk")
     opt_out(real, many[-1])
-    carried = carry(real)
+    with compared(real) as asked:
+        carried = carry(real)
+    assert asked == [{many[-1]}]  # and nobody before
     assert (carried.accepted, carried.left_to_daily) == (1, 5)
     assert "the daily job carries them" in carried.sentence
     assert not is_subscribed(real, many[-1])
@@ -240,11 +267,63 @@ def test_an_opt_out_gives_way_to_a_newer_opt_in_that_only_a_callback_told_of(
     person_key, sandbox = real.person(key).person_key, real.loop.sandbox
     with real.hearing("subscription_removed"):
         sandbox.text("stop", {"person_key": person_key}, LIST)
-    with real.hearing("subscription_added"):
-        sandbox.platform.subscribe(person_key, LIST, sandbox.now())
+    subscribe(real, person_key)
     opt_out(real, key, at="2025-12-24 12:00:00")  # older than what the person said by text
     assert carry(real).opt_outs == 0
     assert is_subscribed(real, key)
+
+
+def subscribe(real: RealTime, person_key: str) -> None:
+    """The person joins at the platform, and its callback arrives."""
+    with real.hearing("subscription_added"):
+        real.loop.sandbox.platform.subscribe(person_key, LIST, real.loop.sandbox.now())
+
+
+def was_told_with(real: RealTime, **named: str | None) -> None:
+    """The newest callback named its person otherwise than it did, as bodies of old do."""
+    newest = real.rows("subscription_added")[-1]
+    named = {"person_key": newest["person_key"], **named}
+    with Inbox(real.project.settings.ledger_url) as inbox, inbox._writer.begin() as connection:
+        table = callbacks.c
+        connection.execute(sa.update(callbacks).where(table.id == newest["id"]).values(**named))
+
+
+@pytest.mark.parametrize("named", [{}, {"person_key": None}], ids=["by-key", "by-external-id"])
+def test_somebody_who_joined_today_and_is_in_no_share_opts_out_in_the_crm(
+    real: RealTime, named: dict[str, str | None]
+) -> None:
+    key = f"C96000{len(named)}"
+    real.enter(key, mobile=f"+1312555021{len(named)}", first_name="Cleo")
+    assert carry(real).accepted == 1
+    subscribe(real, real.person(key).person_key)
+    was_told_with(real, **named)
+    opt_out(real, key, at="2026-06-01 12:00:00")
+    carried = carry(real)
+    assert (carried.opt_outs, carried.persons, carried.accepted) == (1, 0, 1)
+    assert not is_subscribed(real, key)
+    assert carry(real).opt_outs == 0
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"person_key": None}, {"external_person_id": None}],
+    ids=["by-external-id", "by-key"],
+)
+def test_a_landed_person_joined_today_by_whatever_name_and_opts_out_in_the_crm(
+    real: RealTime, named: dict[str, str | None]
+) -> None:
+    platform = real.loop.sandbox.platform
+    people = ((key, platform.find(external_person_id=key)) for key in agreed_keys(WORLD))
+    key = next(
+        key
+        for key, one in people
+        if one and one.mdn and not platform.subscriptions_of(one.person_key, active_only=False)
+    )
+    subscribe(real, real.person(key).person_key)
+    was_told_with(real, **named)
+    opt_out(real, key, at="2026-06-01 12:00:00")
+    assert carry(real).opt_outs == 1
+    assert not is_subscribed(real, key)
 
 
 def test_what_the_platform_refused_is_not_sent_again_unchanged(real: RealTime) -> None:
@@ -277,19 +356,6 @@ def test_an_outbox_is_emptied_by_what_was_carried(
         assert carry(outbox) == Carried(dry_run=False, contacts=1)  # of nobody that is left
         assert outbox.crm("SELECT * FROM contact_outbox") == []
     assert real.person(key).custom["first_name"] == "Boxed"
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ("  changes: {by: updated_at}\n", "by: updated_at needs column"),
-        ("  changes: {by: outbox}\n", "by: outbox needs table"),
-    ],
-)
-def test_a_way_without_its_place_is_refused(tmp_path: Path, changes: str, message: str) -> None:
-    edit = ("  when_unmatched: keep", changes + "  when_unmatched: keep")
-    with pytest.raises(SyncConfigError, match=message):
-        load_sync_config(edited_sync_config(tmp_path, edit))
 
 
 def test_a_column_that_is_not_there_is_named_with_its_entry(real: RealTime, tmp_path: Path) -> None:

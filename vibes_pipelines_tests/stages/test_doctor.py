@@ -79,6 +79,7 @@ def test_no_secret_and_no_personal_value_is_told(patient: Patient) -> None:
 
 
 # Each broken set-up: environment, edits of sync.yaml, the check, what it tells, the cure.
+NOWHERE = "https://127.0.0.1:1/callbacks"
 BROKEN: dict[str, tuple[dict[str, str], tuple[tuple[str, str], ...], str, str, str]] = {
     "malformed sync.yaml": (
         {},
@@ -273,14 +274,21 @@ BROKEN: dict[str, tuple[dict[str, str], tuple[tuple[str, str], ...], str, str, s
     ),
     "an unregistered callback": (
         {},
-        (("policies:", "callbacks: {url: 'https://127.0.0.1:1/callbacks'}\npolicies:"),),
+        (("policies:", f"callbacks: {{url: '{NOWHERE}'}}\npolicies:"),),
         "callbacks/registered",
         "opt-outs from list 1234 are told to nobody",
         "callbacks apply",
     ),
+    "a list of consents that nobody listens to": (
+        {},
+        (("policies:", f"callbacks: {{url: '{NOWHERE}', lists: []}}\npolicies:"),),
+        "callbacks/registered",
+        "opt-outs from list 1234 are told to nobody: callbacks.lists leaves it out",
+        "add it to callbacks.lists",
+    ),
     "a receiver that does not answer": (
         {},
-        (("policies:", "callbacks: {url: 'https://127.0.0.1:1/callbacks'}\npolicies:"),),
+        (("policies:", f"callbacks: {{url: '{NOWHERE}'}}\npolicies:"),),
         "callbacks/receiver",
         "does not answer from here",
         "callbacks serve",

@@ -34,7 +34,7 @@ def is_opted_out(project: Project) -> bool:  # noqa: F811
 
 
 def test_an_opt_in_that_a_person_dropped_ends_no_opt_out(project: Project) -> None:  # noqa: F811
-    other_list = subscription_body(REMOVED, "E0", "2025-12-01T00:00:00Z", list_id="9", **WHO)
+    other_list = subscription_body(ADDED, "E0", "2025-12-01T00:00:00Z", list_id="9", **WHO)
     receive(project, other_list)
     receive(project, subscription_body(ADDED, "E0", "2026-01-05T00:00:00Z", **WHO))  # a conflict
     [parked] = list_parked(project)

@@ -83,6 +83,25 @@ class TestStoring:
         found = [(row["event_id"], row["status"], row["reason"]) for row in stored_rows(url)]
         assert found == [("E1", "stored", None), *[("E1", "parked", CONFLICT)] * 2]
 
+    def test_events_of_two_types_may_share_an_event_id(self, inbox: Inbox, url: str) -> None:
+        told = inbox.store([arrival(event_type=ADDED), arrival(content="c2")])
+        assert told == ["stored", "stored"]
+        assert inbox.store([arrival(event_type=ADDED)]) == ["duplicate"]
+        assert {row["status"] for row in stored_rows(url)} == {"stored"}
+
+    def test_what_was_heard_is_found_by_key_and_number_too(self, inbox: Inbox) -> None:
+        number = "+13125550142"
+        inbox.store(
+            [
+                arrival("E1", "e1", external_person_id=None, person_key="k1"),
+                arrival("E2", "e2", external_person_id=None, mdn=number, event_at=NOW - DAY / 2),
+                arrival("E3", "e3", person_key="k1", mdn=number),
+                arrival("E4", "e4", external_person_id=None),
+            ]
+        )
+        found = inbox.heard((REMOVED,), NOW - DAY, ["C1"], person_keys=["k1"], mdns=[number])
+        assert [callback.event_id for callback in found] == ["E1", "E3", "E2"]
+
     def test_without_an_event_id_the_content_tells_duplicates(self, inbox: Inbox) -> None:
         told = inbox.store([arrival(None), arrival(None), arrival(None, "c2"), arrival("c1")])
         assert told == ["stored", "duplicate", "stored", "stored"]
