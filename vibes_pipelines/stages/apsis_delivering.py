@@ -1,13 +1,13 @@
 """Delivering to APSIS One: the newest diff set of its ledger, lane by lane, opt-outs first.
 
 What was sent of a person in real time since the diff set was made goes first: an operation that it
-takes the place of is withdrawn, an opt-out never is. Opt-outs made there go back to the CRM, where
-the label is removed; opt-ins never do.
+takes the place of is withdrawn, an opt-out never is. Nobody is opted in whose consent is in the CRM
+no more. Opt-outs made there go back to the CRM, where the label is removed; opt-ins never do.
 """
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,11 +17,12 @@ from vibes_pipelines.delivery.plan import Plan, plan
 from vibes_pipelines.delivery.write_back import write_back
 from vibes_pipelines.stages.apsis_compared import compared_reads
 from vibes_pipelines.stages.apsis_landing import newest_reads
+from vibes_pipelines.stages.apsis_last_look import LastLook, NewerWatch
 from vibes_pipelines.stages.apsis_sync import ApsisSync
 from vibes_pipelines.stages.crm_side import crm_writer
 from vibes_pipelines.store.consent_looks import ConsentLooks, Look
 from vibes_pipelines.store.realtime import RealtimeBook
-from vibes_pipelines.store.records import Kind, Lane, Operation, Route
+from vibes_pipelines.store.records import Lane, Operation, Route
 
 if TYPE_CHECKING:
     from vibes_pipelines.apsis.profiles import DeletionPermission
@@ -36,10 +37,6 @@ ROADS: tuple[tuple[Lane, Route], ...] = (
     ("deletes", "api"),
 )
 """The order in which changes leave; opt-ins last, when their profiles are there."""
-
-VALUES: frozenset[Kind] = frozenset({"add", "update"})
-
-NEWER = "a newer change of this person was sent in real time"
 
 OnProgress = Callable[[int], None]
 
@@ -61,7 +58,8 @@ def deliver(sync: ApsisSync, diff_set: str, day: str, on_progress: OnProgress) -
 
     Raises:
         PushError: the login is refused, or the mapping is not in the account.
-        CrmError: the CRM cannot be written.
+        CrmError: the CRM cannot be written, or not read for the last look before opt-ins; these
+            stay open.
     """
     project = sync.project
     planned = plan(
@@ -137,7 +135,7 @@ async def push_lane(
                 sender,
                 operations,
                 sync.project.ledger,
-                consent=NewerWatch(book),
+                consent=LastLook(sync, NewerWatch(book)),
                 dry_run=False,
                 on_progress=on_progress,
             )
@@ -151,40 +149,6 @@ def deletion_permission(sync: ApsisSync) -> "DeletionPermission | None":
         return None
     granted_by = "destinations.apsis.when_unmatched of sync.yaml, and the approval of the diff set"
     return DeletionPermission(granted_by, "the contact stopped meeting the sync conditions")
-
-
-@dataclass(frozen=True)
-class NewerWatch:
-    """Knows which persons had something sent in real time after a diff set was made.
-
-    Values give way to newer values. An opt-in and a deletion give way to anything: the person was
-    compared anew, and wanted them no more or had them sent. Opt-outs always leave; one that is
-    there already is found out right before it is written.
-    """
-
-    book: RealtimeBook
-
-    def withdrawn(self, operations: Sequence[Operation]) -> Mapping[str, str]:
-        """Operations that a newer one has taken the place of: operation id → why."""
-        if not operations:
-            return {}
-        since = min(operation.as_of for operation in operations)
-        contacts = {o.external_person_id for o in operations if o.external_person_id}
-        newer: defaultdict[str | None, set[Kind]] = defaultdict(set)
-        for sent in self.book.sent(contacts, since):
-            if sent.in_real_time:
-                newer[sent.operation.external_person_id].add(sent.operation.kind)
-        return {
-            one.operation_id: NEWER
-            for one in operations
-            if _gives_way(one.kind, newer.get(one.external_person_id, set()))
-        }
-
-
-def _gives_way(kind: Kind, newer: Collection[Kind]) -> bool:
-    if kind == "opt_out":
-        return False
-    return bool(VALUES & set(newer) if kind in VALUES else newer)
 
 
 def _write_back(sync: ApsisSync, planned: Plan, lane: Lane, written: Written) -> None:

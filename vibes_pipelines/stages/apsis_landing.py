@@ -8,7 +8,7 @@ import asyncio
 import heapq
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
@@ -35,6 +35,7 @@ from vibes_pipelines.stages.landing import CONTACTS, land_raw_contacts
 from vibes_pipelines.stages.masking import hash_key
 from vibes_pipelines.stages.project import end_of_day
 from vibes_pipelines.stages.pseudonyms import pseudonym
+from vibes_pipelines.stages.tribe_contacts import Check
 from vibes_pipelines.store.consent_looks import ConsentLooks
 from vibes_pipelines.store.realtime import Sent
 from vibes_pipelines.store.records import ERASED_PREFIX
@@ -59,9 +60,6 @@ REPLACED = "replaced"
 HASHED_ROWS = 10_000
 """From so many contacts on hashes cost less than they save."""
 
-Check = Callable[[], None]
-"""Raises when the work is to stop."""
-
 
 def retire(sync: ApsisSync, day: str) -> None:
     """Moves what an earlier full sync of the day landed out of the way; nothing is deleted."""
@@ -78,10 +76,10 @@ def retire(sync: ApsisSync, day: str) -> None:
         shutil.move(root / feed / day, target)
 
 
-def land_contacts_of(sync: ApsisSync, day: str) -> Snapshot:
+def land_contacts_of(sync: ApsisSync, day: str, check: Check) -> Snapshot:
     """Lands the CRM's contacts, and from them the contacts as APSIS One is to have them."""
     project, began = sync.project, sync.now()
-    raw, is_new = land_raw_contacts(sync.landing_project, day)
+    raw, is_new = land_raw_contacts(sync.landing_project, day, check)
     looked_at = began if is_new else raw.manifest.as_of
 
     def write(folder: Path) -> Source:

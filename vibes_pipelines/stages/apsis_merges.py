@@ -29,6 +29,8 @@ from vibes_pipelines.apsis.errors import (
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.stages.apsis_opt_out_times import OPT_OUT
 from vibes_pipelines.stages.apsis_sync import ApsisSync
+from vibes_pipelines.store.full_syncs import FullSyncs
+from vibes_pipelines.store.records import ERASED_PREFIX
 from vibes_pipelines.store.sent_changes import SentChanges
 from vibes_pipelines.sync_config.apsis import EMAIL_ATTRIBUTE
 
@@ -52,17 +54,17 @@ _EVIDENCE = "the same e-mail address is the key of another profile, which no CRM
 _REPORT = pa.schema([("profile", pa.string()), ("evidence", pa.string()), ("result", pa.string())])
 
 
-def merge_same_email(sync: ApsisSync, sync_id: str, diff_set: str, contacts: Path) -> Counter[str]:
-    """Merges for the profiles that this full sync created or gave another address.
+def merge_same_email(sync: ApsisSync, sync_id: str, contacts: Path) -> Counter[str]:
+    """Merges for the profiles that were created or given another address since the last full sync.
 
-    An address that several contacts have says nothing of who is who: those stay apart. Returns how
-    many came to which end, those before a cut included.
+    Those of messages too. An address that several contacts have says nothing of who is who: those
+    stay apart. Returns how many came to which end, those before a cut included.
 
     Raises:
         ApsisError: APSIS One is away, or an answer cannot be read; what was merged is in the
             report, and a full sync that is taken up goes on with the others.
     """
-    addresses = _addresses(sync, diff_set)
+    addresses = _addresses(sync)
     if not addresses:
         return Counter()
     report = sync.project.settings.home / MERGES / f"{sync_id}.parquet"
@@ -90,19 +92,22 @@ def _write_report(report: Path, ends: Mapping[str, Result]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, _REPORT), report)
 
 
-def _addresses(sync: ApsisSync, diff_set: str) -> dict[str, str]:
-    """Profile key → address, of what was accepted with a new one."""
-    with closing(SentChanges(sync.project.settings.ledger_url)) as changes:
-        accepted = [
-            sent.operation
-            for sent in changes.since(None, diff_set)
+def _addresses(sync: ApsisSync) -> dict[str, str]:
+    """Profile key → newest address, of what was accepted with one since the last full sync.
+
+    Only one that finished counts: it came to its merges.
+    """
+    url = sync.project.settings.ledger_url
+    with closing(FullSyncs(url)) as book, closing(SentChanges(url)) as changes:
+        before = book.newest_finished()
+        return {
+            key: address
+            for sent in changes.since(before.finished_at if before else None)
             if sent.operation.status == "accepted"
-        ]
-    return {
-        operation.external_person_id: address
-        for operation in accepted
-        if operation.external_person_id and (address := operation.after(EMAIL_ATTRIBUTE))
-    }
+            and (key := sent.operation.external_person_id)
+            and not key.startswith(ERASED_PREFIX)
+            and (address := sent.operation.after(EMAIL_ATTRIBUTE))
+        }
 
 
 def _shared(sync: ApsisSync, contacts: Path) -> set[str]:

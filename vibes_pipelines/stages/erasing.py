@@ -6,11 +6,8 @@ a file that only this account can read. The order: from the first step on the pe
 new landings, then the platform, then our own files, then the ledger.
 """
 
-import mmap
 import os
-import re
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +29,7 @@ from vibes_pipelines.stages.erasing_files import (
     mark_snapshot,
 )
 from vibes_pipelines.stages.erasing_ledger import blank_ledger, tidy_ledger
+from vibes_pipelines.stages.erasing_leftovers import LEAST_WORD, UNFINISHED, leftovers
 from vibes_pipelines.stages.erasing_open import ledgers, require_nothing_open
 from vibes_pipelines.stages.erasing_platform import erase_at_platform
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject, find_subject
@@ -42,18 +40,12 @@ from vibes_pipelines.stages.pseudonyms import PREFIX, pseudonym
 from vibes_pipelines.store.erasures import Erasures
 from vibes_pipelines.store.snapshots import DATA, MANIFEST, REJECTS
 
-UNFINISHED = "erasing"
-"""The folder in the data folder where unfinished erasures stand."""
-
-_LEAST_WORD = 6
-"""Shorter identifiers stand in foreign files by chance."""
-
 
 @dataclass(frozen=True)
 class Erased:
     """What an erasure did, in counts: rows per kind of file and table, and the platform's answers.
 
-    `left` are files that are not ours to change and still hold an identifier; `not_searched` are
+    `left` is what is not ours to change and still holds an identifier; `not_searched` are
     identifiers that are too short to be searched for there; `not_rewritten` are tables whose pages
     may still hold what was blanked.
     """
@@ -114,7 +106,7 @@ def _erase(project: Project, asked: str, reason: str, decided_by: str, *, dry_ru
         files = _blank_files(project, naming)
         ledger = _blank_ledgers(project, naming)
         large = [name for one in ledgers(project.settings) for name in tidy_ledger(one.ledger_url)]
-        left = tuple(_leftovers(project, subject))
+        left = tuple(leftovers(project.settings.home, subject))
         outcome = {"files": files, "ledger": ledger, "platform": platform, "left": len(left)}
         book.finish(erasure_id, outcome)
     for path in {work, *unfinished}:
@@ -126,7 +118,7 @@ def _erase(project: Project, asked: str, reason: str, decided_by: str, *, dry_ru
         ledger=ledger,
         platform=platform,
         left=left,
-        not_searched=sum(len(one) < _LEAST_WORD for one in subject.keys),
+        not_searched=sum(len(one) < LEAST_WORD for one in subject.keys),
         not_rewritten=tuple(large),
     )
 
@@ -197,27 +189,3 @@ def _blank_ledgers(project: Project, naming: Naming, *, dry_run: bool = False) -
         counts.update(blank_overviews(settings.ledger_url, naming, dry_run=dry_run))
         counts.update(blank_ledger(settings.ledger_url, naming, dry_run=dry_run))
     return dict(counts)
-
-
-def _leftovers(project: Project, subject: Subject) -> Iterator[str]:
-    """Files of others, such as Dagster's storage, in which an identifier can still be read."""
-    roots = [project.settings.home]
-    dagster = os.environ.get("DAGSTER_HOME")
-    if dagster:
-        roots.append(Path(dagster))
-    words = {one for one in {*subject.keys, *subject.mdns} if len(one) >= _LEAST_WORD}
-    if not words:
-        return
-    listed = b"|".join(re.escape(word.encode()) for word in sorted(words))
-    pattern = re.compile(rb"(?<![0-9A-Za-z])(?:" + listed + rb")(?![0-9A-Za-z])", re.IGNORECASE)
-    for root in roots:
-        for path in sorted(root.rglob("*")):
-            if not path.is_file() or path.suffix == ".parquet" or UNFINISHED in path.parts:
-                continue
-            if path.stat().st_size and _holds(path, pattern):
-                yield str(path)
-
-
-def _holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return pattern.search(content) is not None

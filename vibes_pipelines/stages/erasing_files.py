@@ -65,7 +65,9 @@ class Naming:
         return cls(subject, key, KEYS | keys, NUMBERS | numbers)
 
     def is_theirs(self, row: dict[str, Any]) -> bool:
-        """Whether a row is this person's."""
+        """Whether a row is this person's; a case about another contact is that contact's."""
+        if self._is_case_of_another(row):
+            return False
         own = [plain(row[name]) for name in self.key_columns if row.get(name) is not None]
         if any(self.is_key(value) for value in own):
             return True
@@ -79,11 +81,16 @@ class Naming:
         return {name: self._cell(name, value, kept) for name, value in row.items()}
 
     def without_mentions(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Another person's row, whose case names rows that point to it."""
+        """Another's row, whose case names rows that point to it, or the person that it matched."""
+        named: dict[str, Any] = {
+            name: self._pseudonym(plain(value))
+            for name, value in row.items()
+            if name in self.key_columns and value is not None and self.is_key(plain(value))
+        }
         others = row.get("others")
-        if not others or not any(self.is_in(text) for text in others):
-            return row
-        return row | {"others": [BLANK if self.is_in(text) else text for text in others]}
+        if others and any(self.is_in(text) for text in others):
+            named["others"] = [BLANK if self.is_in(text) else text for text in others]
+        return row | named
 
     def is_in(self, text: str) -> bool:
         """Whether a text holds one of the identifiers as a word of its own."""
@@ -110,6 +117,12 @@ class Naming:
         if self.is_key(rest):
             return f"{word} {self._pseudonym(rest)}".strip()
         return value if is_blank(rest) else None
+
+    def _is_case_of_another(self, row: dict[str, Any]) -> bool:
+        """Whether it is a case of a contact with another key: its person_key is whom it matched."""
+        contact = row.get("external_person_id")
+        is_case = row.get("source") == "contact" and "kind" in row and contact is not None
+        return is_case and not self.is_key(plain(contact)) and not is_blank(plain(contact))
 
     def _is_record(self, value: str | None) -> bool:
         if value is None:

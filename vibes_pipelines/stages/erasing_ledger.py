@@ -65,7 +65,8 @@ def tidy_ledger(url: str) -> tuple[str, ...]:
     """
     engine = open_engine(url)
     try:
-        return tidy_up(engine, {*_of_people(), models.events, models.case_decisions})
+        told_elsewhere = {models.events, models.case_decisions, models.cursors}
+        return tidy_up(engine, {*_of_people(), *told_elsewhere})
     finally:
         engine.dispose()
 

@@ -27,7 +27,7 @@ from vibes_pipelines.stages.apsis_names import OF_NAMES, all_missing
 from vibes_pipelines.stages.apsis_sync import LEASE, ApsisSync
 from vibes_pipelines.stages.certifying import certify_day
 from vibes_pipelines.stages.erase_lock import no_erasure
-from vibes_pipelines.stages.full_sync_need import config_marks
+from vibes_pipelines.stages.full_sync_need import changed_since_begun, config_marks
 from vibes_pipelines.stages.kept_lease import kept_lease
 from vibes_pipelines.stages.reconciling import reconcile_day, snapshot_of
 from vibes_pipelines.stages.tribe_messages import Applied, apply_messages
@@ -48,11 +48,16 @@ class NothingToResume(ValueError):  # noqa: N818 - the name says what is wrong
     """No full sync of today was cut, cancelled, held or failed."""
 
 
+class MappedOtherwise(NothingToResume):
+    """sync.yaml changed since the full sync began: what is left of it is not what it says now."""
+
+
 @dataclass(frozen=True)
 class Results:
     """What a full sync came to. `failed` counts by error class; `skipped`: outside conditions.
 
     `wanted` is what the diff set asks for, whether or not it went out: what an approval is about.
+    `withdrawn` is what the last look kept back this time.
 
     `values_left_out` no attribute can hold; `profiles_unread` are locked or could not be read. Both
     are the rejects of what was landed.
@@ -67,6 +72,7 @@ class Results:
     opted_out: int = 0
     labels_removed: int = 0
     deleted: int = 0
+    withdrawn: int = 0
     wanted: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, int] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
@@ -122,6 +128,7 @@ def full_sync(
     Raises:
         LaneBusy: a full sync runs already, or messages are being applied.
         NothingToResume: there is none to take up.
+        MappedOtherwise: fields, consents, the place or conditions changed since it began.
         TribeError, CrmError, ApsisError, PushError: a side is away or refuses; `resume` later.
     """
     project = sync.project
@@ -165,6 +172,12 @@ def _taken_up(sync: ApsisSync, book: FullSyncs) -> FullSync:
     if newest is None or newest.state not in OPEN_STATES or newest.day != sync.today():
         msg = "no full sync of today waits to be taken up; start a new one"
         raise NothingToResume(msg)
+    if changed := changed_since_begun(sync, newest):
+        msg = (
+            f"sync.yaml says otherwise since this full sync began: {', '.join(changed)} of"
+            " destinations.apsis; nothing of the rest was sent. Start a new full sync"
+        )
+        raise MappedOtherwise(msg)
     book.resume(newest.sync_id)
     return replace(newest, progress={**newest.progress, TAKEN_UP: True})
 
@@ -179,7 +192,8 @@ class _Running:
         self._tell = tell
         self._phase: Phase = record.phase
         self._progress: dict[str, Any] = dict(record.progress)
-        self._progress["config"] = config_marks(sync.project.config, sync.section)
+        # Of a sync that is taken up they stay: they tell what its diff set was made by.
+        self._progress.setdefault("config", config_marks(sync.project.config, sync.section))
         self._checked_at = 0.0
 
     def run(self, *, dry_run: bool) -> Ended:
@@ -191,7 +205,7 @@ class _Running:
                 return self._end("held", "dry run: nothing was written; a full sync sends it")
             self._enter("write")
             written = deliver(self._sync, diff_set, self._record.day, self._on_progress)
-            merges = self._merge(diff_set)
+            merges = self._merge()
         except SyncCancelled as cancelled:
             return self._end("cancelled", str(cancelled))
         except Exception:
@@ -226,7 +240,7 @@ class _Running:
     def _compare(self) -> str:
         day = self._record.day
         self._enter("download")
-        contacts = land_contacts_of(self._sync, day)
+        contacts = land_contacts_of(self._sync, day, self._check)
         self._progress["contacts"] = contacts.manifest.rows
         self._progress["values_left_out"] = contacts.manifest.rejected
         self._enter("read_back")
@@ -256,7 +270,7 @@ class _Running:
             return newest.diff_set
         return None
 
-    def _merge(self, diff_set: str) -> dict[str, int]:
+    def _merge(self) -> dict[str, int]:
         """Profiles by what became of them, where sync.yaml wants them merged."""
         sync = self._sync
         if not sync.section.merge_same_email:
@@ -264,7 +278,7 @@ class _Running:
         contacts = snapshot_of(
             sync.project, sync.project.destination.feeds.contacts, self._record.day
         )
-        return dict(merge_same_email(sync, self._record.sync_id, diff_set, contacts.data))
+        return dict(merge_same_email(sync, self._record.sync_id, contacts.data))
 
     def _ended(self, written: Written, merges: dict[str, int]) -> Ended:
         self._progress["merges"] = merges
@@ -298,6 +312,7 @@ class _Running:
         return replace(
             found,
             wanted={**found.wanted, "delete": self._progress.get("deletes", 0)},
+            withdrawn=written.withdrawn if written else 0,
             merges=self._progress.get("merges", {}),
             values_left_out=self._progress.get("values_left_out", 0),
             profiles_unread=self._progress.get("profiles_unread", 0),

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from vibes_pipelines.stages.apsis_sync import ApsisSync
-from vibes_pipelines.store.full_syncs import FullSyncs
+from vibes_pipelines.store.full_syncs import FullSync, FullSyncs
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.apsis import Apsis
 
@@ -28,8 +28,8 @@ NOT_NEEDED: Mapping[str, str] = {
     "for the next morning",
 }
 FIRST = "no full sync has finished yet: run the first one"
-MAX_LOOK_BACK = 200
-"""Full syncs among which the newest finished one is looked for."""
+COMPARED = ("fields", "consents", "place", "conditions")
+"""What a full sync compares by: with another one, the rest of it is not what sync.yaml says."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,24 @@ def config_marks(config: SyncConfig, section: Apsis) -> dict[str, str]:
     }
 
 
+def changed_since_begun(sync: ApsisSync, full_sync: FullSync) -> list[str]:
+    """What sync.yaml says otherwise than when a full sync began; nothing where it noted nothing."""
+    begun = full_sync.progress.get("config")
+    if begun is None:
+        return []
+    now = config_marks(sync.project.config, sync.section)
+    changed = [name for name in COMPARED if begun.get(name) != now[name]]
+    made = sync.project.ledger.diff_set(full_sync.progress.get("diff_set") or "")
+    if made and made.mapping_hash != sync.project.config.mapping_hash and not changed:
+        return ["contacts"]
+    return changed
+
+
 def full_sync_need(sync: ApsisSync) -> Need:
     """What sync.yaml as it is now needs."""
     with closing(FullSyncs(sync.project.settings.ledger_url, sync.now)) as book:
-        finished = [one for one in book.all(MAX_LOOK_BACK) if one.state == "finished"]
-    before = next((one.progress.get("config") for one in finished), None)
+        finished = book.newest_finished()
+    before = finished.progress.get("config") if finished else None
     if before is None:
         return Need(is_needed=True, reasons=(FIRST,))
     now = config_marks(sync.project.config, sync.section)

@@ -9,8 +9,12 @@ import hmac
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+
+from vibes_pipelines.settings import Settings
 
 KEY_FILE = "hash.key"
 _SHOWN_DIGITS = 8
@@ -26,6 +30,11 @@ def mask(value: object, key: bytes) -> str:
 def keyed_hash(text: str, key: bytes) -> str:
     """HMAC-SHA-256 in hexadecimal digits."""
     return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+
+
+def hash_of(settings: Settings) -> Callable[[str], str]:
+    """The keyed hash of this installation."""
+    return partial(keyed_hash, key=hash_key(settings.keys_home))
 
 
 def hash_key(home: Path) -> bytes:

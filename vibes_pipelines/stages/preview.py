@@ -30,6 +30,7 @@ from vibes_pipelines.stages.landing import (
     land_share,
     sftp_account,
 )
+from vibes_pipelines.stages.preview_left import what_is_left
 from vibes_pipelines.stages.preview_samples import Sample, samples_of
 from vibes_pipelines.stages.project import Project, check_age
 from vibes_pipelines.stages.reconciling import reconcile_day
@@ -52,6 +53,9 @@ class Preview:
     `operations` count by `lane/route/kind`, `reasons` by `lane/route: why`, `deferred` by
     `kind: why`; `seconds` tell by `lane/route` how long a road should take. `held` says of each
     lane why it would wait for an approval. `landed_before` are the feeds that were there already.
+    Where the delivery began (`is_planned`), all this is about what is left: `went` counts by status
+    what is through, `unanswered` what of the operations was sent and has no answer, and with
+    `is_through` nothing is left.
     """
 
     day: str
@@ -64,6 +68,10 @@ class Preview:
     held: Mapping[str, str]
     samples: tuple[Sample, ...]
     landed_before: tuple[str, ...]
+    went: Mapping[str, int]
+    unanswered: int
+    is_planned: bool
+    is_through: bool
 
     @property
     def calls(self) -> int:
@@ -175,17 +183,24 @@ _FEEDS = ("crm/contacts", *LANDED_SHARE_FEEDS, *EXTRACT_FEEDS)
 def _preview(
     project: _Draft, summary: Summary, planned: Plan, landed_before: tuple[str, ...]
 ) -> Preview:
+    left = what_is_left(planned, project.ledger)
+    folder = project.diff_set_folder(project.day)
+    samples = [] if left.is_through else samples_of(folder, project.config)
     return Preview(
         day=project.day,
         summary=summary,
-        operations=dict(planned.operations),
+        operations=left.operations,
         reasons=dict(planned.reasons),
         deferred=dict(planned.deferred),
-        seconds=dict(planned.seconds),
-        files=len(planned.batches),
+        seconds=left.seconds,
+        files=left.files,
         held={str(lane): why for lane, why in held_lanes(project, project.day).items()},
-        samples=tuple(samples_of(project.diff_set_folder(project.day), project.config)),
+        samples=tuple(samples),
         landed_before=landed_before,
+        went=left.went,
+        unanswered=left.unanswered,
+        is_planned=left.is_planned,
+        is_through=left.is_through,
     )
 
 

@@ -5,7 +5,8 @@ nothing at all: then no snapshot comes about.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,13 @@ if TYPE_CHECKING:
 SOURCE = "Tribe Relation_Person"
 ROWS_AT_ONCE = 10_000
 
+Check = Callable[[], None]
+"""Called between two pages; raises when the work is to stop."""
+
+
+def go_on() -> None:
+    """Nothing is to stop."""
+
 
 def tribe_client(project: Project) -> "AbstractAsyncContextManager[TribeClient]":
     """A client of the project's Tribe application."""
@@ -41,7 +49,9 @@ def tribe_client(project: Project) -> "AbstractAsyncContextManager[TribeClient]"
     return TribeClient(project.settings.tribe)
 
 
-def land_tribe_contacts(project: Project, day: str, as_of: datetime) -> tuple[Snapshot, bool]:
+def land_tribe_contacts(
+    project: Project, day: str, as_of: datetime, check: Check = go_on
+) -> tuple[Snapshot, bool]:
     """Lands the persons of Tribe for `day`; asks Tribe only when they are not landed yet.
 
     Raises:
@@ -51,7 +61,7 @@ def land_tribe_contacts(project: Project, day: str, as_of: datetime) -> tuple[Sn
 
     def write(folder: Path) -> Source:
         copying = _Copying(project.config, known_labels(project, day), as_of)
-        rows = asyncio.run(_copy(project, copying, folder / DATA, None))
+        rows = asyncio.run(_copy(project, copying, folder / DATA, None, check))
         if rows == 0:
             msg = "Tribe: there is no person; check TRIBE_CLIENT_ID. Nothing was landed"
             raise EmptySource(msg)
@@ -67,7 +77,9 @@ def copy_tribe_contacts(project: Project, path: Path, keys: Collection[str]) -> 
         TribeError: as `land_tribe_contacts`.
     """
     copying = _Copying(project.config, known_labels(project), datetime.now(UTC))
-    return asyncio.run(_copy(project, copying, path, keys))
+    # In a thread of its own: a delivery looks at the CRM from within its own event loop.
+    with ThreadPoolExecutor(max_workers=1) as apart:
+        return apart.submit(asyncio.run, _copy(project, copying, path, keys)).result()
 
 
 def fields_of(config: SyncConfig) -> dict[str, str]:
@@ -116,7 +128,11 @@ class _Copying:
 
 
 async def _copy(
-    project: Project, copying: _Copying, path: Path, keys: Collection[str] | None
+    project: Project,
+    copying: _Copying,
+    path: Path,
+    keys: Collection[str] | None,
+    check: Check = go_on,
 ) -> int:
     config, schema = project.config, copying.schema
     rows, waiting = 0, list[dict[str, str | None]]()
@@ -126,6 +142,7 @@ async def _copy(
         identifiers = {name: label_id_of(existing, name) for name in labels_of(config)}
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             async for page in _pages(client, config, keys):
+                check()
                 waiting += [copying.row(person, identifiers) for person in page]
                 if len(waiting) >= ROWS_AT_ONCE:
                     writer.write_table(pa.Table.from_pylist(waiting, schema))

@@ -31,6 +31,7 @@ from vibes_pipelines.stages.apsis_contacts import write_contacts
 from vibes_pipelines.stages.apsis_delivering import note_removed
 from vibes_pipelines.stages.apsis_known import NEVER, write_consents, write_profiles, write_reads
 from vibes_pipelines.stages.apsis_landing import managed, newest_reads, read_now
+from vibes_pipelines.stages.apsis_last_look import no_longer_opted_in
 from vibes_pipelines.stages.apsis_sync import LEASE, ApsisSync
 from vibes_pipelines.stages.crm_side import copy_crm_contacts, crm_writer
 from vibes_pipelines.stages.erase_lock import no_erasure
@@ -185,6 +186,9 @@ class _Applying:
             ("invites", "api"),
         ):
             chosen = [one for one in leaving if (one.lane, one.route) == lane_and_route]
+            if gone := no_longer_opted_in(self._sync, chosen):
+                book.withdraw(gone)
+                chosen = [one for one in chosen if one.operation_id not in gone]
             if chosen:
                 book.mark_sent([one.operation_id for one in chosen])
                 receipts, overtaken = self._send(chosen)

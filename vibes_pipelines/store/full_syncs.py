@@ -65,6 +65,14 @@ class FullSyncs(Database):
         with self._engine.begin() as connection:
             return [FullSync(*row) for row in connection.execute(query)]
 
+    def newest_finished(self) -> FullSync | None:
+        """The one that began last of those that came to their end."""
+        query = sa.select(*(_syncs[name] for name in FullSync.__dataclass_fields__))
+        query = query.where(_syncs.state == "finished").order_by(_syncs.started_at.desc()).limit(1)
+        with self._engine.begin() as connection:
+            row = connection.execute(query).first()
+        return FullSync(*row) if row else None
+
     def note(self, sync_id: str, *, phase: Phase, progress: Mapping[str, Any]) -> None:
         """Records how far a running one is."""
         self._set(sync_id, phase=phase, progress=dict(progress))

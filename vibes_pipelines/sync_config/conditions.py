@@ -36,9 +36,7 @@ ConditionText = Annotated[str, BeforeValidator(_as_condition_text)]
 class Section(BaseModel):
     """A part of the file: frozen, and without settings that are not known."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_by_name=True, defer_build=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, defer_build=True)
 
 
 ComparedType = Literal["number", "date"]

@@ -147,7 +147,9 @@ def test_every_command_of_the_page_does_what_the_page_says(
     assert "\nfail " not in doctor
     assert "held: persons: first run" in preview
     assert f"{named} is approved" in approved
-    assert "no approval is needed" in after
+    assert "nothing is left of this day" in after
+    assert "would go\n  nothing\n" in after
+    assert re.search(r"^  added +\d", after, re.MULTILINE), after
     counted = re.search(r"persons, by API: (\d+) add, (\d+) update", preview)
     assert counted is not None, preview
     assert sum(changed.values()) >= int(counted[1]) + int(counted[2])

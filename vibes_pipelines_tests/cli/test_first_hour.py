@@ -1,6 +1,7 @@
 """A stranger's first hour: an own CRM with other names, from nothing to an approved delivery."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,7 @@ def test_from_an_own_crm_to_the_first_approved_delivery(
             "init", "--crm-url", postgresql_url, "--company-key", "A1b2C3", "--out", str(folder)
         )
         assert made.exit_code == 0, made.output
+        assert " fields, 1 consent; " in made.output
         assert "next: " in made.output
         assert postgresql_url not in made.output
         monkeypatch.chdir(folder)
@@ -100,7 +102,10 @@ def test_from_an_own_crm_to_the_first_approved_delivery(
             assert accepted.approved_reason == "looked at the preview"
         assert sandbox.audit() != before
         after = run("preview", "--day", day)
-        assert "no approval is needed" in after.stdout, after.output
+        told = ("went already\n  accepted ", "would go\n  nothing\n  cost: 0 API calls, 0 import")
+        for line in (*told, "nothing is left of this day"):
+            assert line in after.stdout, after.output
+        assert not re.search("by API:|next: |samples, masked", after.stdout)
 
 
 def test_the_environment_wins_over_the_file_and_is_as_it_was_afterwards(

@@ -69,6 +69,9 @@ class Clock:
     def next_day(self) -> None:
         self._ahead += timedelta(days=1)
 
+    def pass_minutes(self, minutes: int) -> None:
+        self._ahead += timedelta(minutes=minutes)
+
 
 @dataclass
 class World:

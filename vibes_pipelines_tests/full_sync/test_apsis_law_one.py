@@ -18,7 +18,8 @@ from vibes_pipelines.sandbox.apsis_records import (
 )
 from vibes_pipelines.sandbox.apsis_switches import ApsisSwitches
 from vibes_pipelines.stages.full_sync import full_sync
-from vibes_pipelines_tests.full_sync.sync_parts import NEWS, NEWS_LABEL, World
+from vibes_pipelines.stages.tribe_messages import apply_messages
+from vibes_pipelines_tests.full_sync.sync_parts import NEWS, NEWS_LABEL, World, deliver_message
 
 LABEL = f"label:{NEWS_LABEL}"
 CAPPED = {"max_rows": 0}
@@ -99,6 +100,21 @@ def test_a_merge_keeps_the_opt_out_of_either_whosever_consent_wins(world: World)
     assert world.sync().results.merges == {"merged": 1}
     assert world.consent(ada) == "opt-out"
     assert len(world.apsis.account.profiles()) == 1
+
+
+def test_a_person_who_came_by_a_message_is_merged_by_the_next_full_sync(world: World) -> None:
+    world.configure(merge_same_email=True)
+    world.person("Zed")
+    world.sync()
+    form(world, "Ada")
+    ada = world.person("Ada", NEWS_LABEL)
+    deliver_message(world, ada)
+    with world.open() as sync:
+        apply_messages(sync)
+    assert len(world.apsis.account.profiles()) == 3
+    assert world.sync().results.merges == {"merged": 1}
+    assert len(world.apsis.account.profiles()) == 2
+    assert world.sync().results.merges == {}
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from vibes_pipelines.apsis.client import ApsisClient
 from vibes_pipelines.apsis.errors import ApsisUnavailable
 from vibes_pipelines.stages import tribe_messages
-from vibes_pipelines.stages.apsis_delivering import NEWER, NewerWatch
+from vibes_pipelines.stages.apsis_last_look import NEWER, NewerWatch
 from vibes_pipelines.stages.apsis_overviews import carry_overview
 from vibes_pipelines.stages.full_sync import full_sync
 from vibes_pipelines.stages.tribe_messages import UNHEARD, Applied, apply_messages

@@ -8,9 +8,21 @@ from click.testing import CliRunner, Result
 
 from vibes_pipelines.cli.main import main
 from vibes_pipelines.orchestration.build import build_defs
-from vibes_pipelines.orchestration.tribe import ApsisResource
+from vibes_pipelines.orchestration.tribe import (
+    ApsisResource,
+    MessagesConfig,
+    apply_tribe_messages,
+    carry_recurring_overviews,
+    no_full_sync_needed,
+)
 from vibes_pipelines.orchestration.tribe_sensor import tribe_message_sensor
-from vibes_pipelines_tests.full_sync.sync_parts import NEWS_LABEL, World, deliver_message
+from vibes_pipelines.stages.full_sync_need import FIRST
+from vibes_pipelines_tests.full_sync.sync_parts import (
+    MEMBER,
+    NEWS_LABEL,
+    World,
+    deliver_message,
+)
 
 
 @pytest.fixture
@@ -72,3 +84,25 @@ def test_in_dagster_the_job_holds_and_the_push_sends_with_its_results(world: Wor
         asked = tribe_message_sensor(context)
         assert isinstance(asked, dg.SensorResult)
         assert [request.run_key for request in asked.run_requests or ()] == ["tribe_messages:1:0"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_ops_and_the_check_do_what_they_say_and_a_dry_run_nothing(world: World) -> None:
+    overview = {"name": "VIP", "members": "label:VIP", "tag": MEMBER, "recurring": True}
+    world.configure(overviews=[overview])
+    ada, apsis = world.person("Ada", "VIP"), ApsisResource()
+    first = no_full_sync_needed(apsis=apsis)
+    assert isinstance(first, dg.AssetCheckResult)
+    assert (first.passed, first.metadata["why"].value) == (False, FIRST)
+    world.sync()
+    world.label(ada)
+    deliver_message(world, ada)
+    for dry_run in (True, False):
+        config = MessagesConfig(dry_run=dry_run)
+        apply_tribe_messages(dg.build_op_context(), config=config, apsis=apsis)
+        carry_recurring_overviews(dg.build_op_context(), config=config, apsis=apsis)
+        is_done = (None, set()) if dry_run else ("opt-in", {MEMBER})
+        assert (world.consent(ada), world.tags(ada)) == is_done
+    second = no_full_sync_needed(apsis=apsis)
+    assert isinstance(second, dg.AssetCheckResult)
+    assert second.passed, second.metadata

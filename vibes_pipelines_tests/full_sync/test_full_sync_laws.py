@@ -6,8 +6,8 @@ The model knows the true time of every act; the product only what it could see.
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,11 +18,17 @@ from hypothesis import strategies as st
 
 from vibes_pipelines.sandbox.apsis_saved import SavedApsis
 from vibes_pipelines.sandbox.tribe_saved import SavedTribe
+from vibes_pipelines.stages.apsis_sync import ApsisSync
+from vibes_pipelines.stages.full_sync import NothingToResume, full_sync
 from vibes_pipelines.stages.tribe_messages import apply_messages
+from vibes_pipelines.sync_config.guards import Cap
 from vibes_pipelines_tests.full_sync.sync_parts import NEWS_LABEL, World, deliver_message, world_at
 
 PEOPLE = 2
-ACTS = ("label", "unlabel", "opt_out", "sign_up", "message", "full_sync", "edit", "next_day")
+ACTS = (
+    *("label", "unlabel", "opt_out", "sign_up", "message", "edit", "next_day"),
+    *("full_sync", "held", "resumed", "unlabelled_while_written"),
+)
 Act = tuple[str, int]
 
 
@@ -43,6 +49,10 @@ class Truth:
             max(self.labelled_at.get(person, -1), self.signed_up_at.get(person, -1))
             > self.opted_out_at[person]
         )
+
+    def was_asked_for(self, person: str, world: World) -> bool:
+        """Whether an opt-in of this moment is Tribe's word of this moment, or the person's own."""
+        return NEWS_LABEL in world.labels(person) or self.signed_up_at.get(person) == self.now
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,11 @@ def play(begun: Begun, acts: list[Act], *, in_one_process: bool) -> None:
         truth = Truth()
         for act, number in acts:
             truth.now += 1
+            before = {person: world.consent(person) for person in people}
             do(world, truth, act, people[number])
             for person in people:
+                is_new = before[person] != "opt-in" and world.consent(person) == "opt-in"
+                assert not is_new or truth.was_asked_for(person, world), acts
                 assert world.consent(person) != "opt-in" or truth.may_be_in(person), acts
         world.sync()
         world.sync()
@@ -120,20 +133,70 @@ def do(world: World, truth: Truth, act: str, person: str) -> None:
                 apply_messages(sync)
         case "full_sync":
             world.sync()
+        case "held" | "resumed" | "unlabelled_while_written":
+            sync_in_parts(world, act, person)
         case "edit":
             world.edit(person, FirstName=f"n{truth.now}")
         case "next_day":
             world.clock.next_day()
 
 
+def sync_in_parts(world: World, act: str, person: str) -> None:
+    if act == "resumed":
+        resume(world)
+        return
+    with world.open() as sync:
+        if act == "held":
+            full_sync(holding_opt_ins(sync))
+        else:
+            full_sync(sync, tell=lambda line: unlabel_at_write(world, person, line))
+
+
+def holding_opt_ins(sync: ApsisSync) -> ApsisSync:
+    """The same, with every opt-in to be approved."""
+    guards = sync.project.config.guards.model_copy(update={"invites": Cap(max_rows=0)})
+    config = sync.project.config.model_copy(update={"guards": guards})
+    return replace(sync, project=replace(sync.project, config=config))
+
+
+def resume(world: World) -> None:
+    """Somebody approves what waits, and takes it up; nothing where nothing of today waits."""
+    with world.open() as sync, suppress(NothingToResume):
+        newest = sync.project.ledger.newest_diff_set()
+        if newest and newest.status == "open":
+            world.approve(sync)
+        full_sync(sync, resume=True)
+
+
+def unlabel_at_write(world: World, person: str, line: str) -> None:
+    """What a user of Tribe does when a full sync begins to write."""
+    if line.endswith(": write") and NEWS_LABEL in world.labels(person):
+        world.unlabel(person)
+
+
 acts = st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, PEOPLE - 1)), max_size=8)
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def test_who_is_unlabelled_while_it_was_held_is_not_opted_in_by_what_is_resumed(
+    begun: Begun,
+) -> None:
+    acts = [("label", 1), ("held", 0), ("unlabel", 1), ("resumed", 0)]
+    play(begun, acts, in_one_process=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "acts",
     [
+        pytest.param(
+            [("label", 1), ("unlabelled_while_written", 1)],
+            id="a label that goes while it is written",
+        ),
+        pytest.param(
+            [("label", 1), ("held", 0), ("unlabel", 1), ("message", 1), ("resumed", 0)],
+            id="held, unlabelled, told by a message, approved",
+        ),
         pytest.param(
             [("opt_out", 0), ("full_sync", 0)],
             id="a label of before says nothing",

@@ -142,6 +142,20 @@ def test_consents_go_both_ways_and_a_blank_cell_says_nothing(both: tuple[World, 
     assert BALANCE not in (world.profile("7") or {})
 
 
+def test_who_says_no_in_the_table_while_it_was_held_is_not_opted_in(
+    both: tuple[World, Crm],
+) -> None:
+    world, crm = both
+    crm.run(ADA)
+    crm.run(BO.replace("'no'", "'yes'"))
+    with world.open() as sync:
+        assert full_sync(sync).state == "held"
+        crm.run("UPDATE contacts SET news = NULL WHERE id = 7")
+        world.approve(sync)
+        assert full_sync(sync, resume=True).results.opted_in == 1
+    assert (world.consent("7"), world.consent("8")) == (None, "opt-in")
+
+
 def test_conditions_and_messages_of_another_crm_change_nothing(both: tuple[World, Crm]) -> None:
     world, crm = both
     crm.run(ADA)

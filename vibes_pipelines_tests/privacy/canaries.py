@@ -31,10 +31,28 @@ TRIBE_COMMANDS = frozenset(
 """What meets the canaries of test_canary_tribe.py."""
 
 EXCUSED = {
+    "end-lost-runs": "knows runs of Dagster by their ids, and opens nothing of a project",
     "demo": "has generated people of its own, in days that are those of reconcile_daily",
     "sandbox up": "serves generated people of its own, and never meets those of a project",
 }
 """What meets no canary, and why not."""
+
+VIBES_JOBS = frozenset(
+    {
+        *("reconcile_daily", "approve", "repush", "person_import", "api_push", "crm_write_back"),
+        *("callback_inbox", "crm_changes", "opt_outs", "send_events", "apply_retention"),
+        *("look_for_newest_day", "look_for_late_opt_outs"),
+    }
+)
+"""What meets the canaries of test_canary_jobs.py."""
+
+JOBS_AS_COMMANDS = {
+    "tribe_full_sync": "tribe full-sync",
+    "apsis_push": "tribe full-sync",
+    "apsis_overviews": "tribe overview",
+    "tribe_messages": "tribe messages",
+}
+"""Jobs whose function meets the canaries by a command of test_canary_tribe.py."""
 
 SHORTEST = 6
 """Shorter values stand in other words by chance."""
@@ -47,14 +65,21 @@ class Watch:
     values: set[str] = field(default_factory=set)
     seen: list[tuple[str, str, frozenset[str]]] = field(default_factory=list)
     ran: set[str] = field(default_factory=set)
+    own: dict[str | None, set[str]] = field(default_factory=dict)
 
-    def learn(self, *values: object) -> None:
-        """More values of canaries; of numbers their digits, too."""
+    def learn(self, *values: object, of: str | None = None) -> None:
+        """More values of canaries; of numbers their digits, too. `of` is whose key they have."""
         for value in values:
             text = str(value)
             digits = re.sub(r"\D", "", text) if text.startswith(("+", "(")) else ""
             known = {text, digits, digits[-10:]}
-            self.values |= {one for one in known if len(one) >= SHORTEST and one != "None"}
+            told = {one for one in known if len(one) >= SHORTEST and one != "None"}
+            self.values |= told
+            self.own.setdefault(of, set()).update(told)
+
+    def values_of(self, key: str) -> frozenset[str]:
+        """Every value that one canary has had, for whoever asks for it in clear."""
+        return frozenset(self.own.get(key, ()))
 
     def note(self, where: str, text: str, allowed: frozenset[str] = frozenset()) -> None:
         """Something that people may read; `allowed` are values that were asked for in clear."""

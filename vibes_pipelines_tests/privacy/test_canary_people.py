@@ -9,8 +9,9 @@ import json
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.jobs import delivery_run_config
 from vibes_pipelines.sandbox import faults
+from vibes_pipelines.sandbox.platform_records import Person
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages.inbox import drain
 from vibes_pipelines.stages.quarantine_desk import list_cases
@@ -44,6 +46,9 @@ events: {table: happened, contact: contact, mdn: mdn, data: [who]}
 """
 
 CANARY_WORDS = {"Zqcanary-born", "Zqcanary-tier", "Zqcanary-maybe", "Zqcanary-score", "Zqcanary"}
+
+PERSONAL = ("contact_id", "first_name", "last_name", "mobile", "birth_date")
+"""Columns of the CRM that tell who somebody is."""
 
 PASSWORDS = ("SNOWFLAKE_PASSWORD", "VIBES_API_PASSWORD")
 
@@ -82,9 +87,17 @@ def sync_config(folder: Path) -> Path:
 def learn(watch: Watch, loop: Loop) -> None:
     """The values that the canaries have by now, on both sides."""
     for row in loop.sandbox.crm.rows():
-        watch.learn(row["contact_id"], row["first_name"], row["last_name"], row["mobile"])
+        watch.learn(*(row[name] for name in PERSONAL), of=str(row["contact_id"]))
     for person in loop.sandbox.platform.persons.values():
-        watch.learn(person.person_key, person.mdn, person.external_person_id)
+        watch.learn(*told_of(person), of=person.external_person_id)
+
+
+def told_of(person: Person) -> Iterator[object]:
+    """The values of a person at the platform."""
+    yield from (person.person_key, person.mdn, person.external_person_id)
+    for name in ("first_name", "last_name", "birthdate"):
+        value = person.custom.get(name)
+        yield f"{value:%Y-%m-%d}" if isinstance(value, datetime) else value
 
 
 def run(watch: Watch, instance: dg.DagsterInstance, day: str, job: str) -> bool:
@@ -99,9 +112,13 @@ def run(watch: Watch, instance: dg.DagsterInstance, day: str, job: str) -> bool:
             raise_on_error=False,
         )
     )
-    for entry in instance.all_logs(result.run_id):
-        watch.note(f"Dagster event of {job}", f"{dg.serialize_value(entry)}\n{entry.user_message}")
+    note_events(watch, instance, result.run_id, job)
     return bool(result.success)
+
+
+def note_events(watch: Watch, instance: dg.DagsterInstance, run_id: str, job: str) -> None:
+    for entry in instance.all_logs(run_id):
+        watch.note(f"Dagster event of {job}", f"{dg.serialize_value(entry)}\n{entry.user_message}")
 
 
 def spoil(loop: Loop, people: int) -> None:
@@ -279,16 +296,16 @@ def use_every_command(watch: Watch, loop: Loop, folder: Path) -> None:
     watch.command("report")
     watch.command("preview", "--day", loop.today)
     reconcile_by_hand(watch, loop, folder)
-    row = loop.sandbox.crm.rows()[20]
-    key = str(row["contact_id"])
-    watch.command("explain", key, allowed=values_of(row, loop))
-    watch.command("explain", key, "--field", "nothing", allowed=values_of(row, loop))
+    key = str(loop.sandbox.crm.rows()[20]["contact_id"])
+    learn(watch, loop)
+    watch.command("explain", key, allowed=watch.values_of(key))
+    watch.command("explain", key, "--field", "nothing", allowed=watch.values_of(key))
     watch.command("erase", key, "--reason", "asked for", "--dry-run")
     with wrong("VIBES_API_PASSWORD"):
         watch.command("erase", key, "--reason", "asked for")
     watch.command("erase", key, "--reason", "asked for")
     watch.command("erase", key, "--reason", "asked for", "--json")
-    watch.command("explain", key, allowed=values_of(row, loop))
+    watch.command("explain", key, allowed=watch.values_of(key))
 
 
 def use_the_desk(watch: Watch, loop: Loop) -> None:
@@ -342,16 +359,6 @@ def reconcile_by_hand(watch: Watch, loop: Loop, folder: Path) -> None:
     people = [str(folder / "people.csv") if word == sources[1] else word for word in sources]
     Path(people[1]).write_text(f"contact_id\n{loop.sandbox.crm.rows()[8]['first_name']}\n")
     watch.command("reconcile", *config, *people, "--out", str(folder / "not-there"))
-
-
-def values_of(row: Mapping[str, Any], loop: Loop) -> frozenset[str]:
-    """The values of the one canary that is asked for."""
-    own = Watch()
-    own.learn(row["contact_id"], row["first_name"], row["last_name"], row["mobile"])
-    for person in loop.sandbox.platform.persons.values():
-        if person.external_person_id == row["contact_id"]:
-            own.learn(person.person_key, person.mdn)
-    return frozenset(own.values)
 
 
 def test_the_watch_sees_a_leak() -> None:

@@ -197,7 +197,7 @@ def test_who_was_erased_does_not_come_back_until_it_is_undone(project: Project) 
         "blank_parquet",
         "blank_ledger",
         pytest.param("_blank_files", marks=pytest.mark.slow),
-        pytest.param("_leftovers", marks=pytest.mark.slow),
+        pytest.param("leftovers", marks=pytest.mark.slow),
     ],
 )
 def test_an_erasure_that_dies_is_taken_up_again(

@@ -6,10 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.sql.elements import quoted_name
 
+from vibes_pipelines.cli.main import main
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.stages.init.files import _EXAMPLES, InitError, env_text, write_files
 from vibes_pipelines.stages.init.guess import Guessed, guess
@@ -183,6 +185,17 @@ def test_a_text_stays_itself_on_one_line(text: str) -> None:
     config = f"version: 1\ncompany_key: A\ncontacts: {{key: {written}}}\n"
     config += "fields: [{from: a, to: b, type: string}]\n"
     assert loaded(config).contacts.key == text
+
+
+def test_what_does_not_load_is_not_counted(tmp_path: Path) -> None:
+    columns = "customer_no TEXT PRIMARY KEY, given_name TEXT, sms_consent TEXT"
+    with closing(sqlite3.connect(tmp_path / "crm.db")) as connection, connection:
+        connection.execute(f"CREATE TABLE customers ({columns})")
+        connection.execute("INSERT INTO customers VALUES ('C1', 'Ada', 'true')")
+    url = f"sqlite:///{tmp_path / 'crm.db'}"
+    made = CliRunner().invoke(main, ["init", "--crm-url", url, "--out", str(tmp_path / "new")])
+    assert made.exit_code == 0, made.output
+    assert "1 field, 0 consents (1 more behind a #: the list is not known); " in made.output
 
 
 def test_no_file_is_written_over_another(tmp_path: Path) -> None:

@@ -16,8 +16,11 @@ from vibes_pipelines.stages import preview
 from vibes_pipelines.stages.erase_lock import LOCK, no_erasure
 from vibes_pipelines.stages.erasing import erase
 from vibes_pipelines.stages.preview import Preview, PreviewError, preview_day
+from vibes_pipelines.stages.preview_left import what_is_left
 from vibes_pipelines.stages.preview_samples import shape
 from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.store.records import Receipt
+from vibes_pipelines_tests.support.deliveries import change, planned, update
 from vibes_pipelines_tests.support.landed_days import SYNC, landed_project, reconciled
 from vibes_pipelines_tests.support.loop import Loop, running_loop
 
@@ -111,6 +114,29 @@ def test_no_personal_value_is_shown(loop: Loop) -> None:
     shown = json.dumps(found.as_json())
     people = [row["mobile"] for row in loop.sandbox.crm.rows() if row["mobile"]]
     assert not [number for number in people if str(number) in shown]
+
+
+def test_of_a_delivery_that_began_only_what_is_open_would_go(tmp_path: Path) -> None:
+    """What went, was refused or was withdrawn is told apart; a plan is no promise any more."""
+    persons = [update(f"C{number}", change("first_name", "Ada")) for number in range(6)]
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        plan = planned(ledger, tmp_path / "diff_set", persons=persons)
+        before = what_is_left(plan, ledger)
+        assert (before.operations, before.went) == ({"persons/api/update": 6}, {})
+        assert before.seconds == plan.seconds != {}
+        of_plan = ledger.open_operations(plan.diff_set, "persons", "api")
+        ids = [one.operation_id for one in of_plan]
+        ledger.mark_sent(ids[:4])
+        receipts = [Receipt(ids[0], "accepted"), Receipt(ids[1], "accepted")]
+        ledger.record([*receipts, Receipt(ids[2], "rejected")], plan.day)
+        ledger.withdraw({ids[4]: "opted out"}, plan.day)
+        left = what_is_left(plan, ledger)
+        assert left.operations == {"persons/api/update": 2}
+        assert left.went == {"accepted": 2, "rejected": 1, "superseded": 1}
+        assert (left.unanswered, left.seconds, left.is_through) == (1, {}, False)
+        ledger.mark_sent(ids[5:])
+        ledger.record([Receipt(ids[3], "accepted"), Receipt(ids[5], "accepted")], plan.day)
+        assert what_is_left(plan, ledger).is_through
 
 
 @pytest.mark.parametrize(

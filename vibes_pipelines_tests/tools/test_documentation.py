@@ -1,5 +1,6 @@
 """The documentation builds without a warning, and its drawing agrees with the imports."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from tools.page_blocks import PLACE, Block, Place, parts, shown_parts, with_outp
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def test_the_drawing_of_the_rooms_is_what_they_import() -> None:
@@ -28,6 +30,23 @@ def test_the_site_builds_and_every_link_leads_somewhere(tmp_path: Path) -> None:
         if PLACE.search(page.read_text("utf-8")):
             built_page = (tmp_path / page.with_suffix(".html").name).read_text("utf-8")
             assert "output --" not in built_page, page.name
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_every_relative_link_of_the_first_pages_leads_somewhere(page: str) -> None:
+    """They stand outside of the site, whose build looks at its own pages alone."""
+    links = [link for link in LINK.findall((ROOT / page).read_text("utf-8")) if ":" not in link]
+    assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
+    for link in links:
+        file, _, heading = link.partition("#")
+        if heading:
+            assert heading in headings(ROOT / (file or page)), f"{page}: {link}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
