@@ -1,8 +1,11 @@
 """What Dagster loads; everything is assembled in `orchestration.build`."""
 
-import dagster as dg
+from vibes_pipelines.loading import no_collections
 
-from vibes_pipelines.orchestration.build import build_defs
+with no_collections():
+    import dagster as dg
+
+    from vibes_pipelines.orchestration.build import build_defs
 
 
 @dg.definitions

@@ -112,7 +112,7 @@ tribe_messages: nothing; checks: none
 
 # Loading has to stay near what Dagster itself costs: every run and every daemon pays for it.
 # `dagster_snowflake` alone would make it ten times as much.
-MOST_TIMES_DAGSTER = 3.5
+MOST_TIMES_DAGSTER = 3.0
 
 
 @pytest.fixture(scope="module")
