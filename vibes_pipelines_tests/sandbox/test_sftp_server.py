@@ -237,6 +237,7 @@ def test_key_pair_is_openssh_format_and_private(tmp_path: Path) -> None:
 def test_stopping_ends_open_sessions(sftp_account: RunningSftp) -> None:
     with connected(sftp_account) as sftp:
         sftp_account.server.stop()
-        with pytest.raises(OSError, match=r"[Cc]losed"):
+        # Which of the two depends on whether the end came before the request or in its middle.
+        with pytest.raises((OSError, paramiko.SSHException), match=r"[Cc]losed|dropped"):
             sftp.listdir("/files")
     assert sftp_account.events == ["opened", "closed"]
