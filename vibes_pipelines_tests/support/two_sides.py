@@ -6,6 +6,7 @@ rules of consent (see `consent_rules`). A witness judges every effect by what pe
 """
 
 import asyncio
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -154,7 +155,8 @@ class TwoSides(World):
         persons = {key: key_of(key) for key in self.persons}
         self.landed_persons = tuple(persons)
         found = consent_changes(CONFIG, self.landed[0], stays, pending, self.now, persons)
-        name = f"{self.day:064}"
+        # Files are named by its first digits, so that these differ, as in a real hash.
+        name = hashlib.sha256(str(self.day).encode()).hexdigest()
         folder = write_diff_set(self.folder / "diff_sets" / day, subscriptions=found)
         register_diff_set(self.ledger, day, FakeSummary(name, self.now), SNAPSHOTS)
         plan(name, folder, CONFIG, self.ledger, BY_FILE if self.by_file else BY_API)
