@@ -7,7 +7,9 @@ import dagster as dg
 import pytest
 
 from vibes_pipelines.sandbox.population import build_world
-from vibes_pipelines_tests.support.loop import Loop, running_loop
+from vibes_pipelines.settings import Settings
+from vibes_pipelines.store.inbox import Inbox
+from vibes_pipelines_tests.support.loop import EXAMPLE, Loop, process_environment, running_loop
 
 
 @pytest.fixture
@@ -22,3 +24,18 @@ def instance() -> Iterator[dg.DagsterInstance]:
     """An empty instance that keeps nothing."""
     with dg.DagsterInstance.ephemeral() as ephemeral:
         yield ephemeral
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path) -> Iterator[str]:
+    """An empty project without a CRM; the process's environment leads to it."""
+    environment = {
+        "VIBES_HOME": str(tmp_path / "data"),
+        "VIBES_LEDGER_URL": "",
+        "VIBES_SYNC_CONFIG": str(EXAMPLE),
+        "CRM_URL": f"sqlite:///{tmp_path / 'crm.db'}",
+    }
+    with process_environment(environment):
+        url = Settings().ledger_url
+        with Inbox(url):
+            yield url

@@ -2,56 +2,29 @@
 
 import itertools
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.orchestration.build import build_defs
-from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.orchestration.sensors import (
     INBOX_INTERVAL_S,
     INBOX_LONGEST_WAIT_S,
     InboxCursor,
     callback_inbox_sensor,
 )
-from vibes_pipelines.settings import Settings
-from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines_tests.support.callbacks import (
     REMOVED,
-    as_bytes,
     stored_rows,
     subscription_body,
 )
-from vibes_pipelines_tests.support.loop import EXAMPLE, process_environment
 from vibes_pipelines_tests.support.run_records import run_of
+from vibes_pipelines_tests.support.sensors import receive, tick_of
 
 AT = "2026-01-02T03:04:05Z"
 CANARY = "Xylophonius"
-
-
-@pytest.fixture
-def ledger_url(tmp_path: Path) -> Iterator[str]:
-    """An empty project without a CRM; the process's environment leads to it."""
-    environment = {
-        "VIBES_HOME": str(tmp_path / "data"),
-        "VIBES_LEDGER_URL": "",
-        "VIBES_SYNC_CONFIG": str(EXAMPLE),
-        "CRM_URL": f"sqlite:///{tmp_path / 'crm.db'}",
-    }
-    with process_environment(environment):
-        url = Settings().ledger_url
-        with Inbox(url):
-            yield url
-
-
-def receive(ledger_url: str, *bodies: dict[str, Any]) -> None:
-    with Inbox(ledger_url) as inbox:
-        inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", as_bytes(b))) for b in bodies])
 
 
 def removed(event_id: str, contact: str = "C1") -> dict[str, Any]:
@@ -59,13 +32,7 @@ def removed(event_id: str, contact: str = "C1") -> dict[str, Any]:
 
 
 def tick(instance: dg.DagsterInstance, cursor: str | None = None) -> SensorExecutionData:
-    context = dg.build_sensor_context(
-        instance=instance,
-        cursor=cursor,
-        definitions=build_defs(),
-        resources={"project": ProjectResource()},
-    )
-    return callback_inbox_sensor.evaluate_tick(context)
+    return tick_of(callback_inbox_sensor, instance, cursor)
 
 
 def only_request(found: SensorExecutionData) -> dg.RunRequest:

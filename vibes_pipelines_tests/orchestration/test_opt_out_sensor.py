@@ -1,6 +1,5 @@
 """The sensor of the lane of opt-outs: it asks while another job keeps the usual ones waiting."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 import yaml
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 
-from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.jobs import OPT_OUT_TAGS
 from vibes_pipelines.orchestration.opt_out_sensor import (
@@ -18,19 +16,15 @@ from vibes_pipelines.orchestration.opt_out_sensor import (
     is_wanted,
     opt_out_sensor,
 )
-from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.orchestration.sensors import callback_inbox_sensor
-from vibes_pipelines.settings import Settings
-from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines_tests.support.callbacks import (
     ADDED,
     REMOVED,
-    as_bytes,
     stored_rows,
     subscription_body,
 )
-from vibes_pipelines_tests.support.loop import EXAMPLE, process_environment
 from vibes_pipelines_tests.support.run_records import run_of
+from vibes_pipelines_tests.support.sensors import receive, tick_of
 
 ROOT = Path(__file__).parents[2]
 AT = "2026-01-02T03:04:05Z"
@@ -39,25 +33,8 @@ NOW = datetime(2026, 1, 2, 6, tzinfo=UTC).timestamp()
 QUEUED, STARTED = dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTED
 
 
-@pytest.fixture
-def ledger_url(tmp_path: Path) -> Iterator[str]:
-    """An empty project without a CRM; the process's environment leads to it."""
-    environment = {
-        "VIBES_HOME": str(tmp_path / "data"),
-        "VIBES_LEDGER_URL": "",
-        "VIBES_SYNC_CONFIG": str(EXAMPLE),
-        "CRM_URL": f"sqlite:///{tmp_path / 'crm.db'}",
-    }
-    with process_environment(environment):
-        url = Settings().ledger_url
-        with Inbox(url):
-            yield url
-
-
 def hear(ledger_url: str, kind: str) -> None:
-    body = subscription_body(kind, kind, AT, external_person_id="C1")
-    with Inbox(ledger_url) as inbox:
-        inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", as_bytes(body)))])
+    receive(ledger_url, subscription_body(kind, kind, AT, external_person_id="C1"))
 
 
 def in_progress(
@@ -71,13 +48,7 @@ def tick(
     cursor: str | None = None,
     sensor: dg.SensorDefinition = opt_out_sensor,
 ) -> SensorExecutionData:
-    context = dg.build_sensor_context(
-        instance=instance,
-        cursor=cursor,
-        definitions=build_defs(),
-        resources={"project": ProjectResource()},
-    )
-    return sensor.evaluate_tick(context)
+    return tick_of(sensor, instance, cursor)
 
 
 class TestSensor:

@@ -99,7 +99,10 @@ def test_requests_without_an_answer_keep_their_places() -> None:
     assert asyncio.run(run()) == (20, 25)
 
 
-def test_nearly_all_of_the_rate_is_used() -> None:
+@pytest.mark.parametrize(
+    "least", [70, pytest.param(90, marks=pytest.mark.slow, id="on a machine with nothing else")]
+)
+def test_nearly_all_of_the_rate_is_used(least: int) -> None:
     times = passes(100, callers=32, duration_s=1.5)
     average = (len(times) - 1) / (times[-1] - times[0])
     assert average >= 70, "nearly 100 on an idle machine"
