@@ -64,7 +64,7 @@ def _agreement_sql(config: SyncConfig) -> str:
 
 def _listed_sql(config: SyncConfig) -> str:
     equal = _names(
-        config, [f"contact_{i} IS NOT DISTINCT FROM person_{i}" for i in range(len(config.fields))]
+        config, [f"NOT list_contains(differing, {literal(f.to)})" for f in config.fields]
     )
     everything = _names(config, ["true"] * len(config.fields))
     return f"""
@@ -79,7 +79,8 @@ def _listed_sql(config: SyncConfig) -> str:
         FROM person ANTI JOIN judged ON judged.person_row = person.row_number
         UNION ALL
         SELECT person_row, contact_key, {equal}, true, true, false
-        FROM compared WHERE person_row IS NOT NULL
+        FROM (SELECT *, list_transform(cells, lambda cell: cell.field) AS differing
+              FROM difference WHERE person_row IS NOT NULL)
         UNION ALL
         SELECT person_row, NULL, CASE WHEN differs THEN {_cleared(config)} ELSE {everything} END,
                true, false, coalesce({_settled(config)}, false)

@@ -1,10 +1,11 @@
 """What to change per contact: three-way comparison by authority, as lists of changes in SQL.
 
-Creates the view `compared`, one wide row per candidate with the three texts of every field
-(`contact_i`, `person_i`, `base_i`), and from it `proposal` with the lists `changes` and
-`crm_changes`, and `drift` (field, kind, contacts), where the platform's value moved. A change is
-{field, action, before, after, reason}; identifiers that an update sets appear as fields too, and in
-an add they stand in the list until `settle` has compared it with what is under way.
+Creates `difference`, one row per candidate with `cells`, the list of what differs: each {field,
+contact, person, base, time}, the texts of the three sides and when the contact's was set. From it
+`proposal` with the lists `changes` and `crm_changes`, and `drift` (field, kind, contacts), where
+the platform's value moved. A change is {field, action, before, after, reason}; identifiers that an
+update sets appear as fields too, and in an add they stand in the list until `settle` has compared
+it with what is under way.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -18,11 +19,12 @@ from vibes_pipelines.reconcile.identifiers import refuse_collision
 from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.moments import latest_possible
 from vibes_pipelines.reconcile.payload import contact_times
-from vibes_pipelines.reconcile.sql import literal
+from vibes_pipelines.reconcile.sql import literal, text_list
 from vibes_pipelines.sync_config import MappedField, SyncConfig
 
 CHANGES = "STRUCT(field VARCHAR, action VARCHAR, before VARCHAR, after VARCHAR, reason VARCHAR)[]"
 _NULL = "NULL::VARCHAR"
+_NO_TIME = "NULL::TIMESTAMP"
 
 
 def build_proposal(
@@ -38,51 +40,10 @@ def build_proposal(
     if base is not None:
         build_base_value(connection, config, base)
     without = without_base(config, base)
-    connection.execute(_compared_sql(config, has_base=base is not None))
     with joins_as_written(connection):
-        connection.execute(_proposal_sql(config, without))
-        connection.execute(_drift_sql(config, without))
-
-
-def _proposal_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
-    changes = {
-        field.to: _change(field, index, without.get(field.to))
-        for index, field in enumerate(config.fields)
-    }
-    changes["external_person_id"] = _identifier(
-        "external_person_id", "person_external_id", "contact_key", "adopt"
-    )
-    changes["mdn"] = _mdn(replaces_numbers=config.replaces_numbers)
-    crm_changes = {
-        field.to: _crm_change(field, index, without.get(field.to))
-        for index, field in enumerate(config.fields)
-        if field.authority in {"platform", "newest"}
-    }
-    return f"""
-        CREATE TEMP TABLE proposal AS
-        SELECT contact_row, contact_key, person_key, coalesce(person_mdn, contact_mdn) AS mdn,
-               matched_by, person_row IS NULL AS is_add, false AS is_unmatched,
-               {present(changes)} AS changes, {present(crm_changes)} AS crm_changes
-        FROM compared"""
-
-
-def _drift_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
-    """Contacts per field whose person has a value that only, or also, the platform changed."""
-    counted = [
-        (field.to, kind, f"coalesce(sum(CASE WHEN {condition} THEN 1 END), 0)")
-        for index, field in enumerate(config.fields)
-        if field.to not in without
-        for kind, condition in _Cells(field, index, None).drift.items()
-    ]
-    if not counted:
-        return "CREATE TEMP TABLE drift (field VARCHAR, kind VARCHAR, contacts BIGINT)"
-    rows = ", ".join(
-        f"{{'field': {literal(name)}, 'kind': {literal(kind)}, 'contacts': {rows}::BIGINT}}"
-        for name, kind, rows in counted
-    )
-    return f"""
-        CREATE TEMP TABLE drift AS
-        SELECT unnest([{rows}], recursive := true) FROM compared WHERE person_row IS NOT NULL"""
+        connection.execute(_difference_sql(config, without, has_base=base is not None))
+    connection.execute(_proposal_sql(config, without))
+    connection.execute(_drift_sql(config, without))
 
 
 # The number of a contact whose person was decided is not carried; see `decisions`.
@@ -98,93 +59,160 @@ _IDENTIFIED = """
     LEFT JOIN person_name p ON p.row_number = k.person_row"""
 
 
-def _compared_sql(config: SyncConfig, *, has_base: bool) -> str:
-    sides = [("v", "contact"), ("q", "person")]
-    base, join = "false AS has_base", ""
+def _difference_sql(config: SyncConfig, without: Mapping[str, str], *, has_base: bool) -> str:
+    """Everything else is told of the cells, because few of a candidate's values differ."""
+    base, join = f"false AS has_base, {_NULL}[] AS base_unknown", ""
     if has_base:
-        sides.append(("b", "base"))
         base = "b.row_number IS NOT NULL AS has_base, b.unknown AS base_unknown"
         join = "LEFT JOIN base_value b ON b.row_number = i.person_row"
-    texts = [
-        f"{alias}.value_{index} AS {side}_{index}"
-        for index in range(len(config.fields))
-        for alias, side in sides
-    ]
-    times = [f"v.{name}" for name in contact_times(config)]
-    texts += [*times, "q.updated_at AS person_time"] if times else []
+    times = contact_times(config)
+    person_time = "q.updated_at" if times else _NO_TIME
+    cells = present(_cells(config, without))
     return f"""
-        CREATE TEMP VIEW compared AS
-        SELECT i.*, {base}, {", ".join(texts)}
+        CREATE TEMP TABLE difference AS
+        SELECT i.*, {base}, {person_time} AS person_time, {cells} AS cells
         FROM contact_value v
         JOIN identified i ON v.row_number = i.contact_row
         LEFT JOIN person_value q ON q.row_number = i.person_row
         {join}"""
 
 
+def _cells(config: SyncConfig, without: Mapping[str, str]) -> dict[str, str]:
+    """Per field and identifier SQL for its cell, or NULL where both sides agree."""
+    times = contact_times(config)
+    cells = {
+        field.to: _cell(
+            field.to,
+            f"v.value_{index}",
+            f"q.value_{index}",
+            f"v.value_{index} IS DISTINCT FROM q.value_{index}",
+            base=_NULL if field.to in without else f"b.value_{index}",
+            time=f"v.changed_at_{index}" if f"changed_at_{index}" in times else _NO_TIME,
+        )
+        for index, field in enumerate(config.fields)
+    }
+    key, mdn = ("i.contact_key", "i.person_external_id"), ("i.contact_mdn", "i.person_mdn")
+    is_new = "{1} IS NULL AND {0} IS NOT NULL"
+    cells["external_person_id"] = _cell("external_person_id", *key, is_new.format(*key))
+    # The platform takes a number only where there is none: a replacement is carried in two steps
+    # (the Vibes documentation, Person API).
+    is_replaced = " OR {1} <> {0}" if config.replaces_numbers else ""
+    cells["mdn"] = _cell("mdn", *mdn, (is_new + is_replaced).format(*mdn))
+    return cells
+
+
+def _cell(
+    field: str,
+    contact: str,
+    person: str,
+    differs: str,
+    *,
+    base: str = _NULL,
+    time: str = _NO_TIME,
+) -> str:
+    cell = (
+        f"{{'field': {literal(field)}, 'contact': {contact}, 'person': {person}, 'base': {base},"
+        f" 'time': {time}}}"
+    )
+    return f"CASE WHEN {differs} THEN {cell} END"
+
+
+def _proposal_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
+    changes = {field.to: _change(field, without.get(field.to)) for field in config.fields}
+    changes["external_person_id"] = _identifier("'adopt'")
+    changes["mdn"] = _identifier(
+        "CASE WHEN cell.person IS NULL THEN 'mdn_added' ELSE 'mdn_replaced' END"
+    )
+    crm_changes = {
+        field.to: _crm_change(field, without.get(field.to))
+        for field in config.fields
+        if field.authority in {"platform", "newest"}
+    }
+    return f"""
+        CREATE TEMP TABLE proposal AS
+        SELECT contact_row, contact_key, person_key, coalesce(person_mdn, contact_mdn) AS mdn,
+               matched_by, person_row IS NULL AS is_add, false AS is_unmatched,
+               {_called_for(changes)} AS changes, {_called_for(crm_changes)} AS crm_changes
+        FROM difference"""
+
+
+def _called_for(by_field: Mapping[str, str]) -> str:
+    """SQL for the list of changes that the cells call for; of each field the SQL for its own."""
+    if not by_field:
+        return f"CAST([] AS {CHANGES})"
+    alike: dict[str, list[str]] = {}
+    for field, change in sorted(by_field.items()):
+        alike.setdefault(change, []).append(field)
+    branches = " ".join(
+        f"WHEN cell.field IN {text_list(fields)} THEN {change}" for change, fields in alike.items()
+    )
+    changes = f"list_transform(cells, lambda cell: CASE {branches} END)"
+    return f"list_filter({changes}, lambda change: change IS NOT NULL)"
+
+
+def _drift_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
+    """Contacts per field whose person has a value that only, or also, the platform changed."""
+    three_way = [field.to for field in config.fields if field.to not in without]
+    return f"""
+        CREATE TEMP TABLE drift AS
+        SELECT cell.field AS field,
+               CASE WHEN {_ONLY_PLATFORM_CHANGED} THEN 'platform_changed' ELSE 'both_changed'
+               END AS kind,
+               count(*) AS contacts
+        FROM (SELECT unnest(cells) AS cell, has_base, base_unknown
+              FROM difference WHERE person_row IS NOT NULL)
+        WHERE cell.field IN {text_list(three_way)} AND {_KNOWN} AND NOT {_ONLY_CRM_CHANGED}
+        GROUP BY ALL"""
+
+
 def present(by_field: dict[str, str]) -> str:
-    """SQL for the list of these changes, in the order of their fields, without what is NULL."""
+    """SQL for the list of these, in the order of their fields, without what is NULL."""
     entries = ", ".join(by_field[name] for name in sorted(by_field))
     if not entries:
         return f"CAST([] AS {CHANGES})"
-    return f"list_filter([{entries}], lambda change: change IS NOT NULL)"
+    return f"list_filter([{entries}], lambda one: one IS NOT NULL)"
 
 
 def entry(field: str, action: str, before: str, after: str, reason: str) -> str:
-    """SQL for one change; all but the field and the action are SQL themselves."""
+    """SQL for one change; all but the action are SQL themselves."""
     return (
-        f"{{'field': {literal(field)}, 'action': {literal(action)}, 'before': {before},"
+        f"{{'field': {field}, 'action': {literal(action)}, 'before': {before},"
         f" 'after': {after}, 'reason': {reason}}}"
     )
 
 
-def _identifier(field: str, person: str, contact: str, reason: str) -> str:
-    why = f"CASE WHEN person_row IS NULL THEN 'new_contact' ELSE {literal(reason)} END"
-    return (
-        f"CASE WHEN {person} IS NULL AND {contact} IS NOT NULL"
-        f" THEN {entry(field, 'set', _NULL, contact, why)} END"
-    )
+def _set(before: str, after: str, reason: str) -> str:
+    """SQL for setting the field of a cell."""
+    return entry("cell.field", "set", before, after, reason)
 
 
-def _mdn(*, replaces_numbers: bool) -> str:
-    """SQL for the number that a person without one is given, or by policy in place of its own.
-
-    A replacement has a `before`: the platform takes a number only where there is none, so that it
-    is carried in two steps (the Vibes documentation, Person API).
-    """
-    added = _identifier("mdn", "person_mdn", "contact_mdn", "mdn_added")
-    if not replaces_numbers:
-        return added
-    replaced = entry("mdn", "set", "person_mdn", "contact_mdn", "'mdn_replaced'")
-    return f"CASE WHEN person_mdn <> contact_mdn THEN {replaced} ELSE {added} END"
+def _identifier(reason: str) -> str:
+    """SQL for giving the person an identifier that it lacks, or by policy another number."""
+    why = f"CASE WHEN person_row IS NULL THEN 'new_contact' ELSE {reason} END"
+    return _set("cell.person", "cell.contact", why)
 
 
-class _Cells:
-    """The three texts of one field, and what base and times say of them, as SQL.
+_KNOWN = "(has_base AND NOT list_contains(base_unknown, cell.field))"
+_ONLY_CRM_CHANGED = f"({_KNOWN} AND cell.base IS NOT DISTINCT FROM cell.person)"
+_ONLY_PLATFORM_CHANGED = f"({_KNOWN} AND cell.base IS NOT DISTINCT FROM cell.contact)"
+
+
+class _Judged:
+    """What base and times say of a cell of one field, as SQL.
 
     `no_base`: why the base cannot tell of the field, None where it can.
     """
 
-    def __init__(self, field: MappedField, index: int, no_base: str | None) -> None:
-        self.contact, self.person = f"contact_{index}", f"person_{index}"
-        known, base = "false", "NULL"
-        if no_base is None:
-            base = f"base_{index}"
-            known = f"(has_base AND NOT list_contains(base_unknown, {literal(field.to)}))"
-        self.only_crm_changed = f"({known} AND {base} IS NOT DISTINCT FROM {self.person})"
-        only_platform_changed = f"({known} AND {base} IS NOT DISTINCT FROM {self.contact})"
-        differ = f"{self.contact} IS DISTINCT FROM {self.person}"
-        self.drift = {
-            "platform_changed": f"{differ} AND {only_platform_changed}",
-            "both_changed": f"{differ} AND {known} AND NOT {self.only_crm_changed}"
-            f" AND NOT {only_platform_changed}",
-        }
+    def __init__(self, field: MappedField, no_base: str | None) -> None:
+        known = _KNOWN if no_base is None else "false"
+        self.only_crm_changed = _ONLY_CRM_CHANGED if no_base is None else "false"
+        only_platform_changed = _ONLY_PLATFORM_CHANGED if no_base is None else "false"
         no_time, self.platform_is_newer = "", "false"
         if field.authority == "newest":
-            time = f"changed_at_{index}"
-            no_time = f" WHEN {time} IS NULL OR person_time IS NULL THEN 'no_time'"
+            no_time = " WHEN cell.time IS NULL OR person_time IS NULL THEN 'no_time'"
             self.platform_is_newer = (
                 f"CASE WHEN {self.only_crm_changed} THEN false WHEN {only_platform_changed}"
-                f" THEN true ELSE coalesce(person_time > {latest_possible(time)}, false) END"
+                f" THEN true ELSE coalesce(person_time > {latest_possible('cell.time')}, false) END"
             )
         unknown = f"CASE WHEN has_base THEN {literal(no_base or 'no_base')} ELSE 'no_base' END"
         self.reason = (
@@ -194,48 +222,40 @@ class _Cells:
         )
 
 
-def _change(field: MappedField, index: int, no_base: str | None) -> str:
-    """SQL for the change of one field at Vibes, or NULL."""
-    cells = _Cells(field, index, no_base)
-    contact, person = cells.contact, cells.person
-    new = entry(field.to, "set", _NULL, contact, "'new_contact'")
-    branches = [
-        f"WHEN {contact} IS NOT DISTINCT FROM {person} THEN NULL",
-        f"WHEN person_row IS NULL THEN {new}",
-    ]
+def _change(field: MappedField, no_base: str | None) -> str:
+    """SQL for the change at Vibes that a cell calls for, or NULL."""
+    judged = _Judged(field, no_base)
+    new = _set(_NULL, "cell.contact", "'new_contact'")
+    branches = [f"WHEN person_row IS NULL THEN {new}"]
     if field.authority == "fill":
-        filled = entry(field.to, "set", _NULL, contact, "'fill'")
-        branches.append(f"WHEN {person} IS NULL THEN {filled}")
+        filled = _set(_NULL, "cell.contact", "'fill'")
+        branches.append(f"WHEN cell.person IS NULL THEN {filled}")
     else:
         allowed = {
             "crm": "true",
-            "platform": cells.only_crm_changed,
-            "newest": f"NOT ({cells.platform_is_newer})",
+            "platform": judged.only_crm_changed,
+            "newest": f"NOT ({judged.platform_is_newer})",
         }[field.authority]
-        value = entry(field.to, "set", person, contact, cells.reason)
-        branches.append(f"WHEN {contact} IS NOT NULL AND {allowed} THEN {value}")
+        value = _set("cell.person", "cell.contact", judged.reason)
+        branches.append(f"WHEN cell.contact IS NOT NULL AND {allowed} THEN {value}")
         if field.when_null == "clear":
-            cleared = entry(field.to, "clear", person, _NULL, "'clear'")
-            branches.append(f"WHEN {contact} IS NULL AND {allowed} THEN {cleared}")
+            cleared = entry("cell.field", "clear", "cell.person", _NULL, "'clear'")
+            branches.append(f"WHEN cell.contact IS NULL AND {allowed} THEN {cleared}")
     return f"CASE {' '.join(branches)} END"
 
 
-def _crm_change(field: MappedField, index: int, no_base: str | None) -> str:
+def _crm_change(field: MappedField, no_base: str | None) -> str:
     """SQL for the platform's value that the CRM has to take over, or NULL.
 
     `when_null` holds in this direction too: with `keep`, a blank says nothing, on neither side.
     """
-    cells = _Cells(field, index, no_base)
-    contact, person = cells.contact, cells.person
+    judged = _Judged(field, no_base)
     if field.authority == "newest":
-        wins = cells.platform_is_newer
+        wins = judged.platform_is_newer
     elif field.when_null == "clear":
-        wins = f"NOT {cells.only_crm_changed}"
+        wins = f"NOT {judged.only_crm_changed}"
     else:
-        wins = f"NOT ({cells.only_crm_changed} AND {contact} IS NOT NULL)"
-    says_something = "true" if field.when_null == "clear" else f"{person} IS NOT NULL"
-    written = entry(field.to, "set", contact, person, cells.reason)
-    return (
-        f"CASE WHEN person_row IS NOT NULL AND {contact} IS DISTINCT FROM {person}"
-        f" AND {says_something} AND ({wins}) THEN {written} END"
-    )
+        wins = f"NOT ({judged.only_crm_changed} AND cell.contact IS NOT NULL)"
+    says_something = "true" if field.when_null == "clear" else "cell.person IS NOT NULL"
+    written = _set("cell.contact", "cell.person", judged.reason)
+    return f"CASE WHEN person_row IS NOT NULL AND {says_something} AND ({wins}) THEN {written} END"

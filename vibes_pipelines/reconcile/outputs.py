@@ -1,6 +1,7 @@
 """The files of a diff set: exact columns, sorted, byte-identical for equal content.
 
-They are written by one thread in one order, so that neither threads nor memory can show in them.
+They are sorted by what tells their rows apart and written in groups of the writer's own size, so
+that neither threads nor memory can show in them.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -56,7 +57,6 @@ _FILES = {
 def write_outputs(connection: duckdb.DuckDBPyConnection, out: Path) -> dict[str, str]:
     """Writes the four Parquet files; returns the SHA-256 of each by file name."""
     out.mkdir(parents=True, exist_ok=True)
-    connection.execute("SET threads = 1")
     # From statistics the writer would conclude which columns are never null, and the schema of the
     # files would depend on what is in them.
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")

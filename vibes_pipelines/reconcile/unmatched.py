@@ -1,9 +1,9 @@
 """Contacts that stopped meeting the conditions: what `contacts.when_unmatched` does about them.
 
-Creates `unmatched` (contact_row, person_row, matched_by): contacts that are filtered and in no
-doubt, whose person is there, and of which the base knows that they met the conditions before. With
-`clear` it adds their clears to `proposal`; `opt_out` is carried out in `consent`. Where the
-destination deletes them they stand in `deletion`, and in no other table.
+Creates `unmatched` (contact_row, person_row, and how both are named): contacts that are filtered
+and in no doubt, whose person is there, and of which the base knows that they met the conditions
+before. With `clear` it adds their clears to `proposal`; `opt_out` is carried out in `consent`.
+Where the destination deletes them they stand in `deletion` too.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -15,6 +15,7 @@ from vibes_pipelines.reconcile.changes import CHANGES, entry, present
 from vibes_pipelines.reconcile.identifiers import refuse_collision, texts_sql
 from vibes_pipelines.reconcile.scan import Sides
 from vibes_pipelines.reconcile.sources import ROW, Source
+from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.values import platform_text
 from vibes_pipelines.sync_config import MappedField, SyncConfig
 
@@ -32,9 +33,7 @@ def build_unmatched(
     Raises:
         HashCollision: a contact was paired with a person whose key only has the same hash.
     """
-    connection.execute(
-        "CREATE TEMP TABLE unmatched (contact_row BIGINT, person_row BIGINT, matched_by VARCHAR)"
-    )
+    connection.execute(_UNMATCHED)
     connection.execute(_DELETION)
     policy = config.contacts.when_unmatched
     if (policy != "keep" or deletes) and base is not None and base.is_recorded:
@@ -43,7 +42,8 @@ def build_unmatched(
             connection.execute(_DELETE_UNMATCHED)
     if policy == "clear":
         connection.execute(_values_sql(config, sides.persons))
-        if connection.execute("SELECT 1 FROM unmatched LIMIT 1").fetchall():
+        [(found,)] = connection.execute("SELECT count(*) FROM unmatched").fetchall()
+        if found:
             connection.execute(_clears_sql(config))
 
 
@@ -51,14 +51,14 @@ def _find_unmatched(connection: duckdb.DuckDBPyConnection, config: SyncConfig, b
     connection.execute(_OUTSIDE)
     connection.execute(_named_sql())
     refuse_collision(
-        connection, "SELECT 1 FROM outside_name WHERE contact_key <> external_person_id"
+        connection, "SELECT * FROM outside_name WHERE contact_key <> external_person_id"
     )
     create_base_row(connection, base, "SELECT * FROM outside_name")
     of_base = base.values_sql(config, "SELECT base_row FROM base_row")
     connection.execute(f"""
         INSERT INTO unmatched
-        SELECT contact_row, person_row, matched_by FROM outside
-        WHERE person_row IN (
+        SELECT contact_row, row_number, contact_key, person_key, mdn, matched_by FROM outside_name
+        WHERE row_number IN (
             SELECT row_number FROM base_row JOIN ({of_base}) USING (base_row) WHERE has_matched)""")
 
 
@@ -67,14 +67,18 @@ def is_cleared(field: MappedField) -> bool:
     return field.authority in {"crm", "newest"}
 
 
+_UNMATCHED = """
+    CREATE TEMP TABLE unmatched (
+        contact_row BIGINT, person_row BIGINT, contact_key VARCHAR, person_key VARCHAR, mdn VARCHAR,
+        matched_by VARCHAR)"""
+
 _DELETION = """
     CREATE TEMP TABLE deletion (
         external_person_id VARCHAR, person_key VARCHAR, matched_by VARCHAR)"""
 
 _DELETE_UNMATCHED = """
     INSERT INTO deletion
-    SELECT contact_key, person_key, matched_by
-    FROM unmatched JOIN outside_name ON row_number = person_row"""
+    SELECT contact_key, person_key, matched_by FROM unmatched"""
 
 _OUTSIDE = """
     CREATE TEMP TABLE outside AS
@@ -84,8 +88,8 @@ _OUTSIDE = """
 def _named_sql() -> str:
     return f"""
         CREATE TEMP TABLE outside_name AS
-        SELECT person_row AS row_number, p.person_key, p.key AS external_person_id,
-               c.key AS contact_key, coalesce(p.mdn, c.mdn) AS mdn
+        SELECT contact_row, person_row AS row_number, matched_by, p.person_key,
+               p.key AS external_person_id, c.key AS contact_key, coalesce(p.mdn, c.mdn) AS mdn
         FROM outside
         JOIN ({texts_sql("contact", "SELECT contact_row FROM outside")}) c
           ON c.row_number = contact_row
@@ -106,8 +110,7 @@ def _values_sql(config: SyncConfig, persons: Source) -> str:
 
 def _clears_sql(config: SyncConfig) -> str:
     clears = {
-        field.to: f"CASE WHEN v.value_{index} IS NOT NULL"
-        f" THEN {entry(field.to, 'clear', f'v.value_{index}', 'NULL::VARCHAR', _REASON)} END"
+        field.to: f"CASE WHEN v.value_{index} IS NOT NULL THEN {_clear(field, index)} END"
         for index, field in enumerate(config.fields)
         if is_cleared(field)
     }
@@ -117,8 +120,10 @@ def _clears_sql(config: SyncConfig) -> str:
                {present(clears)} AS changes, CAST([] AS {CHANGES}) AS crm_changes,
                true AS is_unmatched
         FROM unmatched
-        JOIN outside_name n ON n.row_number = person_row
         JOIN unmatched_value v ON v.row_number = person_row"""
 
 
-_REASON = "'unmatched'"
+def _clear(field: MappedField, index: int) -> str:
+    return entry(
+        literal(field.to), "clear", f"v.value_{index}", "NULL::VARCHAR", literal("unmatched")
+    )
