@@ -18,6 +18,7 @@ import paramiko
 import tenacity
 from paramiko.ssh_exception import IncompatiblePeer
 
+from vibes_pipelines.vibes.read_ahead import ReadAheadSocket
 from vibes_pipelines.vibes.sftp_errors import (
     AuthenticationRefused,
     HostKeyMismatch,
@@ -25,6 +26,7 @@ from vibes_pipelines.vibes.sftp_errors import (
     SftpUnavailable,
 )
 from vibes_pipelines.vibes.sftp_session import RemoteFile, SftpSession
+from vibes_pipelines.vibes.sftp_transfer import open_sftp
 
 __all__ = ["RemoteFile", "SftpAccount", "SftpError", "SftpSession"]
 
@@ -129,7 +131,7 @@ class SftpAccount:
             raise SftpUnavailable(msg) from unreachable
         # Without it, small requests wait for acknowledgements and downloads crawl.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+        return ReadAheadSocket(sock)
 
     def _log_in(self, sock: socket.socket, key: paramiko.PKey) -> paramiko.SSHClient:
         client = paramiko.SSHClient()
@@ -163,10 +165,8 @@ class SftpAccount:
 
     def _open_sftp(self, client: paramiko.SSHClient) -> paramiko.SFTPClient:
         with self._login_errors():
-            sftp = client.open_sftp()
-        channel = sftp.get_channel()
-        if channel:
-            channel.settimeout(CHANNEL_TIMEOUT_S)
+            sftp = open_sftp(client)
+        sftp.sock.settimeout(CHANNEL_TIMEOUT_S)
         return sftp
 
     @contextmanager

@@ -16,12 +16,7 @@ from vibes_pipelines.vibes.sftp_errors import (
     SftpUnavailable,
     TransferRefused,
 )
-
-# Large requests, many in flight: as fast as OpenSSH's own client; paramiko's defaults are not.
-REQUEST_BYTES = 255 * 1024
-REQUESTS_IN_FLIGHT = 64
-# Downloads go window by window, so that memory stays flat when the disk is slower than the line.
-WINDOW_BYTES = 4 * REQUESTS_IN_FLIGHT * REQUEST_BYTES
+from vibes_pipelines.vibes.sftp_transfer import Transfers
 
 
 @dataclass(frozen=True)
@@ -39,6 +34,7 @@ class SftpSession:
     def __init__(self, sftp: paramiko.SFTPClient, host: str) -> None:
         self._sftp = sftp
         self._host = host
+        self._transfers = Transfers(sftp)
 
     def list(self, directory: str) -> list[RemoteFile]:
         """The regular files of a folder, by name."""
@@ -54,12 +50,19 @@ class SftpSession:
             with (
                 unfinished.open("wb") as target,
                 self._errors_of(remote),
-                self._sftp.open(remote, "rb", bufsize=0) as source,
+                self._sftp.open(remote, "rb") as source,
             ):
-                _copy(source, target, remote)
+                self._get(source, target, remote)
             unfinished.rename(local)
         finally:
             unfinished.unlink(missing_ok=True)
+
+    def _get(self, source: paramiko.SFTPFile, target: IO[bytes], remote: str) -> None:
+        size = source.stat().st_size or 0
+        arrived = self._transfers.fetch(source, target, size)
+        if arrived != size:
+            msg = f"{remote}: {arrived} bytes arrived of {size}; download again"
+            raise TransferRefused(msg)
 
     def upload(self, local: Path, remote_dir: str, name: str) -> None:
         """Puts a file under `<name>.tmp`, checks its size there, then renames it to `name`.
@@ -70,19 +73,13 @@ class SftpSession:
         temporary = f"{final}.tmp"
         size = local.stat().st_size
         with local.open("rb") as source, self._errors_of(final):
-            self._put(source, temporary)
+            with self._sftp.open(temporary, "wb") as target:
+                self._transfers.put(source, target, size)
             arrived = self._sftp.stat(temporary).st_size
             if arrived != size:
                 msg = f"{temporary}: {arrived} bytes arrived of {size}; not renamed, upload again"
                 raise TransferRefused(msg)
             self._sftp.posix_rename(temporary, final)
-
-    def _put(self, source: IO[bytes], remote: str) -> None:
-        with self._sftp.open(remote, "wb") as target:
-            target.MAX_REQUEST_SIZE = REQUEST_BYTES
-            target.set_pipelined(True)
-            while block := source.read(REQUEST_BYTES):
-                target.write(block)
 
     def read_text(self, remote: str) -> str:
         """The text of a small UTF-8 file, such as a report."""
@@ -139,16 +136,3 @@ class SftpSession:
 def _remote_file(entry: paramiko.SFTPAttributes) -> RemoteFile:
     modified_at = datetime.fromtimestamp(entry.st_mtime or 0, UTC)
     return RemoteFile(entry.filename, entry.st_size or 0, modified_at)
-
-
-def _copy(source: paramiko.SFTPFile, target: IO[bytes], remote: str) -> None:
-    size = source.stat().st_size or 0
-    source.MAX_REQUEST_SIZE = REQUEST_BYTES
-    for start in range(0, size, WINDOW_BYTES):
-        window = range(start, min(start + WINDOW_BYTES, size), REQUEST_BYTES)
-        chunks = [(offset, min(REQUEST_BYTES, size - offset)) for offset in window]
-        for block in source.readv(chunks, REQUESTS_IN_FLIGHT):
-            target.write(block)
-    if target.tell() != size:
-        msg = f"{remote}: {target.tell()} bytes arrived of {size}; download again"
-        raise TransferRefused(msg)

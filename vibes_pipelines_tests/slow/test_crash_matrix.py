@@ -45,6 +45,7 @@ LEASES = "vibes_pipelines.store.leases"
 PUSH = "vibes_pipelines.delivery.api_push"
 FILES = "vibes_pipelines.delivery.file_import"
 SESSION = "vibes_pipelines.vibes.sftp_session"
+REQUESTS = "vibes_pipelines.vibes.sftp_requests"
 PERSON_API = "vibes_pipelines.vibes.person_api"
 CAMPAIGNS = "vibes_pipelines.vibes.campaign_api"
 NUMBER = "vibes_pipelines.vibes.mdn_change"
@@ -88,7 +89,7 @@ FILE_POINTS = {
     "07 the intent is not recorded": Point(LEDGER, "Ledger.mark_batch_sent", 1, "before"),
     "08 the intent is recorded": Point(LEDGER, "Ledger.mark_batch_sent", 1, "after"),
     "09 the upload is about to begin": Point(SESSION, "SftpSession.upload", 1, "before"),
-    "10 half of a file is there": Point("paramiko", "SFTPFile.write", 1, "after"),
+    "10 half of a file is there": Point(REQUESTS, "Exchange.send", 1, "after"),
     "11 whole under its temporary name": Point("paramiko", "SFTPClient.posix_rename", 1, "before"),
     "12 in place, nothing noted": Point("paramiko", "SFTPClient.posix_rename", 1, "after"),
     "13 the next file is about to begin": Point(SESSION, "SftpSession.upload", 1, "before"),

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import paramiko
 import pytest
+from paramiko.packet import Packetizer
 
-from vibes_pipelines.vibes import sftp, sftp_session
+from vibes_pipelines.vibes import sftp, sftp_transfer
 from vibes_pipelines.vibes.sftp import SftpAccount
 from vibes_pipelines.vibes.sftp_errors import (
     AuthenticationRefused,
@@ -89,7 +91,7 @@ def test_download_fetches_every_byte(
     monkeypatch: pytest.MonkeyPatch,
     size: int,
 ) -> None:
-    monkeypatch.setattr(sftp_session, "WINDOW_BYTES", 3 * sftp_session.REQUEST_BYTES)
+    monkeypatch.setattr(sftp_transfer, "IN_FLIGHT_BYTES", 3 * sftp_transfer.LARGEST_REQUEST_BYTES)
     content = os.urandom(size)
     (sftp_account.root / "files" / "out" / "a.txt").write_bytes(content)
     with build_account().session() as session:
@@ -315,20 +317,23 @@ def test_handshake_timeouts_outlast_paramikos_own_steps() -> None:
         assert transport.banner_timeout + transport.handshake_timeout <= sftp.HANDSHAKE_TIMEOUT_S
 
 
-@pytest.mark.openssh
-def test_transfers_with_real_openssh(openssh: OpensshServer, tmp_path: Path) -> None:
-    account = SftpAccount(
+def _account_at(openssh: OpensshServer, state_file: Path) -> SftpAccount:
+    return SftpAccount(
         host=openssh.host,
         port=openssh.port,
         user=openssh.user,
         key_file=openssh.key_file,
         known_hosts=openssh.known_hosts,
         gap_s=0.0,
-        state_file=tmp_path / "state",
+        state_file=state_file,
     )
+
+
+@pytest.mark.openssh
+def test_transfers_with_real_openssh(openssh: OpensshServer, tmp_path: Path) -> None:
     big = tmp_path / "big"
     big.write_bytes(os.urandom(40 * 2**20 + 17))
-    with account.session() as session:
+    with _account_at(openssh, tmp_path / "state").session() as session:
         folder = openssh.remote("files/in")
         session.upload(big, folder, "big.persons")
         assert [(f.name, f.size) for f in session.list(folder)] == [
@@ -339,6 +344,28 @@ def test_transfers_with_real_openssh(openssh: OpensshServer, tmp_path: Path) -> 
         with pytest.raises(RemoteFileMissing):
             session.read_text(f"{folder}/nowhere")
     assert _digest(tmp_path / "back") == _digest(big)
+
+
+@pytest.mark.openssh
+def test_keys_are_renewed_in_the_middle_of_a_file(
+    openssh: OpensshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are after 512 MiB; here after 2."""
+    monkeypatch.setattr(Packetizer, "REKEY_BYTES", 2 * 2**20)
+    with_new_keys, renewals = Packetizer.set_inbound_cipher, []
+
+    def count(self: Packetizer, *keys: Any, **more: Any) -> None:
+        renewals.append(self)
+        with_new_keys(self, *keys, **more)
+
+    monkeypatch.setattr(Packetizer, "set_inbound_cipher", count)
+    big = tmp_path / "big"
+    big.write_bytes(os.urandom(10 * 2**20))
+    with _account_at(openssh, tmp_path / "state").session() as session:
+        session.upload(big, openssh.remote("files/in"), "big.persons")
+        session.download(openssh.remote("files/in/big.persons"), tmp_path / "back")
+    assert _digest(tmp_path / "back") == _digest(big)
+    assert len(renewals) > 5, "once at login, and then with every 2 MiB"
 
 
 def _digest(path: Path) -> str:
