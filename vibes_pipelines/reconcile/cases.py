@@ -15,6 +15,8 @@ import duckdb
 
 from vibes_pipelines.reconcile.decisions import CONTACT_RECORD, OWN
 from vibes_pipelines.reconcile.findings import OF_VALUES
+from vibes_pipelines.reconcile.payload import contact_values_sql
+from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, text_list
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -23,15 +25,21 @@ SHOWN_OTHERS = 10
 """How many rows of the other side a case names."""
 
 
-def build_cases(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
+def build_cases(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, contacts: Source
+) -> None:
     """Creates `case_row` from the findings and decisions of a finished reconcile."""
     connection.execute(_NAMED)
     connection.execute(_OTHERS)
-    values = ", ".join(
-        f"CASE WHEN list_contains(n.fields, {literal(field.to)}) THEN v.value_{index} END"
-        for index, field in enumerate(config.fields)
-    )
-    connection.execute(_CASE.format(values=values))
+    texts = "SELECT NULL::BIGINT AS row_number WHERE false"
+    values = "NULL"
+    if connection.execute(f"{_DOUBTED_VALUES} LIMIT 1").fetchall():
+        texts = contact_values_sql(config, contacts, _DOUBTED_VALUES)
+        values = ", ".join(
+            f"CASE WHEN list_contains(n.fields, {literal(field.to)}) THEN v.value_{index} END"
+            for index, field in enumerate(config.fields)
+        )
+    connection.execute(_CASE.format(values=values, texts=texts))
 
 
 def write_cases(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
@@ -117,6 +125,9 @@ _OTHERS = f"""
     SELECT 'person', person_row, sum(c.mark), min(c.text, {SHOWN_OTHERS})
     FROM of_person JOIN contact_mark c ON c.row_number = contact_row GROUP BY ALL"""
 
+_DOUBTED_VALUES = f"""
+    SELECT row_number FROM finding WHERE source = 'contact' AND kind IN {text_list(OF_VALUES)}"""
+
 # The state is open, ignored, or lapsed: a decision stands and does not hold (any more).
 _CASE = """
     CREATE TEMP TABLE case_row AS
@@ -132,7 +143,7 @@ _CASE = """
         FROM named n
         LEFT JOIN others USING (source, row_number)
         LEFT JOIN sharing ON sharing.source = n.source AND sharing.mdn = n.mdn
-        LEFT JOIN contact_value v ON n.source = 'contact' AND v.row_number = n.row_number),
+        LEFT JOIN ({texts}) v ON n.source = 'contact' AND v.row_number = n.row_number),
     whole AS (
         SELECT kind, source, record, sha256(string_agg(evidence, '' ORDER BY evidence)) AS evidence
         FROM based WHERE record IS NOT NULL GROUP BY ALL),

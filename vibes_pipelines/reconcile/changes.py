@@ -10,27 +10,31 @@ it with what is under way.
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import duckdb
 
 from vibes_pipelines.reconcile.base import Base, build_base_value, without_base
+from vibes_pipelines.reconcile.characters import find_wrong_texts
 from vibes_pipelines.reconcile.identifiers import refuse_collision
 from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.moments import latest_possible
-from vibes_pipelines.reconcile.payload import contact_times
-from vibes_pipelines.reconcile.sql import literal, text_list
+from vibes_pipelines.reconcile.payload import NO_TIME, Compared, compared_fields, has_times
+from vibes_pipelines.reconcile.scan import Sides
+from vibes_pipelines.reconcile.sql import clean, literal, text_list
 from vibes_pipelines.sync_config import MappedField, SyncConfig
 
 CHANGES = "STRUCT(field VARCHAR, action VARCHAR, before VARCHAR, after VARCHAR, reason VARCHAR)[]"
 _NULL = "NULL::VARCHAR"
-_NO_TIME = "NULL::TIMESTAMP"
 
 
 def build_proposal(
-    connection: duckdb.DuckDBPyConnection, config: SyncConfig, base: Base | None
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides, base: Base | None
 ) -> None:
     """Creates the tables above, three-way in the fields that the base can tell of.
+
+    A text that cannot be right becomes a finding, and its contact is no candidate any more.
 
     Raises:
         HashCollision: a contact was paired with a person whose key only has the same hash.
@@ -41,7 +45,8 @@ def build_proposal(
         build_base_value(connection, config, base)
     without = without_base(config, base)
     with joins_as_written(connection):
-        connection.execute(_difference_sql(config, without, has_base=base is not None))
+        connection.execute(_difference_sql(config, sides, without, has_base=base is not None))
+    find_wrong_texts(connection, config)
     connection.execute(_proposal_sql(config, without))
     connection.execute(_drift_sql(config, without))
 
@@ -59,62 +64,96 @@ _IDENTIFIED = """
     LEFT JOIN person_name p ON p.row_number = k.person_row"""
 
 
-def _difference_sql(config: SyncConfig, without: Mapping[str, str], *, has_base: bool) -> str:
-    """Everything else is told of the cells, because few of a candidate's values differ."""
+def _difference_sql(
+    config: SyncConfig, sides: Sides, without: Mapping[str, str], *, has_base: bool
+) -> str:
+    """Few of a candidate's values differ: all that costs something is done to those alone."""
     base, join = f"false AS has_base, {_NULL}[] AS base_unknown", ""
     if has_base:
         base = "b.row_number IS NOT NULL AS has_base, b.unknown AS base_unknown"
         join = "LEFT JOIN base_value b ON b.row_number = i.person_row"
-    times = contact_times(config)
-    person_time = "q.updated_at" if times else _NO_TIME
-    cells = present(_cells(config, without))
+    person_time = "q.updated_at" if has_times(config) else NO_TIME
+    cells = _cells(config, compared_fields(config, sides), without)
+    which = ", ".join(
+        f"CASE WHEN {cell.may_differ} THEN {number}::USMALLINT END"
+        for number, cell in enumerate(cells, start=1)
+    )
+    texts = "".join(
+        f", [{', '.join(getattr(cell, part) for cell in cells)}] AS {part}s"
+        for part in ("contact", "person", "base", "time")
+    )
     return f"""
         CREATE TEMP TABLE difference AS
-        SELECT i.*, {base}, {person_time} AS person_time, {cells} AS cells
-        FROM contact_value v
-        JOIN identified i ON v.row_number = i.contact_row
-        LEFT JOIN person_value q ON q.row_number = i.person_row
-        {join}"""
+        SELECT * EXCLUDE (which, contacts, persons, bases, times), {_told(cells)} AS cells
+        FROM (
+            SELECT i.*, {base}, {person_time} AS person_time,
+                   list_filter([{which}], lambda number: number IS NOT NULL) AS which{texts}
+            FROM contact_raw v
+            JOIN identified i ON v.row_number = i.contact_row
+            LEFT JOIN person_raw q ON q.row_number = i.person_row
+            {join})"""
 
 
-def _cells(config: SyncConfig, without: Mapping[str, str]) -> dict[str, str]:
-    """Per field and identifier SQL for its cell, or NULL where both sides agree."""
-    times = contact_times(config)
-    cells = {
-        field.to: _cell(
+@dataclass(frozen=True)
+class _Cell:
+    """SQL for what there is to tell of one field or identifier, if it `may_differ`."""
+
+    field: str
+    contact: str
+    person: str
+    may_differ: str
+    is_unclean: bool = False
+    base: str = _NULL
+    time: str = NO_TIME
+
+
+def _cells(
+    config: SyncConfig, compared: Sequence[Compared], without: Mapping[str, str]
+) -> list[_Cell]:
+    """In the order of their names, which is the one of the changes."""
+    cells = [
+        _Cell(
             field.to,
-            f"v.value_{index}",
-            f"q.value_{index}",
-            f"v.value_{index} IS DISTINCT FROM q.value_{index}",
+            one.contact,
+            one.person,
+            one.may_differ,
+            one.is_unclean,
             base=_NULL if field.to in without else f"b.value_{index}",
-            time=f"v.changed_at_{index}" if f"changed_at_{index}" in times else _NO_TIME,
+            time=one.changed_at,
         )
-        for index, field in enumerate(config.fields)
-    }
-    key, mdn = ("i.contact_key", "i.person_external_id"), ("i.contact_mdn", "i.person_mdn")
+        for index, (field, one) in enumerate(zip(config.fields, compared, strict=True))
+    ]
     is_new = "{1} IS NULL AND {0} IS NOT NULL"
-    cells["external_person_id"] = _cell("external_person_id", *key, is_new.format(*key))
+    key, mdn = ("i.contact_key", "i.person_external_id"), ("i.contact_mdn", "i.person_mdn")
+    cells.append(_Cell("external_person_id", *key, is_new.format(*key)))
     # The platform takes a number only where there is none: a replacement is carried in two steps
     # (the Vibes documentation, Person API).
     is_replaced = " OR {1} <> {0}" if config.replaces_numbers else ""
-    cells["mdn"] = _cell("mdn", *mdn, (is_new + is_replaced).format(*mdn))
-    return cells
+    cells.append(_Cell("mdn", *mdn, (is_new + is_replaced).format(*mdn)))
+    return sorted(cells, key=lambda cell: cell.field)
 
 
-def _cell(
-    field: str,
-    contact: str,
-    person: str,
-    differs: str,
-    *,
-    base: str = _NULL,
-    time: str = _NO_TIME,
-) -> str:
-    cell = (
-        f"{{'field': {literal(field)}, 'contact': {contact}, 'person': {person}, 'base': {base},"
+def _told(cells: Sequence[_Cell]) -> str:
+    """SQL for the list of what differs; texts are cleaned by one expression, not one per field."""
+    names = f"[{', '.join(literal(cell.field) for cell in cells)}]"
+    given = _struct(
+        f"{names}[number]", "contacts[number]", "persons[number]", "bases[number]", "times[number]"
+    )
+    unclean = text_list(cell.field for cell in cells if cell.is_unclean)
+    contact, person = (
+        f"CASE WHEN cell.field IN {unclean} THEN {clean(f'cell.{side}')} ELSE cell.{side} END"
+        for side in ("contact", "person")
+    )
+    cleaned = _struct("cell.field", contact, person, "cell.base", "cell.time")
+    told = f"list_transform(list_transform(which, lambda number: {given}), lambda cell: {cleaned})"
+    return f"list_filter({told}, lambda cell: cell.contact IS DISTINCT FROM cell.person)"
+
+
+def _struct(field: str, contact: str, person: str, base: str, time: str) -> str:
+    return (
+        f"{{'field': {field}, 'contact': {contact}, 'person': {person}, 'base': {base},"
         f" 'time': {time}}}"
     )
-    return f"CASE WHEN {differs} THEN {cell} END"
 
 
 def _proposal_sql(config: SyncConfig, without: Mapping[str, str]) -> str:

@@ -8,13 +8,13 @@ that what both sides hold already costs nothing. An assumption: the Vibes docume
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import duckdb
 
 from vibes_pipelines.reconcile.findings import add_findings
 from vibes_pipelines.reconcile.identifiers import texts_sql
-from vibes_pipelines.reconcile.sql import any_of, literal
+from vibes_pipelines.reconcile.sql import any_of, literal, text_list
 from vibes_pipelines.sync_config import MappedField, SyncConfig
 
 _WRONG = r"\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x{9F}\x{FFFD}-\x{FFFF}"
@@ -42,18 +42,28 @@ def find_wrong_keys(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def find_wrong_texts(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
-    """Adds a finding for each candidate with such a text to be carried, no candidate any more."""
-    free = [(index, field) for index, field in enumerate(config.fields) if _is_free_text(field)]
-    back = [(index, field) for index, field in free if field.authority in WRITTEN_BACK]
-    suspects = [_suspects_sql("contact", free), _suspects_sql("person", back)]
-    queries = [query for query in suspects if query]
-    if not any(connection.execute(f"{query} LIMIT 1").fetchall() for query in queries):
+    """Adds a finding for each contact with such a text to be carried; needs `difference`.
+
+    It is neither in `difference` nor a candidate any more.
+    """
+    free = [field for field in config.fields if _is_free_text(field)]
+    back = [field for field in free if field.authority in WRITTEN_BACK]
+    wrong = f"""
+        SELECT contact_row, cell.field AS field
+        FROM (SELECT contact_row, unnest(cells) AS cell FROM difference)
+        WHERE {any_of((_is_wrong("contact", free), _is_wrong("person", back)))}"""
+    if not connection.execute(f"{wrong} LIMIT 1").fetchall():
         return
-    connection.execute(_find_sql(free))
-    connection.execute(
-        "DELETE FROM candidate WHERE contact_row IN"
-        " (SELECT row_number FROM finding WHERE source = 'contact' AND kind = 'invalid_value')"
-    )
+    connection.execute(f"""
+        INSERT INTO finding
+        SELECT 'contact', contact_row, 'invalid_value',
+               {literal(_DETAIL)} || string_agg(field, ', ' ORDER BY field)
+        FROM ({wrong}) GROUP BY contact_row""")
+    for table in ("candidate", "difference"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE contact_row IN"
+            " (SELECT row_number FROM finding WHERE source = 'contact' AND kind = 'invalid_value')"
+        )
 
 
 def _is_free_text(field: MappedField) -> bool:
@@ -61,36 +71,10 @@ def _is_free_text(field: MappedField) -> bool:
     return field.type not in {"number", "date"} and field.options is None
 
 
-def _suspects_sql(side: str, fields: Sequence[tuple[int, MappedField]]) -> str | None:
-    """SQL for the rows with such a text in any of the fields: one search in them all."""
-    if not fields:
-        return None
-    together = ", ".join(f"value_{index}" for index, _ in fields)
-    wrong = is_wrong_text(f"concat_ws(' ', {together})")
-    return f"SELECT row_number FROM {side}_value WHERE {wrong}"
-
-
-def _find_sql(fields: Iterable[tuple[int, MappedField]]) -> str:
-    named = ", ".join(
-        f"CASE WHEN c.value_{index} IS DISTINCT FROM p.value_{index} AND {_wrong(index, field)}"
-        f" THEN {literal(field.to)} END"
-        for index, field in fields
-    )
-    return f"""
-        INSERT INTO finding
-        SELECT 'contact', contact_row, 'invalid_value',
-               {literal(_DETAIL)} || array_to_string(names, ', ')
-        FROM (SELECT k.contact_row,
-                     list_sort(list_filter([{named}], lambda name: name IS NOT NULL)) AS names
-              FROM candidate k
-              JOIN contact_value c ON c.row_number = k.contact_row
-              LEFT JOIN person_value p ON p.row_number = k.person_row)
-        WHERE len(names) > 0"""
-
-
-def _wrong(index: int, field: MappedField) -> str:
-    sides = ("c", "p") if field.authority in WRITTEN_BACK else ("c",)
-    return any_of(is_wrong_text(f"{side}.value_{index}") for side in sides)
+def _is_wrong(side: str, fields: Iterable[MappedField]) -> str:
+    """SQL for: the cell is of one of these fields, and its text on this side is wrong."""
+    names = text_list(field.to for field in fields)
+    return f"cell.field IN {names} AND {is_wrong_text(f'cell.{side}')}"
 
 
 _DETAIL = "holds a control or replacement character, as a wrong encoding leaves it, in "

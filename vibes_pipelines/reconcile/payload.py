@@ -1,23 +1,24 @@
-"""Phase two: the canonical texts of the mapped fields, read only for the rows that need them.
+"""Phase two: the values of the mapped fields, read only for the rows that need them.
 
-Creates `candidate` (contact_row, person_row or NULL for an add, matched_by) and `contact_value`,
-`person_value` with one text column `value_i` per mapped field; where an authority is `newest`, also
-the instants `changed_at_i` and the person's `updated_at`. A contact whose value is an unknown
-option or cannot be read becomes a finding. Semi-joins, because the scan then skips what no row
-needs; a join would have it decode every value.
+Creates `candidate` (contact_row, person_row or NULL for an add, matched_by), and `contact_raw` and
+`person_raw`, the values as they are: `raw_i` in the order of `scan.raw_columns`, of persons in the
+order of the fields; where an authority is `newest`, also the person's `updated_at`. A contact
+whose value is an unknown option or cannot be read becomes a finding. Semi-joins, because the scan
+then skips what no row needs; a join would have it decode every value.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
+from dataclasses import dataclass
+
 import duckdb
 
-from vibes_pipelines.reconcile.characters import find_wrong_texts
 from vibes_pipelines.reconcile.consent import UNREADABLE
 from vibes_pipelines.reconcile.identifiers import NONE, Identifiers
 from vibes_pipelines.reconcile.moments import moment_of
 from vibes_pipelines.reconcile.scan import Sides, raw_columns
 from vibes_pipelines.reconcile.sources import ROW, Source
-from vibes_pipelines.reconcile.sql import literal
+from vibes_pipelines.reconcile.sql import clean, literal
 from vibes_pipelines.reconcile.values import (
     INVALID_VALUE,
     UNKNOWN_OPTION,
@@ -25,8 +26,11 @@ from vibes_pipelines.reconcile.values import (
     can_be_marked,
     contact_text,
     platform_text,
+    quick,
 )
 from vibes_pipelines.sync_config import SyncConfig
+
+NO_TIME = "NULL::TIMESTAMP"
 
 
 def build_values(
@@ -36,45 +40,106 @@ def build_values(
 ) -> None:
     """Creates the tables above and adds the findings on values."""
     connection.execute(_CANDIDATE)
-    connection.execute(_DOUBTFUL if sides.is_landed else _raw_value_sql(config, sides.contacts))
-    connection.execute(_contact_value_sql(config, sides))
+    if sides.is_landed:
+        connection.execute(_DOUBTFUL)
+    connection.execute(_contact_raw_sql(config, sides))
     if connection.execute("SELECT 1 FROM contact WHERE has_issue LIMIT 1").fetchall():
-        _find_bad_values(connection, config)
-    connection.execute(_person_value_sql(config, sides))
-    find_wrong_texts(connection, config)
+        _find_bad_values(connection, config, sides.contacts)
+    connection.execute(_person_raw_sql(config, sides))
     if sides.is_landed:
         for side in ("contact", "person"):
             connection.execute(_NAMES.format(side=side))
 
 
-def _contact_value_sql(config: SyncConfig, sides: Sides) -> str:
+@dataclass(frozen=True)
+class Compared:
+    """SQL over `contact_raw` v and `person_raw` q: the canonical texts of one field.
+
+    Where `may_differ`, which costs less, is false the two are equal, and the texts may be NULL.
+    With `is_unclean` they are canonical only once they went through `sql.clean`. `changed_at` is
+    when the contact's value was set.
+    """
+
+    contact: str
+    person: str
+    may_differ: str
+    is_unclean: bool
+    changed_at: str
+
+
+def compared_fields(config: SyncConfig, sides: Sides) -> list[Compared]:
+    """Every mapped field, in their order."""
+    return [_compared(config, sides, index) for index in range(len(config.fields))]
+
+
+def _compared(config: SyncConfig, sides: Sides, index: int) -> Compared:
+    field = config.fields[index]
+    contact = _of_contact(config, sides.contacts, field.from_)
+    person = f"q.raw_{index}", sides.persons.column(field.to, f"fields.to: {field.to}")[1]
+    stand_ins = quick(field, contact, person, "unused")
+    may_differ = f"{stand_ins.contact} IS DISTINCT FROM {stand_ins.person}"
+    text, platform = contact_text(field, *contact), platform_text(field.type, *person)
+    is_unclean = (text, platform) == (clean(contact[0]), clean(person[0]))
+    if is_unclean:
+        text, platform = contact[0], person[0]
+    else:
+        text, platform = (f"CASE WHEN {may_differ} THEN {one} END" for one in (text, platform))
+    changed_at = NO_TIME
+    if field.changed_at is not None:
+        changed_at = moment_of(*_of_contact(config, sides.contacts, field.changed_at))
+    return Compared(text, platform, may_differ, is_unclean, changed_at)
+
+
+def contact_values_sql(config: SyncConfig, contacts: Source, rows_sql: str) -> str:
+    """SQL for row_number and the canonical texts `value_i` of these rows of `contact_raw`."""
     texts = "".join(
-        f", {contact_text(f, *sides.contacts.column(f.from_, f'fields.from: {f.from_}'))}"
-        f" AS value_{i}"
-        for i, f in enumerate(config.fields)
+        f", {contact_text(field, *_of_contact(config, contacts, field.from_))} AS value_{index}"
+        for index, field in enumerate(config.fields)
     )
-    texts += "".join(
-        f", {moment_of(*sides.contacts.column(column, f'fields.changed_at: {column}'))} AS {name}"
-        for name, column in contact_times(config).items()
-    )
-    if not sides.is_landed:
-        return f"""
-            CREATE TEMP TABLE contact_value AS
-            SELECT {ROW} AS row_number{texts} FROM raw_value"""
     return f"""
-        CREATE TEMP TABLE contact_value AS
-        SELECT {_identified(sides.contact_ids)}{texts} FROM {sides.contacts.relation}
-        WHERE {ROW} IN (SELECT contact_row FROM candidate
-                        UNION ALL SELECT contact_row FROM doubtful)"""
+        SELECT v.row_number{texts}
+        FROM (SELECT * FROM contact_raw WHERE row_number IN ({rows_sql})) v"""
 
 
-def _person_value_sql(config: SyncConfig, sides: Sides) -> str:
-    texts = "".join(
-        f", {platform_text(f.type, *sides.persons.column(f.to, f'fields.to: {f.to}'))} AS value_{i}"
-        for i, f in enumerate(config.fields)
+def has_times(config: SyncConfig) -> bool:
+    """Whether the time of a value decides which side is right."""
+    return any(field.changed_at is not None for field in config.fields)
+
+
+def _of_contact(config: SyncConfig, contacts: Source, name: str) -> tuple[str, str]:
+    """A column of the contacts, and its type, as it stands in `contact_raw` v."""
+    column = contacts.column(name, f"fields: {name}")
+    return f"v.raw_{raw_columns(config, contacts).index(column)}", column[1]
+
+
+def _contact_raw_sql(config: SyncConfig, sides: Sides) -> str:
+    """A table of its own, because texts made while it is unpacked take several times as long."""
+    raw = raw_columns(config, sides.contacts)
+    if sides.is_landed:
+        columns = "".join(f", {column} AS raw_{index}" for index, (column, _) in enumerate(raw))
+        return f"""
+            CREATE TEMP TABLE contact_raw AS
+            SELECT {_identified(sides.contact_ids)}{columns} FROM {sides.contacts.relation}
+            WHERE {ROW} IN (SELECT contact_row FROM candidate
+                            UNION ALL SELECT contact_row FROM doubtful)"""
+    columns = "".join(
+        f", {_typed(f'raw[{index + 1}]', kind)} AS raw_{index}"
+        for index, (_, kind) in enumerate(raw)
     )
-    if contact_times(config):
-        texts += f", {_updated_at(sides.persons)} AS updated_at"
+    return f"""
+        CREATE TEMP TABLE contact_raw AS
+        SELECT {ROW} AS row_number{columns} FROM raw_contact
+        WHERE {ROW} IN (SELECT contact_row FROM candidate
+                        UNION ALL SELECT row_number FROM contact WHERE has_issue)"""
+
+
+def _person_raw_sql(config: SyncConfig, sides: Sides) -> str:
+    columns = "".join(
+        f", {sides.persons.column(field.to, f'fields.to: {field.to}')[0]} AS raw_{index}"
+        for index, field in enumerate(config.fields)
+    )
+    if has_times(config):
+        columns += f", {_updated_at(sides.persons)} AS updated_at"
     names, doubtful = f"{ROW} AS row_number", ""
     if sides.is_landed:
         names = _identified(sides.person_ids)
@@ -82,22 +147,9 @@ def _person_value_sql(config: SyncConfig, sides: Sides) -> str:
             UNION ALL SELECT person_row FROM doubtful
             UNION ALL SELECT row_number FROM finding WHERE source = 'person'"""
     return f"""
-        CREATE TEMP TABLE person_value AS
-        SELECT {names}{texts} FROM {sides.persons.relation}
+        CREATE TEMP TABLE person_raw AS
+        SELECT {names}{columns} FROM {sides.persons.relation}
         WHERE {ROW} IN (SELECT person_row FROM candidate {doubtful})"""
-
-
-def _raw_value_sql(config: SyncConfig, contacts: Source) -> str:
-    """A table of its own, because texts made while it is unpacked take several times as long."""
-    columns = "".join(
-        f", {_typed(f'raw[{index}]', kind)} AS {column}"
-        for index, (column, kind) in enumerate(raw_columns(config, contacts), start=1)
-    )
-    return f"""
-        CREATE TEMP TABLE raw_value AS
-        SELECT {ROW}{columns} FROM raw_contact
-        WHERE {ROW} IN (SELECT contact_row FROM candidate
-                        UNION ALL SELECT row_number FROM contact WHERE has_issue)"""
 
 
 def _typed(text: str, kind: str) -> str:
@@ -106,19 +158,10 @@ def _typed(text: str, kind: str) -> str:
     return text if is_record or kind == "VARCHAR" else f"CAST({text} AS {kind})"
 
 
-def contact_times(config: SyncConfig) -> dict[str, str]:
-    """Per `changed_at_i` of the contacts' values the contact column it is read from."""
-    return {
-        f"changed_at_{index}": field.changed_at
-        for index, field in enumerate(config.fields)
-        if field.changed_at is not None
-    }
-
-
 def _updated_at(persons: Source) -> str:
     """When anything of the person last changed, where the share's `updated_at` is mapped."""
     if not persons.has("updated_at"):
-        return "NULL::TIMESTAMP"
+        return NO_TIME
     return moment_of(*persons.column("updated_at", "authority newest"))
 
 
@@ -128,7 +171,10 @@ def _identified(ids: Identifiers) -> str:
     return f"{ROW} AS row_number, {ids.key} AS key, {ids.person_key} AS person_key, {phone} AS mdn"
 
 
-def _find_bad_values(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
+def _find_bad_values(
+    connection: duckdb.DuckDBPyConnection, config: SyncConfig, contacts: Source
+) -> None:
+    values = contact_values_sql(config, contacts, "SELECT row_number FROM contact WHERE has_issue")
     for kind, mark, words in (
         ("unknown_option", UNKNOWN_OPTION, "not among the options of"),
         ("invalid_value", INVALID_VALUE, "cannot be read as the type of"),
@@ -152,8 +198,7 @@ def _find_bad_values(connection: duckdb.DuckDBPyConnection, config: SyncConfig) 
                 FROM (SELECT v.row_number,
                              list_sort(list_filter([{", ".join(marked)}],
                                                    lambda name: name IS NOT NULL)) AS names
-                      FROM contact_value v JOIN contact c USING (row_number)
-                      WHERE c.has_issue) v
+                      FROM ({values}) v JOIN contact c USING (row_number)) v
                 WHERE len(names) > 0""",
                 [kind, words],
             )
@@ -188,4 +233,4 @@ _NAMES = """
     CREATE TEMP VIEW {side}_name AS
     SELECT v.row_number, v.key, v.person_key, n.bad_mdn,
            CASE WHEN n.mdn > 0 THEN '+' || n.mdn ELSE v.mdn END AS mdn
-    FROM {side}_value v JOIN {side} n USING (row_number)"""
+    FROM {side}_raw v JOIN {side} n USING (row_number)"""

@@ -134,7 +134,7 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
             build_opt_ins(connection, config, sources.subscriptions)
             end_with_addresses(connection, inputs.destination.ends_with)
         with watch.phase("outputs"):
-            build_cases(connection, config)
+            build_cases(connection, config, sides.contacts)
             counts = read_counts(connection)
             content_hashes = write_outputs(connection, out)
             if inputs.for_next_base:
@@ -178,7 +178,7 @@ def _run_phases(
         build_values(connection, config, sides)
         tell_why_mdns_are_refused(connection, region_of(config))
     with watch.phase("changes"):
-        build_proposal(connection, config, sources.base)
+        build_proposal(connection, config, sides, sources.base)
         build_unmatched(connection, config, sides, sources.base, deletes=deletes)
         lag = timedelta(hours=config.policies.visibility_lag_h)
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from vibes_pipelines.cli.main import main
 from vibes_pipelines.delivery.plan import plan
 from vibes_pipelines.reconcile.cases import build_cases
+from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.stages import erasing_parquet
 from vibes_pipelines.stages.changes import carry_changes
 from vibes_pipelines.stages.delivering import Options, push_persons
@@ -117,11 +118,13 @@ def test_an_erasure_waits_its_turn_while_a_day_is_reconciled(
     """Else the rows that were read before it would be written after it."""
     said = []
 
-    def meanwhile(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
+    def meanwhile(
+        connection: duckdb.DuckDBPyConnection, config: SyncConfig, contacts: Source
+    ) -> None:
         with pytest.raises(ErasureError, match="run the same erase again after it") as refused:
             erase(project, KEY, "asked for", "ann")
         said.append(refused)
-        build_cases(connection, config)
+        build_cases(connection, config, contacts)
 
     monkeypatch.setattr("vibes_pipelines.reconcile.run.build_cases", meanwhile)
     reconciled(project, DAYS[1], CONTACTS, [])
