@@ -7,7 +7,7 @@ client   the client of the Person API, its limiter lifted: lanes, retries, answe
 push     the whole delivery: intents and receipts in a ledger (SQLite)
 
 These three against a server that answers everything at once, in a process of its own; compare
-their CPU. Then `push` at the platform's limit against the sandbox, which counts and refuses.
+their CPU. Then a push at the platform's limit, see `push_at_limit`.
 """
 
 import argparse
@@ -21,10 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import compare, report
+from benchmarks.push_at_limit import Load, run
 
 WORKERS = 32
-LIMIT_PER_S = 100
-LEAST_OF_LIMIT = 0.98
 UNLIMITED_PER_S = 1_000_000
 BUDGETS = {"client": 1 / 0.7}
 """At least 0.7 of the requests per CPU second of the bare loop; told of the wall as well."""
@@ -101,7 +100,7 @@ async def _client(port: int, requests: int) -> None:
         await _work(requests, lambda number: api.upsert(f"N{number}", _body(number)))
 
 
-async def _push(address: tuple[str, str, str], requests: int, rate_per_s: int) -> float:
+async def _push(address: tuple[str, str, str], requests: int) -> float:
     """Plans and pushes; returns the seconds that the push alone took."""
     from vibes_pipelines.delivery.api_push import push  # noqa: PLC0415 - as above
     from vibes_pipelines.store.ledger import Ledger  # noqa: PLC0415 - as above
@@ -117,7 +116,7 @@ async def _push(address: tuple[str, str, str], requests: int, rate_per_s: int) -
     with tempfile.TemporaryDirectory() as name, Ledger(f"sqlite:///{name}/ledger.db") as ledger:
         rows = [add(f"N{n}", change("first_name", f"Ada {n}")) for n in range(requests)]
         planned(ledger, Path(name) / "out", persons=rows)
-        async with PersonApi(url, "A1b2C3", user, password, rate_per_s=rate_per_s) as api:
+        async with PersonApi(url, "A1b2C3", user, password, rate_per_s=UNLIMITED_PER_S) as api:
             operations = ledger.open_operations("d" * 64, "persons", "api")
             began = time.perf_counter()
             result = await push(operations, api, ledger, TYPES, dry_run=False)
@@ -128,34 +127,11 @@ async def _push(address: tuple[str, str, str], requests: int, rate_per_s: int) -
 def _measure(mode: str, port: int, requests: int) -> None:
     if mode == "push":
         address = (f"http://127.0.0.1:{port}", "user", "password")
-        seconds = asyncio.run(_push(address, requests, UNLIMITED_PER_S))
+        seconds = asyncio.run(_push(address, requests))
         report({"push_s": seconds})
         return
     asyncio.run({"bare": _bare, "client": _client}[mode](port, requests))
     report({})
-
-
-def _at_the_limit(seconds: int) -> None:
-    """Prints how much of the platform's limit a push uses, and how often it was turned away."""
-    from vibes_pipelines.sandbox.population import build_world  # noqa: PLC0415 - only here
-    from vibes_pipelines.sandbox.service import Sandbox  # noqa: PLC0415 - only here
-    from vibes_pipelines.settings import Settings  # noqa: PLC0415 - only here
-
-    requests = seconds * LIMIT_PER_S
-    with (
-        tempfile.TemporaryDirectory() as name,
-        Sandbox(Path(name), build_world(20, seed=5), rate_per_s=LIMIT_PER_S) as sandbox,
-    ):
-        api = Settings(sandbox.environment()).api
-        address = (api.url, api.user, api.password.get_secret_value())
-        took_s = asyncio.run(_push(address, requests, LIMIT_PER_S))
-        counted: list[dict[str, int]] = sandbox.audit()["requests"]  # type: ignore[assignment]
-        refused = sum(entry["count"] for entry in counted if entry["status"] == 429)
-    share = requests / LIMIT_PER_S / took_s
-    print(
-        f"{requests:,} pushes at {LIMIT_PER_S}/s: {share:.1%} of the limit"
-        f" (budget {LEAST_OF_LIMIT:.0%}), {refused} answered with 429 (budget 0)"
-    )
 
 
 def main() -> None:
@@ -179,7 +155,7 @@ def main() -> None:
             given.rounds,
             BUDGETS,
         )
-    _at_the_limit(given.seconds)
+    print(run(Load(given.seconds)).sentence)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Loading code: what keeps the start of every process short."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 
 
 @contextmanager
@@ -19,3 +21,19 @@ def no_collections() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+def modules_on_use(package: str, names: Collection[str]) -> Callable[[str], ModuleType]:
+    """The `__getattr__` of a room that is a door: each module is imported when it is first used.
+
+    `from vibes_pipelines import stages` then costs nothing, and `stages.landing` the first time
+    what the module costs. The room imports the same names for type checkers only.
+    """
+
+    def module(name: str) -> ModuleType:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name)
+        with no_collections():
+            return import_module(f"{package}.{name}")
+
+    return module

@@ -21,7 +21,7 @@ class SettingsError(ValueError):
 class ApiSettings:
     """The Vibes API. `rate_per_s` is the platform's limit per company key.
 
-    `opt_out_share_per_s` of it is kept for opt-outs that leave beside another job.
+    `opt_out_share_per_s` of it is for opt-outs while they leave beside another job.
     """
 
     url: str
@@ -37,7 +37,7 @@ class ApiSettings:
 
     @property
     def bulk_rate_per_s(self) -> int:
-        """What everything else may take. A limit of one a second cannot be shared, and is not."""
+        """What all else may take meanwhile. A limit of one a second is not shared: it cannot be."""
         return max(min(1, self.rate_per_s), self.rate_per_s - self.opt_out_rate_per_s)
 
 

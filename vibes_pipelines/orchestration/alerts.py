@@ -12,10 +12,8 @@ from typing import Literal
 
 import dagster as dg
 
+from vibes_pipelines import stages
 from vibes_pipelines.settings import Settings
-from vibes_pipelines.stages.alert_channels import AlertError
-from vibes_pipelines.stages.alert_settings import AlertSettings, read_alert_settings
-from vibes_pipelines.stages.alerts import AlertBook, Cause, Firing
 
 RUNS_A_TICK = 50
 RUNS_REMEMBERED = 200
@@ -37,8 +35,8 @@ _SENDS_AGAIN = "repush"
 _SENT_AGAIN = ("delivery__", "report__")
 
 
-def _book(settings: AlertSettings) -> AlertBook:
-    return AlertBook(Settings().home, settings)
+def _book(settings: "stages.alert_settings.AlertSettings") -> "stages.alerts.AlertBook":
+    return stages.alerts.AlertBook(Settings().home, settings)
 
 
 # Every run of the code location: one that the UI's Materialize or a backfill started has no job of
@@ -49,14 +47,14 @@ def _book(settings: AlertSettings) -> AlertBook:
 )
 def run_failure_sensor(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
     """Tells job, day, run and the failed steps; never a message, which could name a person."""
-    settings = read_alert_settings()
+    settings = stages.alert_settings.read_alert_settings()
     if not settings.has_channel:
         return dg.SkipReason(NO_CHANNEL)
     _book(settings).report(list(causes_of(context)), datetime.now(UTC))
     return None
 
 
-def causes_of(context: dg.RunFailureSensorContext) -> Iterator[Cause]:
+def causes_of(context: dg.RunFailureSensorContext) -> "Iterator[stages.alerts.Cause]":
     """The checks that held the run, and the steps that failed for another reason."""
     run, held, failed = context.dagster_run, False, []
     for event in context.get_step_failure_events():
@@ -75,10 +73,10 @@ def causes_of(context: dg.RunFailureSensorContext) -> Iterator[Cause]:
         yield _run_cause(run, tuple(sorted(failed)))
 
 
-def _run_cause(run: dg.DagsterRun, steps: tuple[str, ...]) -> Cause:
+def _run_cause(run: dg.DagsterRun, steps: tuple[str, ...]) -> "stages.alerts.Cause":
     day = day_of(run)
     where = f" at {', '.join(steps)}" if steps else ", without a failed step"
-    return Cause(
+    return stages.alerts.Cause(
         key=f"run:{run.job_name}:{','.join(steps)}",
         what=f"{_named(run)}{f' of {day}' if day else ''} failed{where}",
         names=steps,
@@ -106,7 +104,7 @@ def check_key(asset: dg.AssetKey, name: str) -> str:
     return f"check:{asset.to_user_string()}:{name}"
 
 
-def _failing(entry: dg.EventLogEntry, run: dg.DagsterRun) -> Cause | None:
+def _failing(entry: dg.EventLogEntry, run: dg.DagsterRun) -> "stages.alerts.Cause | None":
     """The cause that a check's evaluation is, when it failed."""
     event = entry.dagster_event
     found = event.asset_check_evaluation_data if event else None
@@ -117,7 +115,7 @@ def _failing(entry: dg.EventLogEntry, run: dg.DagsterRun) -> Cause | None:
         "error" if found.severity is dg.AssetCheckSeverity.ERROR else "warn"
     )
     where = f"{found.check_name} of {found.asset_key.to_user_string()}"
-    return Cause(
+    return stages.alerts.Cause(
         key=check_key(found.asset_key, found.check_name),
         what=f"the check {where} fails{f' for {day}' if day else ''}",
         names=(found.check_name,),
@@ -164,7 +162,7 @@ def check_alert_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult |
 
     A channel that refuses does not hold up the reading: its alerts wait for the next tick.
     """
-    settings = read_alert_settings()
+    settings = stages.alert_settings.read_alert_settings()
     if not settings.has_channel:
         return dg.SkipReason(NO_CHANNEL)
     now, instance = datetime.now(UTC), context.instance
@@ -188,13 +186,15 @@ def check_alert_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult |
     said = f"{len(records)} finished runs read"
     try:
         book.carry()
-    except AlertError as refused:
+    except stages.alert_channels.AlertError as refused:
         context.log.warning("alerts wait: %s", refused)
         said += f"; alerts wait: {refused}"
     return dg.SensorResult(skip_reason=said, cursor=look.after(records).cursor)
 
 
-def _note(book: AlertBook, run: dg.DagsterRun, entry: dg.EventLogEntry, now: datetime) -> None:
+def _note(
+    book: "stages.alerts.AlertBook", run: dg.DagsterRun, entry: dg.EventLogEntry, now: datetime
+) -> None:
     """One evaluation: a failure is noted, a success ends what it covers."""
     cause = _failing(entry, run)
     if cause is not None:
@@ -214,7 +214,7 @@ def _covers(day: str | None, failed: str | None) -> bool:
     return day is None or failed is None or day >= failed
 
 
-def _is_over(instance: dg.DagsterInstance, firing: Firing) -> bool:
+def _is_over(instance: dg.DagsterInstance, firing: "stages.alerts.Firing") -> bool:
     """Whether the job that failed succeeded later, or another sent what it left."""
     cause = firing.cause
     if not cause.key.startswith("run:") or cause.job is None:

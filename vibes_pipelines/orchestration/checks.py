@@ -8,9 +8,8 @@ import json
 from collections.abc import Callable, Sequence
 
 import dagster as dg
-import duckdb
 
-from vibes_pipelines.crm.mapped_columns import mapped_columns
+from vibes_pipelines import crm, stages, store
 from vibes_pipelines.orchestration.day_metadata import page_link
 from vibes_pipelines.orchestration.keys import (
     CERTIFICATE,
@@ -23,12 +22,6 @@ from vibes_pipelines.orchestration.links import check_link
 from vibes_pipelines.orchestration.metadata import Metadata
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.reconcile.summary import Summary
-from vibes_pipelines.stages.certifying import read_certificate
-from vibes_pipelines.stages.delivering import held_lanes
-from vibes_pipelines.stages.opt_outs import opt_out_clock
-from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.reconciling import read_summary, snapshot_of
-from vibes_pipelines.store.records import Lane
 
 SUBSCRIPTIONS = "share/subscriptions"
 
@@ -74,7 +67,7 @@ def _verdict(faults: Sequence[str], days: int, check: str) -> dg.AssetCheckResul
 def _per_day(
     context: dg.AssetCheckExecutionContext,
     project: ProjectResource,
-    fault: Callable[[Project, str], str | None],
+    fault: Callable[["stages.project.Project", str], str | None],
 ) -> dg.AssetCheckResult:
     with project.open() as opened:
         days = context.op_execution_context.partition_keys
@@ -90,8 +83,8 @@ def _schema_check(feed: str) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         """Every column that the reconcile needs was landed."""
 
-        def fault(opened: Project, day: str) -> str | None:
-            landed = snapshot_of(opened, feed, day).manifest.columns
+        def fault(opened: "stages.project.Project", day: str) -> str | None:
+            landed = stages.reconciling.snapshot_of(opened, feed, day).manifest.columns
             missing = [column for column in _needed(opened, feed) if column not in landed]
             return f"missing {', '.join(missing)}" if missing else None
 
@@ -100,12 +93,12 @@ def _schema_check(feed: str) -> dg.AssetChecksDefinition:
     return columns_as_mapped
 
 
-def _needed(project: Project, feed: str) -> list[str]:
+def _needed(project: "stages.project.Project", feed: str) -> list[str]:
     required = list(_FEED_RULES[feed][0])
     if feed == "share/persons":
         required += [field.to for field in project.config.fields]
     if feed == "crm/contacts":
-        required += mapped_columns(project.config)
+        required += crm.mapped_columns.mapped_columns(project.config)
     return required
 
 
@@ -115,16 +108,10 @@ def _unique_check(feed: str, columns: tuple[str, ...]) -> dg.AssetChecksDefiniti
         context: dg.AssetCheckExecutionContext, project: ProjectResource
     ) -> dg.AssetCheckResult:
         """No two rows have the same whole key; a doubled feed is stopped here."""
-        listed = ", ".join(f'"{column}"' for column in columns)
-        whole = " AND ".join(f'"{column}" IS NOT NULL' for column in columns)
 
-        def fault(opened: Project, day: str) -> str | None:
-            with duckdb.connect() as engine:
-                repeated = engine.execute(
-                    f"SELECT count(*) FROM (SELECT {listed} FROM read_parquet(?) "  # noqa: S608 - constants
-                    f"WHERE {whole} GROUP BY {listed} HAVING count(*) > 1)",
-                    [str(snapshot_of(opened, feed, day).data)],
-                ).fetchall()[0][0]
+        def fault(opened: "stages.project.Project", day: str) -> str | None:
+            landed = stages.reconciling.snapshot_of(opened, feed, day)
+            repeated = stages.feed_faults.repeated_keys(landed.data, columns)
             return (
                 f"{repeated} keys ({', '.join(columns)}) stand more than once" if repeated else None
             )
@@ -142,12 +129,12 @@ def input_share_within_guard(
     return _per_day(context, project, _too_few_subscriptions)
 
 
-def _too_few_subscriptions(project: Project, day: str) -> str | None:
+def _too_few_subscriptions(project: "stages.project.Project", day: str) -> str | None:
     earlier = [landed for landed in project.snapshots.days(SUBSCRIPTIONS) if landed < day]
     if not earlier:
         return None
-    rows = snapshot_of(project, SUBSCRIPTIONS, day).manifest.rows
-    before = snapshot_of(project, SUBSCRIPTIONS, earlier[-1]).manifest.rows
+    rows = stages.reconciling.snapshot_of(project, SUBSCRIPTIONS, day).manifest.rows
+    before = stages.reconciling.snapshot_of(project, SUBSCRIPTIONS, earlier[-1]).manifest.rows
     least = project.config.guards.min_input_share
     if rows >= least * before:
         return None
@@ -165,22 +152,10 @@ def subscribers_agree_with_share(
 ) -> dg.AssetCheckResult:
     """The extract and the share, two accounts of one platform, show the same active subscribers."""
 
-    def fault(opened: Project, day: str) -> str | None:
-        extract = snapshot_of(opened, "extract/current_subscribers", day)
-        share = snapshot_of(opened, "share/subscriptions", day)
-        with duckdb.connect() as engine:
-            differing = engine.execute(
-                """
-                SELECT count(*) FROM (
-                    SELECT lower(person_key) AS p, subscription_list_id::VARCHAR AS l
-                    FROM read_parquet($extract)
-                ) AS e FULL JOIN (
-                    SELECT DISTINCT lower(person_key) AS p, subscription_list_id::VARCHAR AS l
-                    FROM read_parquet($share) WHERE opt_out_date IS NULL
-                ) AS s USING (p, l) WHERE e.p IS NULL OR s.p IS NULL
-                """,
-                {"extract": str(extract.data), "share": str(share.data)},
-            ).fetchall()[0][0]
+    def fault(opened: "stages.project.Project", day: str) -> str | None:
+        extract = stages.reconciling.snapshot_of(opened, "extract/current_subscribers", day)
+        share = stages.reconciling.snapshot_of(opened, "share/subscriptions", day)
+        differing = stages.feed_faults.differing_subscriptions(extract.data, share.data)
         return f"{differing} subscriptions are active in only one of them" if differing else None
 
     result = _per_day(context, project, fault)
@@ -193,9 +168,9 @@ def every_contact_is_accounted_for(
 ) -> dg.AssetCheckResult:
     """Every contact ends in exactly one place, and the counts add up to what was landed."""
 
-    def fault(opened: Project, day: str) -> str | None:
-        summary = read_summary(opened, day)
-        landed = snapshot_of(opened, "crm/contacts", day).manifest.rows
+    def fault(opened: "stages.project.Project", day: str) -> str | None:
+        summary = stages.reconciling.read_summary(opened, day)
+        landed = stages.reconciling.snapshot_of(opened, "crm/contacts", day).manifest.rows
         ends = _ends(summary)
         if sum(ends.values()) == summary.contacts == landed:
             return None
@@ -210,15 +185,15 @@ def _ends(summary: Summary) -> dict[str, int]:
 
 
 def _guards(
-    context: dg.AssetCheckExecutionContext, project: ProjectResource, lane: Lane
+    context: dg.AssetCheckExecutionContext, project: ProjectResource, lane: "store.records.Lane"
 ) -> dg.AssetCheckResult:
     """Whether a guard holds the lane; if so, also what to look at and how to release it."""
     held: list[str] = []
 
-    def fault(opened: Project, day: str) -> str | None:
-        reason = held_lanes(opened, day).get(lane)
+    def fault(opened: "stages.project.Project", day: str) -> str | None:
+        reason = stages.delivering.held_lanes(opened, day).get(lane)
         if reason:
-            held[:] = [day, read_summary(opened, day).diff_set]
+            held[:] = [day, stages.reconciling.read_summary(opened, day).diff_set]
         return reason
 
     result = _per_day(context, project, fault)
@@ -257,8 +232,8 @@ def nothing_is_unexplained(
 ) -> dg.AssetCheckResult:
     """Every earlier send is confirmed, pending, rejected or superseded."""
 
-    def fault(opened: Project, day: str) -> str | None:
-        unexplained = read_certificate(opened, day).unexplained
+    def fault(opened: "stages.project.Project", day: str) -> str | None:
+        unexplained = stages.certifying.read_certificate(opened, day).unexplained
         return f"{unexplained} sends are not visible and not explained" if unexplained else None
 
     return _per_day(context, project, fault)
@@ -268,7 +243,7 @@ def nothing_is_unexplained(
 def opt_outs_arrive_in_time(project: ProjectResource) -> dg.AssetCheckResult:
     """No opt-out is under way for long, whichever way: a day warns, five business days fail."""
     with project.open() as opened:
-        clock = opt_out_clock(opened)
+        clock = stages.opt_outs.opt_out_clock(opened)
     late = dg.AssetCheckSeverity.ERROR if clock.late else dg.AssetCheckSeverity.WARN
     return dg.AssetCheckResult(
         passed=not clock.over_a_day,

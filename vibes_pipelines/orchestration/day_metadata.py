@@ -11,18 +11,17 @@ from pathlib import Path
 
 import dagster as dg
 
+from vibes_pipelines import report, stages
 from vibes_pipelines.orchestration.metadata import Metadata, content_hash, share
 from vibes_pipelines.reconcile.summary import Summary
-from vibes_pipelines.report.day_page import report_folder
-from vibes_pipelines.report.day_plots import bars
-from vibes_pipelines.report.trends import series, trend
-from vibes_pipelines.stages.project import Project
 
 REPORT_URL = "VIBES_REPORT_URL"
 """The address under which the folder of reports is served, if it is."""
 
 
-def page_metadata(project: Project, day: str, page: Path, began: float) -> Metadata:
+def page_metadata(
+    project: "stages.project.Project", day: str, page: Path, began: float
+) -> Metadata:
     """What a report asset shows of one day: its numbers, thirty days of plots, where it is."""
     return {
         **page_link(page.stem),
@@ -39,12 +38,12 @@ def page_link(day: str) -> Metadata:
     return {"link": dg.MetadataValue.url(f"{served}/{day}.html")} if served else {}
 
 
-def day_numbers(project: Project, day: str) -> Metadata:
+def day_numbers(project: "stages.project.Project", day: str) -> Metadata:
     """The numbers of the trends that the day has, by the names of `trends.NAMES`."""
-    return dict(trend(project, day, days=1)[0].known)
+    return dict(report.trends.trend(project, day, days=1)[0].known)
 
 
-def made_of(project: Project, day: str, began: float) -> Metadata:
+def made_of(project: "stages.project.Project", day: str, began: float) -> Metadata:
     """Under which configuration a partition was made, how long it took, and its day's page.
 
     `began` is of `time.monotonic()`.
@@ -54,7 +53,9 @@ def made_of(project: Project, day: str, began: float) -> Metadata:
         "config_version": dg.MetadataValue.text(str(project.config.version)),
         "config_hash": dg.MetadataValue.text(project.config.config_hash),
         "mapping_hash": dg.MetadataValue.text(project.config.mapping_hash),
-        "report": dg.MetadataValue.path(str(report_folder(project) / f"{day}.html")),
+        "report": dg.MetadataValue.path(
+            str(report.day_page.report_folder(project) / f"{day}.html")
+        ),
     }
 
 
@@ -84,7 +85,8 @@ def diff_numbers(key: dg.AssetKey, summary: Summary) -> Metadata:
     return {**counts[name], "content_hash": dg.MetadataValue.text(content)}
 
 
-def _drawings(project: Project, day: str) -> Iterator[str]:
-    for one in series(trend(project, day)):
-        picture = base64.b64encode(bars(one, stands_alone=True).encode()).decode()
+def _drawings(project: "stages.project.Project", day: str) -> Iterator[str]:
+    for one in report.trends.series(report.trends.trend(project, day)):
+        drawing = report.day_plots.bars(one, stands_alone=True)
+        picture = base64.b64encode(drawing.encode()).decode()
         yield f"**{one.name}**: {one.unit}\n\n![{one.name}](data:image/svg+xml;base64,{picture})"

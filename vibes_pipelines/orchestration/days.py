@@ -9,14 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from vibes_pipelines import stages
 from vibes_pipelines.orchestration.links import links_of
 from vibes_pipelines.orchestration.metadata import Metadata
-from vibes_pipelines.stages.project import WrongDayError
-from vibes_pipelines.stages.reconciling import NotLandedError, NotReconciledError
-from vibes_pipelines.vibes.extracts import ExtractMissing
-
-MISSING = (NotLandedError, NotReconciledError, WrongDayError, ExtractMissing)
-"""A day is not there. Of a run of one day these stay the errors that they are."""
 
 Made = Mapping[dg.AssetKey, Metadata]
 """What each asset of a step shows of one day."""
@@ -31,6 +26,8 @@ def each_day(
 ) -> Iterator[Any]:
     """Makes every day of the run; yields what Dagster is to record of the assets `keys`.
 
+    Of a run of one day that is missing, the error stays the one that it is.
+
     Raises:
         dagster.Failure: of several days some are missing; names each, after recording the others.
     """
@@ -39,7 +36,7 @@ def each_day(
     for day in reversed(days) if newest_first else days:
         try:
             made[day] = make(day)
-        except MISSING as absent:
+        except stages.missing_days.MISSING as absent:
             if len(days) == 1:
                 raise
             missing[day] = str(absent)

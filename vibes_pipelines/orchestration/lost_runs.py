@@ -1,8 +1,9 @@
 """Runs that died with the code server: their records are ended, so that nothing waits for them.
 
-Runs are children of the code server, and Dagster's run monitoring cannot ask whether such a child
-is alive: the record of a run whose process was killed stays "started", and holds back every run
-with effects until the longest time that a run may take is over.
+Runs are children of the code server. It sees at once when one of them dies, and ends its record; of
+those that die with it nobody does, for Dagster's run monitoring cannot ask whether such a child is
+alive: the record stays "started", and holds back every run with effects until the longest time that
+a run may take is over.
 
 Before the code server starts no run can be alive: what should be is noted. Once it answers what was
 noted is ended; earlier, the daemon could not start it again, and would not try a second time.

@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow.parquet as pq
 
+from vibes_pipelines import stages, store
 from vibes_pipelines.orchestration.columns import COLUMNS
-from vibes_pipelines.stages.masking import hash_key, mask
-from vibes_pipelines.stages.project import Project
-from vibes_pipelines.store.snapshots import Snapshot
 
 PREVIEW_ROWS = 5
 # Columns of our own files, whose values are our own words. In a landed feed a column of the same
@@ -31,17 +28,10 @@ SHOWN_COLUMNS = frozenset({
 Metadata = dict[str, dg.MetadataValue[Any] | int | float | str]
 
 
-def row_count(path: Path) -> int:
-    """Rows of a Parquet file, from its footer."""
-    return int(pq.ParquetFile(path).metadata.num_rows)
-
-
 def column_schema(path: Path) -> dg.TableSchema:
     """The columns of a Parquet file, their types and what they mean."""
-    schema = pq.read_schema(path)
-    return dg.TableSchema(
-        [dg.TableColumn(f.name, str(f.type), COLUMNS.get(f.name)) for f in schema]
-    )
+    types = stages.parquet_facts.column_types(path)
+    return dg.TableSchema([dg.TableColumn(n, kind, COLUMNS.get(n)) for n, kind in types.items()])
 
 
 def column_lineage(
@@ -56,9 +46,12 @@ def column_lineage(
     )
 
 
-def file_metadata(path: Path, project: Project, shown: AbstractSet[str] = frozenset()) -> Metadata:
+def file_metadata(
+    path: Path, project: "stages.project.Project", shown: AbstractSet[str] = frozenset()
+) -> Metadata:
     """Counts, schema and masked preview of one Parquet file; `shown` columns are in clear."""
-    rows, key = row_count(path), hash_key(project.settings.home)
+    rows = stages.parquet_facts.row_count(path)
+    key = stages.masking.hash_key(project.settings.home)
     return {
         "dagster/partition_row_count": rows,
         "dagster/column_schema": dg.MetadataValue.table_schema(column_schema(path)),
@@ -74,7 +67,9 @@ def content_hash(path: Path) -> Metadata:
     return {"content_hash": dg.MetadataValue.text(digest)}
 
 
-def snapshot_metadata(snapshot: Snapshot, project: Project, *, newly_landed: bool) -> Metadata:
+def snapshot_metadata(
+    snapshot: "store.snapshots.Snapshot", project: "stages.project.Project", *, newly_landed: bool
+) -> Metadata:
     """What a landed feed shows."""
     manifest = snapshot.manifest
     return {
@@ -96,13 +91,12 @@ def share(part: int, whole: int) -> float:
 
 def masked_preview(path: Path, key: bytes, shown: AbstractSet[str]) -> str:
     """Up to five rows as Markdown: `shown` columns in clear, everything else as a keyed hash."""
-    table = next(pq.ParquetFile(path).iter_batches(batch_size=PREVIEW_ROWS), None)
-    if table is None or table.num_rows == 0:
+    rows = stages.parquet_facts.first_rows(path, PREVIEW_ROWS)
+    if not rows:
         return "no rows"
-    rows = table.slice(0, PREVIEW_ROWS).to_pylist()
     return as_markdown(
-        table.schema.names,
-        [[_masked(name, row[name], key, shown) for name in table.schema.names] for row in rows],
+        list(rows[0]),
+        [[_masked(name, value, key, shown) for name, value in row.items()] for row in rows],
     )
 
 
@@ -118,7 +112,7 @@ def _masked(column: str, value: object, key: bytes, shown: AbstractSet[str]) -> 
         return ""
     if column in shown:
         return _without_values(value) if column == "changes" else str(value)
-    return mask(value, key)
+    return stages.masking.mask(value, key)
 
 
 def _without_values(changes: object) -> str:

@@ -2,12 +2,9 @@
 
 import dagster as dg
 
+from vibes_pipelines import stages
 from vibes_pipelines.orchestration.metadata import as_markdown
 from vibes_pipelines.orchestration.resources import ProjectResource
-from vibes_pipelines.stages.changes import carry_changes
-from vibes_pipelines.stages.delivering import approve
-from vibes_pipelines.stages.inbox import drain
-from vibes_pipelines.stages.opt_out_lane import carry_opt_outs
 
 
 class EffectConfig(dg.Config):
@@ -26,7 +23,7 @@ def drain_callback_inbox(
 ) -> None:
     """Acts on every callback that waits; opt-outs at the platform reach the CRM first."""
     with project.open() as opened:
-        drained = drain(opened, dry_run=config.dry_run)
+        drained = stages.inbox.drain(opened, dry_run=config.dry_run)
     context.log.info("%s", drained.sentence)
     context.add_output_metadata(
         {
@@ -47,7 +44,7 @@ def carry_crm_changes(
 ) -> None:
     """Sends what changed in the CRM since the last look to the platform, opt-outs first."""
     with project.open() as opened:
-        carried = carry_changes(opened, dry_run=config.dry_run)
+        carried = stages.changes.carry_changes(opened, dry_run=config.dry_run)
     context.log.info("%s", carried.sentence)
     context.add_output_metadata(
         {
@@ -74,7 +71,7 @@ def carry_waiting_opt_outs(
 ) -> None:
     """Carries opt-outs both ways and nothing else, beside whatever else runs."""
     with project.open() as opened:
-        carried = carry_opt_outs(opened, dry_run=config.dry_run)
+        carried = stages.opt_out_lane.carry_opt_outs(opened, dry_run=config.dry_run)
     context.log.info("%s", carried.sentence)
     to_crm, to_platform = carried.to_crm, carried.to_platform
     context.add_output_metadata(
@@ -97,10 +94,8 @@ def send_new_events(
     context: dg.OpExecutionContext, config: EffectConfig, project: ProjectResource
 ) -> None:
     """Records outcomes, plans the CRM's new events, sends what is open: each once."""
-    from vibes_pipelines.stages.events import send_crm_events  # noqa: PLC0415 - HTTP is slow to import
-
     with project.open() as opened:
-        run = send_crm_events(opened, dry_run=config.dry_run)
+        run = stages.events.send_crm_events(opened, dry_run=config.dry_run)
     context.log.info("%s", run.sentence)
     context.add_output_metadata(
         {
@@ -137,6 +132,6 @@ def approve_diff_set(
 ) -> None:
     """Releases the newest diff set; `diff_set_sensor`, or the job `repush`, then delivers it."""
     with project.open() as opened:
-        approved = approve(opened, config.diff_set, config.reason)
+        approved = stages.delivering.approve(opened, config.diff_set, config.reason)
     context.log.info("approved %s", approved[:12])
     context.add_output_metadata({"diff_set": approved})

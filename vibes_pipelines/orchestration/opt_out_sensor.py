@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from vibes_pipelines.crm.database import CrmError
+from vibes_pipelines import crm, stages
 from vibes_pipelines.orchestration.jobs import (
     JOBS,
     callback_inbox,
@@ -25,7 +25,6 @@ from vibes_pipelines.orchestration.ops import carry_waiting_opt_outs
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.orchestration.sensors import IN_PROGRESS, INBOX_INTERVAL_S, InboxCursor
 from vibes_pipelines.orchestration.tribe import TRIBE_JOBS
-from vibes_pipelines.stages.opt_out_lane import opt_outs_waiting
 
 TRUSTED_S = 300
 """How long a drain, or a look at the CRM's changes, is left to carry its opt-outs by itself."""
@@ -54,8 +53,8 @@ def opt_out_sensor(
         return dg.SkipReason("opt-outs are carried by callback_inbox and crm_changes themselves")
     with project.open() as opened:
         try:
-            waiting = opt_outs_waiting(opened)
-        except CrmError as away:
+            waiting = stages.opt_out_lane.opt_outs_waiting(opened)
+        except crm.database.CrmError as away:
             return dg.SkipReason(str(away))
     wanted = [
         waiting.to_crm if to_crm else None,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from vibes_pipelines import stages
 from vibes_pipelines.settings import Settings, ShareSettings
-from vibes_pipelines.stages.project import Project, open_project
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 NETWORK_TIMEOUT_S = 60
 
 
-class ProjectResource(dg.ConfigurableResource[Project]):
+class ProjectResource(dg.ConfigurableResource[object]):
     """Settings, sync config, snapshots and ledger, opened for a step and closed after it."""
 
     @contextmanager
-    def open(self) -> Iterator[Project]:
+    def open(self) -> "Iterator[stages.project.Project]":
         """The project of this environment."""
-        with open_project() as project:
+        with stages.project.open_project() as project:
             yield project
 
 

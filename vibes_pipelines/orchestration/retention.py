@@ -2,12 +2,11 @@
 
 import dagster as dg
 
+from vibes_pipelines import stages
 from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
 from vibes_pipelines.orchestration.metadata import as_markdown
 from vibes_pipelines.orchestration.ops import EffectConfig
 from vibes_pipelines.orchestration.resources import ProjectResource
-from vibes_pipelines.stages.retention import apply_retention as remove_old
-from vibes_pipelines.stages.retention import other_projects
 
 COLUMNS = ["destination", "data", "before", "count"]
 
@@ -17,9 +16,12 @@ def remove_what_is_old(
     context: dg.OpExecutionContext, config: EffectConfig, project: ProjectResource
 ) -> None:
     """Removes each class of data that is older than `policies.retention` lets it be."""
-    with project.open() as opened, other_projects(opened.settings) as (others, unknown):
+    old = stages.retention
+    with project.open() as opened, old.other_projects(opened.settings) as (others, unknown):
         removed = [
-            found for one in (opened, *others) for found in remove_old(one, dry_run=config.dry_run)
+            found
+            for one in (opened, *others)
+            for found in old.apply_retention(one, dry_run=config.dry_run)
         ]
     for told in unknown:
         context.log.warning("left: %s; remove it yourself", told)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 import dagster as dg
 
-from vibes_pipelines.crm.database import CrmError
+from vibes_pipelines import crm, stages
 from vibes_pipelines.orchestration.alerts import check_alert_sensor, run_failure_sensor
 from vibes_pipelines.orchestration.jobs import (
     JOBS,
@@ -25,10 +25,6 @@ from vibes_pipelines.orchestration.jobs import (
 from vibes_pipelines.orchestration.keys import PERSON_IMPORT
 from vibes_pipelines.orchestration.ops import carry_crm_changes, drain_callback_inbox
 from vibes_pipelines.orchestration.resources import ProjectResource
-from vibes_pipelines.stages.arrivals import GapNotOver, arrived_day
-from vibes_pipelines.stages.changes import changes_waiting
-from vibes_pipelines.stages.delivering import awaited_reports, released_diff_set
-from vibes_pipelines.stages.inbox import newest_waiting
 from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
 
 # The platform asks for five minutes between connections; the runs that land need theirs too.
@@ -55,8 +51,8 @@ def extract_arrival_sensor(project: ProjectResource) -> dg.SensorResult | dg.Ski
     """Looks at the extract folder in one short session; a server that is down is no failure."""
     with project.open() as opened:
         try:
-            day = arrived_day(opened)
-        except (SftpUnavailable, GapNotOver) as later:
+            day = stages.arrivals.arrived_day(opened)
+        except (SftpUnavailable, stages.arrivals.GapNotOver) as later:
             return dg.SkipReason(str(later))
     if day is None:
         return dg.SkipReason("no day has all its extracts that is not landed")
@@ -79,7 +75,7 @@ def extract_arrival_sensor(project: ProjectResource) -> dg.SensorResult | dg.Ski
 def diff_set_sensor(project: ProjectResource) -> dg.SensorResult | dg.SkipReason:
     """Only the newest diff set, and only when it was held and approved."""
     with project.open() as opened:
-        found = released_diff_set(opened)
+        found = stages.delivering.released_diff_set(opened)
     if found is None:
         return dg.SkipReason("no approved diff set waits for its delivery")
     request = dg.RunRequest(
@@ -100,7 +96,7 @@ def import_report_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     """Asks again while a report is awaited; the number of the look is the cursor."""
     with project.open() as opened:
-        awaited = awaited_reports(opened)
+        awaited = stages.delivering.awaited_reports(opened)
     if awaited is None:
         return dg.SkipReason("no import file awaits its report")
     look = int(context.cursor or 0) + 1
@@ -146,7 +142,7 @@ def callback_inbox_sensor(
 ) -> dg.SensorResult | dg.SkipReason:
     """Asks while a callback waits and no delivery runs; a run key holds for one attempt."""
     with project.open() as opened:
-        newest = newest_waiting(opened)
+        newest = stages.inbox.newest_waiting(opened)
     if newest is None:
         return dg.SkipReason("no callback waits")
     return _ask(context, newest, "callbacks", op_run_config(drain_callback_inbox, dry_run=False))
@@ -163,8 +159,8 @@ def crm_change_sensor(
     """Asks while a change waits and no delivery runs; a CRM that is away is no failure."""
     with project.open() as opened:
         try:
-            waiting = changes_waiting(opened)
-        except CrmError as away:
+            waiting = stages.changes.changes_waiting(opened)
+        except crm.database.CrmError as away:
             return dg.SkipReason(str(away))
     if waiting is None:
         return dg.SkipReason("no change of the CRM waits")

@@ -12,15 +12,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,  # what define_asset_job returns; dagster exports no name for it
 )
 
+from vibes_pipelines import stages
 from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
 from vibes_pipelines.orchestration.keys import OUTSIDE, OWNERS, PII
 from vibes_pipelines.orchestration.links import check_link
 from vibes_pipelines.orchestration.metadata import Metadata, as_markdown
-from vibes_pipelines.stages.apsis_overviews import carry_overview, recurring
-from vibes_pipelines.stages.apsis_sync import ApsisSync, open_apsis
-from vibes_pipelines.stages.full_sync import Ended, full_sync
-from vibes_pipelines.stages.full_sync_need import full_sync_need
-from vibes_pipelines.stages.tribe_messages import apply_messages, messages_waiting
 
 GROUP = "apsis"
 EVERY_MORNING = "30 5 * * *"
@@ -49,9 +45,9 @@ class ApsisResource(dg.ConfigurableResource[object]):
     """The project of APSIS One, opened for a step and closed after it."""
 
     @contextmanager
-    def open(self) -> Iterator[ApsisSync]:
+    def open(self) -> "Iterator[stages.apsis_sync.ApsisSync]":
         """The project of this environment."""
-        with open_apsis() as sync:
+        with stages.apsis_sync.open_apsis() as sync:
             yield sync
 
 
@@ -96,7 +92,9 @@ def tribe_to_apsis(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """A full sync; its counts are the metadata, and a run that was cancelled or held says so."""
     with apsis.open() as sync:
-        ended = full_sync(sync, resume=config.resume, dry_run=config.dry_run, tell=context.log.info)
+        ended = stages.full_sync.full_sync(
+            sync, resume=config.resume, dry_run=config.dry_run, tell=context.log.info
+        )
     shown = _metadata(ended)
     if ended.state not in {"finished", "held" if config.dry_run else "finished"}:
         raise dg.Failure(ended.sentence, metadata=shown, allow_retries=False)
@@ -105,7 +103,7 @@ def tribe_to_apsis(
     yield dg.MaterializeResult(asset_key=DELIVERY, metadata=shown)
 
 
-def _metadata(ended: Ended) -> Metadata:
+def _metadata(ended: "stages.full_sync.Ended") -> Metadata:
     results = ended.results.to_document()
     counts = {name: value for name, value in results.items() if isinstance(value, int)}
     wanted = as_markdown(["change", "rows"], list(ended.results.wanted.items()))
@@ -133,7 +131,7 @@ def _metadata(ended: Ended) -> Metadata:
 def no_full_sync_needed(apsis: ApsisResource) -> dg.AssetCheckResult:
     """Fails softly: nothing is wrong with what is there, but it is not what sync.yaml says."""
     with apsis.open() as sync:
-        need = full_sync_need(sync)
+        need = stages.full_sync_need.full_sync_need(sync)
     return dg.AssetCheckResult(
         passed=not need.is_needed,
         severity=dg.AssetCheckSeverity.WARN,
@@ -154,9 +152,11 @@ def apply_tribe_messages(
     """Applies the messages of Tribe that wait."""
     with apsis.open() as sync:
         if config.dry_run:
-            context.log.info("dry run: %s messages wait", len(messages_waiting(sync)))
+            context.log.info(
+                "dry run: %s messages wait", len(stages.tribe_messages.messages_waiting(sync))
+            )
             return
-        applied = apply_messages(sync)
+        applied = stages.tribe_messages.apply_messages(sync)
     context.log.info("%s", applied.sentence)
     context.add_output_metadata({"messages": applied.sentence})
 
@@ -193,11 +193,12 @@ def carry_recurring_overviews(
 ) -> None:
     """Carries every recurring overview to its tag."""
     with apsis.open() as sync:
-        for name in recurring(sync):
+        for name in stages.apsis_overviews.recurring(sync):
             if config.dry_run:
                 context.log.info("dry run: overview %s would be carried", name)
             else:
-                context.log.info("%s", carry_overview(sync, name).sentence)
+                carried = stages.apsis_overviews.carry_overview(sync, name)
+                context.log.info("%s", carried.sentence)
 
 
 @dg.job(

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from vibes_pipelines import stages
 from vibes_pipelines.orchestration.sensors import InboxCursor
 from vibes_pipelines.orchestration.tribe import (
     ApsisResource,
@@ -13,8 +14,6 @@ from vibes_pipelines.orchestration.tribe import (
     apply_tribe_messages,
     tribe_messages,
 )
-from vibes_pipelines.stages.full_sync import is_running
-from vibes_pipelines.stages.tribe_messages import messages_waiting, why_held
 from vibes_pipelines.sync_config import SyncConfigError
 
 MESSAGES_INTERVAL_S = 30
@@ -31,9 +30,9 @@ def tribe_message_sensor(
     """Asks once for each newest message, and again, ever more slowly, while it waits."""
     try:
         with apsis.open() as sync:
-            waiting = messages_waiting(sync)
-            reason = why_held(sync)
-            if is_running(sync):
+            waiting = stages.tribe_messages.messages_waiting(sync)
+            reason = stages.tribe_messages.why_held(sync)
+            if stages.full_sync.is_running(sync):
                 reason = "a full sync runs; messages are applied after it"
     except SyncConfigError as not_set:
         return dg.SkipReason(str(not_set))

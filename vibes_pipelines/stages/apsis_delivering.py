@@ -122,7 +122,7 @@ async def push_lane(
     sync: ApsisSync, operations: Iterable[Operation], on_progress: OnProgress
 ) -> "PushResult":
     """Pushes the operations of one lane; see `delivery.api_push`."""
-    # The HTTP client is slow to import, and every process that loads the assets would pay for it.
+    # The HTTP client is slow to import; a process that asks nobody does without it.
     from vibes_pipelines.delivery.api_push import push_by  # noqa: PLC0415
     from vibes_pipelines.delivery.apsis_sends import ApsisSender  # noqa: PLC0415
 

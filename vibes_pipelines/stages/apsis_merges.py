@@ -177,7 +177,7 @@ class _Pair:
         return "merged"
 
     async def _unite(self) -> None:
-        # The HTTP client is slow to import, and every process that loads the assets would pay.
+        # The HTTP client is slow to import; a process that asks nobody does without it.
         from vibes_pipelines.apsis.profiles import ProfileKey  # noqa: PLC0415
 
         crm, email = await self._opt_outs()

@@ -79,7 +79,7 @@ class ApsisSync:
 
     def client(self, keyspace: str | None = None) -> "ApsisClient":
         """A client of the section, through another keyspace; use it as an async context manager."""
-        # The HTTP client is slow to import, and every process that loads the assets would pay.
+        # The HTTP client is slow to import; a process that asks nobody does without it.
         from vibes_pipelines.apsis.client import ApsisClient  # noqa: PLC0415
         from vibes_pipelines.apsis.definitions import Place  # noqa: PLC0415
 

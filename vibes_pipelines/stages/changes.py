@@ -18,6 +18,7 @@ from vibes_pipelines.reconcile.consent import OPTED_OUT
 from vibes_pipelines.reconcile.guards import Workload, check_guards
 from vibes_pipelines.reconcile.guards import held_lanes as lanes_held_by
 from vibes_pipelines.stages.api import person_api
+from vibes_pipelines.stages.api_rate import calls_of_deliveries
 from vibes_pipelines.stages.carried import Carried
 from vibes_pipelines.stages.consents_now import consents_in
 from vibes_pipelines.stages.erase_lock import not_while_erasing
@@ -28,6 +29,7 @@ from vibes_pipelines.stages.slices import Slice, held, reconcile_slice
 from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import Kind, Operation, Receipt
+from vibes_pipelines.vibes.rate_limit import RateLimiter
 
 CURSOR = "crm_changes"
 SEEN = "crm_changes_seen"
@@ -62,7 +64,7 @@ def changes_waiting(project: Project) -> int | None:
             joined.looked_at(book)
     if not pages and not unfinished and not joined.contacts:
         return None
-    whole = hashlib.sha256(json.dumps([pages, unfinished, joined.contacts]).encode())
+    whole = hashlib.sha256(json.dumps([pages, unfinished, list(joined.contacts)]).encode())
     return int(whole.hexdigest()[:12], 16)
 
 
@@ -78,8 +80,9 @@ def carry_changes(project: Project, *, dry_run: bool = True) -> Carried:
         return Carried(dry_run, why=(NOT_SET,))
     if reason := held(project):
         return Carried(dry_run, why=(reason,))
-    with closing(RealtimeBook(project.settings.ledger_url)) as book:
-        carrier = _Carrier(project, book, dry_run=dry_run)
+    book_url = project.settings.ledger_url
+    with closing(RealtimeBook(book_url)) as book, calls_of_deliveries(project) as calls:
+        carrier = _Carrier(project, book, calls, dry_run=dry_run)
         carrier.take_up()
         carrier.look()
         carrier.look_at_late_joins()
@@ -96,9 +99,14 @@ def changed_contacts(project: Project, book: RealtimeBook) -> list[str]:
 
 
 def carry_opt_outs_of(
-    project: Project, book: RealtimeBook, contacts: Collection[str], *, dry_run: bool
+    project: Project,
+    book: RealtimeBook,
+    contacts: Collection[str],
+    calls: RateLimiter,
+    *,
+    dry_run: bool,
 ) -> Carried:
-    """Sends the opt-outs of these contacts and no more, within the rate that is kept for opt-outs.
+    """Sends the opt-outs of these contacts and no more, within `calls`.
 
     It moves no mark: the next look at all changes finds these contacts as if nobody had looked.
 
@@ -106,7 +114,7 @@ def carry_opt_outs_of(
         CrmError: the CRM cannot be read.
         VibesAuthError: the platform refuses the login.
     """
-    carrier = _Carrier(project, book, dry_run=dry_run, only_opt_outs=True)
+    carrier = _Carrier(project, book, calls, dry_run=dry_run, only_opt_outs=True)
     carrier.take_up()
     for page in chunks(contacts, carrier.page_rows):
         carrier.carry(page, "opt-outs alone")
@@ -117,9 +125,16 @@ class _Carrier:
     """One look: pages of changed contacts, each compared, written down, then sent."""
 
     def __init__(
-        self, project: Project, book: RealtimeBook, *, dry_run: bool, only_opt_outs: bool = False
+        self,
+        project: Project,
+        book: RealtimeBook,
+        calls: RateLimiter,
+        *,
+        dry_run: bool,
+        only_opt_outs: bool = False,
     ) -> None:
         self._project = project
+        self._calls = calls
         self._only_opt_outs = only_opt_outs
         self._book = book
         self._dry_run = dry_run
@@ -311,17 +326,16 @@ class _Carrier:
         if not operations:
             return
         self._book.mark_sent([operation.operation_id for operation in operations])
-        share = [self._project.settings.api.opt_out_rate_per_s] if self._only_opt_outs else []
-        receipts = asyncio.run(_send_all(self._project, operations, *share))
+        receipts = asyncio.run(_send_all(self._project, operations, self._calls))
         self._book.record(receipts)
         self._done.update(taken.status for taken in receipts)
         self._classes.update(taken.error_class for taken in receipts if taken.error_class)
 
 
 async def _send_all(
-    project: Project, operations: Sequence[Operation], rate_per_s: int | None = None
+    project: Project, operations: Sequence[Operation], calls: RateLimiter
 ) -> list[Receipt]:
-    # The HTTP client is slow to import, and every process that loads the assets would pay for it.
+    # The HTTP client is slow to import; a process that asks nobody does without it.
     from vibes_pipelines.delivery.receipts import receipt  # noqa: PLC0415
     from vibes_pipelines.delivery.sends import Sender  # noqa: PLC0415
 
@@ -333,7 +347,7 @@ async def _send_all(
             answer = await sender.send(operation)
         return receipt(operation.operation_id, answer.outcome, answer.error_class, answer.message)
 
-    async with person_api(project, rate_per_s) as api:
+    async with person_api(project, calls) as api:
         sender = Sender(api, types)
         return await asyncio.gather(*(one(sender, operation) for operation in operations))
 

@@ -22,7 +22,8 @@ from vibes_pipelines.delivery.plan import Plan, plan, preview
 from vibes_pipelines.delivery.release import Verdict, may_deliver
 from vibes_pipelines.delivery.routes import Estimates
 from vibes_pipelines.delivery.write_back import write_back as write_back_operations
-from vibes_pipelines.stages.api import vibes_api
+from vibes_pipelines.stages.api import person_api, vibes_api
+from vibes_pipelines.stages.api_rate import calls_of_deliveries, delivery_rate_per_s
 from vibes_pipelines.stages.crm_side import crm_writer
 from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.landing import sftp_account
@@ -33,6 +34,7 @@ from vibes_pipelines.stages.reconciling import read_summary
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.records import DiffSet, Lane
 from vibes_pipelines.vibes.error_classes import lookup
+from vibes_pipelines.vibes.rate_limit import RateLimiter
 
 if TYPE_CHECKING:
     from vibes_pipelines.delivery.api_push import PushResult
@@ -214,9 +216,10 @@ def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> De
     if not _goes_by(planned, f"{lane}/api"):
         return Delivered(dry_run=False, counts={}, why=why)
     progress = Progress(options.tell)
-    with closing(Inbox(project.settings.ledger_url)) as inbox:
+    inbox_url = project.settings.ledger_url
+    with closing(Inbox(inbox_url)) as inbox, calls_of_deliveries(project) as calls:
         watch = LastLook(project, inbox)
-        result = asyncio.run(_push(project, planned.diff_set, lane, watch, progress))
+        result = asyncio.run(_push(project, planned.diff_set, lane, watch, progress, calls))
     release.accept_if_delivered(project.ledger, planned.diff_set)
     names = ("planned", "accepted", "rejected", "unknown", "repeated", "withdrawn")
     return Delivered(
@@ -231,27 +234,23 @@ def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> De
 
 
 async def _push(
-    project: Project, diff_set: str, lane: Lane, watch: LastLook, progress: Progress
+    project: Project,
+    diff_set: str,
+    lane: Lane,
+    watch: LastLook,
+    progress: Progress,
+    calls: RateLimiter,
 ) -> "PushResult":
-    # The HTTP client is slow to import, and every process that loads the assets would pay for it.
+    # The HTTP client is slow to import; a process that asks nobody does without it.
     from vibes_pipelines.delivery.api_push import push  # noqa: PLC0415
-    from vibes_pipelines.vibes.person_api import PersonApi  # noqa: PLC0415
 
-    account = project.settings.api
     types = {mapped.to: mapped.type for mapped in project.config.fields}
     operations = project.ledger.open_operations(diff_set, lane, "api")
-    person_api = PersonApi(
-        account.url,
-        project.config.company_key,
-        account.user,
-        account.password.get_secret_value(),
-        rate_per_s=account.bulk_rate_per_s,
-    )
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(person_api)
+        api = await stack.enter_async_context(person_api(project, calls))
         campaigns = None
         if lane == "invites":
-            campaigns = (await stack.enter_async_context(vibes_api(project))).campaigns
+            campaigns = (await stack.enter_async_context(vibes_api(project, calls))).campaigns
         return await push(
             operations,
             api,
@@ -352,7 +351,7 @@ def _planned(project: Project, day: str, lane: Lane, options: Options) -> Plan:
 def estimates_of(project: Project) -> Estimates:
     """What each road costs on this account, as its settings tell."""
     gap_s = project.settings.sftp.gap_s
-    rate = project.settings.api.bulk_rate_per_s
+    rate = delivery_rate_per_s(project)
     return Estimates(rate_per_s=rate, gap_s=gap_s, pickup_s=max(gap_s, REPORT_POLL_S))
 
 

@@ -50,7 +50,7 @@ def sftp_account_of(
     settings: Settings, sleep: Callable[[float], None] = time.sleep
 ) -> "SftpAccount":
     """The same of settings alone, where no project is open."""
-    # paramiko is slow to import, and every process that loads the assets would pay for it.
+    # paramiko is slow to import; a process that fetches no file does without it.
     from vibes_pipelines.vibes.sftp import SftpAccount  # noqa: PLC0415
 
     account = settings.sftp

@@ -14,20 +14,20 @@ from dataclasses import dataclass
 
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.reconcile.consent import OPTED_OUT
+from vibes_pipelines.stages.api_rate import LEASE, calls_of_opt_outs
 from vibes_pipelines.stages.carried import Carried
 from vibes_pipelines.stages.changes import OPT_OUTS, carry_opt_outs_of, changed_contacts
 from vibes_pipelines.stages.consents_now import Consent, consents_in
 from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.inbox import Drained, drain_opt_outs, newest_opt_out
 from vibes_pipelines.stages.kept_lease import kept_lease
+from vibes_pipelines.stages.late_joins import late_joins
 from vibes_pipelines.stages.masking import hash_of
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.slices import held
 from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.store.realtime import RealtimeBook
-
-LEASE = "opt_outs/real_time"
-"""Its holder is the one process that carries opt-outs beside another job."""
+from vibes_pipelines.vibes.rate_limit import RateLimiter
 
 PAGE_S = 30
 """How long the opt-outs of one page take at most, at the rate that is kept for them.
@@ -81,8 +81,10 @@ def carry_opt_outs(project: Project, *, dry_run: bool = True) -> OptOutsCarried:
         CrmError: the CRM does not answer, or is not as sync.yaml maps it.
         VibesAuthError: the platform refuses the login.
         LaneBusy: another process does this already; nothing was sent.
+        LeaseLost: this process stood still for so long that deliveries do not give way any more.
     """
-    with Leases(project.settings.ledger_url) as leases, kept_lease(leases, LEASE):
+    with Leases(project.settings.ledger_url) as leases, kept_lease(leases, LEASE) as lease:
+        calls = calls_of_opt_outs(project, lease)
         drained, carried = Drained(dry_run), Carried(dry_run)
         ends_at, are_more = time.monotonic() + RUN_S, True
         while are_more and time.monotonic() < ends_at:
@@ -91,7 +93,7 @@ def carry_opt_outs(project: Project, *, dry_run: bool = True) -> OptOutsCarried:
                 drained += drain_opt_outs(project, dry_run=dry_run)
             except CrmError as broken:
                 fault = broken
-            page, are_more = carry_crm_opt_outs(project, dry_run=dry_run)
+            page, are_more = carry_crm_opt_outs(project, calls, dry_run=dry_run)
             carried += page
             if fault is not None:
                 raise fault
@@ -99,10 +101,12 @@ def carry_opt_outs(project: Project, *, dry_run: bool = True) -> OptOutsCarried:
 
 
 @not_while_erasing
-def carry_crm_opt_outs(project: Project, *, dry_run: bool = True) -> tuple[Carried, bool]:
+def carry_crm_opt_outs(
+    project: Project, calls: RateLimiter, *, dry_run: bool = True
+) -> tuple[Carried, bool]:
     """Sends to the platform who opted out in the CRM since the last look at all changes.
 
-    At most a page of them; returns also whether more wait.
+    At most a page of them, within the lane's `calls`; returns also whether more wait.
 
     Raises:
         CrmError: the CRM cannot be read.
@@ -115,7 +119,7 @@ def carry_crm_opt_outs(project: Project, *, dry_run: bool = True) -> tuple[Carri
         seen = _seen(book) & standing.keys()
         new = list(dict.fromkeys(standing[mark] for mark in standing if mark not in seen))
         page = new[: PAGE_S * project.settings.api.opt_out_rate_per_s]
-        carried = carry_opt_outs_of(project, book, page, dry_run=dry_run)
+        carried = carry_opt_outs_of(project, book, page, calls, dry_run=dry_run)
         if not dry_run:  # only now, and only of what stands still: the rest is looked at anew
             done = {mark for mark, contact in standing.items() if contact in set(page)}
             book.move_cursor(SEEN, json.dumps(sorted(seen | done)))
@@ -140,17 +144,24 @@ def _why_not(project: Project) -> str | None:
 
 
 def _standing(project: Project, book: RealtimeBook) -> dict[str, str]:
-    """The contacts that opted out, each by the mark of its opt-out."""
-    opted_out = consents_in(project, changed_contacts(project, book), OPTED_OUT)
+    """The contacts that opted out, each by the mark of its opt-out.
+
+    They are among the changes, or had joined before they said no, which was told here only now. A
+    look at such a contact that came before the callback found nobody to opt out, so that the
+    callback is part of the mark.
+    """
+    joined = late_joins(project, book).contacts
+    contacts = dict.fromkeys([*changed_contacts(project, book), *joined])
+    opted_out = consents_in(project, contacts, OPTED_OUT)
     hashed = hash_of(project.settings)
-    return {_mark(cell, hashed): cell.contact for cell in opted_out}
+    return {_mark(cell, joined.get(cell.contact), hashed): cell.contact for cell in opted_out}
 
 
 def _seen(book: RealtimeBook) -> frozenset[str]:
     return frozenset(json.loads(book.cursor(SEEN) or "[]"))
 
 
-def _mark(cell: Consent, hashed: Callable[[str], str]) -> str:
+def _mark(cell: Consent, join: int | None, hashed: Callable[[str], str]) -> str:
     """An opt-out on its evidence, without saying whose it is: a keyed hash, for it is stored."""
-    text = f"{cell.contact} {cell.list} {cell.changed_at}"
+    text = f"{cell.contact} {cell.list} {cell.changed_at} {join or ''}"
     return hashed(text)[:16]

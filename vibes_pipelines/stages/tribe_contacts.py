@@ -43,7 +43,7 @@ def go_on() -> None:
 
 def tribe_client(project: Project) -> "AbstractAsyncContextManager[TribeClient]":
     """A client of the project's Tribe application."""
-    # The HTTP client is slow to import, and every process that loads the assets would pay for it.
+    # The HTTP client is slow to import; a process that asks nobody does without it.
     from vibes_pipelines.tribe.client import TribeClient  # noqa: PLC0415
 
     return TribeClient(project.settings.tribe)

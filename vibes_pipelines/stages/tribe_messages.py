@@ -272,7 +272,7 @@ class _Applying:
         return asyncio.run(self._push(operations))
 
     async def _push(self, operations: Sequence[Operation]) -> tuple[list[Receipt], list[str]]:
-        # The HTTP client is slow to import, and every process that loads the assets would pay.
+        # The HTTP client is slow to import; a process that asks nobody does without it.
         from vibes_pipelines.delivery.apsis_sends import ApsisSender  # noqa: PLC0415
 
         gate = asyncio.Semaphore(CONCURRENCY)

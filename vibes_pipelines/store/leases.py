@@ -96,6 +96,19 @@ class Leases(Database):
             rows = connection.execute(query).all()
         return {row.name for row in rows if self._is_live(row.holder, row.until)}
 
+    def standing(self, name: str) -> str | None:
+        """A text that is another one after each renewal; None when nobody holds the lease.
+
+        No clock is asked: whoever reads it again and again sees a lease that runs out standing
+        still, however much the clocks of two machines differ.
+        """
+        query = sa.select(leases).where(leases.c.name == name)
+        with self._engine.begin() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None or not row.holder or _is_gone(row.holder):
+            return None
+        return f"{row.holder} {row.until.isoformat()}"
+
     def _is_live(self, holder: str, until: datetime) -> bool:
         return bool(holder) and until > self._clock() and not _is_gone(holder)
 

@@ -138,7 +138,11 @@ class _Send:
 
 
 class ApiTransport:
-    """An open connection pool to one API; use it as an async context manager."""
+    """An open connection pool to one API; use it as an async context manager.
+
+    `calls` is the limiter of the company's calls, where several clients share it or its rate
+    changes; without it they have `limits.rate_per_s`.
+    """
 
     def __init__(
         self,
@@ -147,9 +151,11 @@ class ApiTransport:
         password: str,
         limits: Limits,
         version: ApiVersion = 2,
+        calls: RateLimiter | None = None,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._limits = limits
+        self._calls = calls
         self.version: ApiVersion = version
         self._headers = {
             "Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode(),
@@ -221,7 +227,8 @@ class ApiTransport:
             raise VibesApiError(msg)
         if name not in self._lanes:
             lane = _Lane(asyncio.Semaphore(self._limits.concurrency))
-            lane.rates.append(RateLimiter(self._limits.rate(name)))
+            own = self._calls if name == CALLS else None
+            lane.rates.append(own or RateLimiter(self._limits.rate(name)))
             if name == GOOGLE_WALLET:
                 # These are calls of the company too.
                 lane.rates += self._lane(CALLS).rates

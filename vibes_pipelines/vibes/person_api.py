@@ -17,6 +17,7 @@ from vibes_pipelines.vibes.api_transport import (
 )
 from vibes_pipelines.vibes.bodies import mdn_of, shows
 from vibes_pipelines.vibes.mdn_change import MdnChange
+from vibes_pipelines.vibes.rate_limit import RateLimiter
 from vibes_pipelines.vibes.subscription_api import SubscriptionApi
 
 __all__ = ["Answer", "PersonApi", "Persons", "VibesApiError", "VibesAuthError", "VibesUnavailable"]
@@ -118,7 +119,8 @@ class Persons:
 class PersonApi(Persons, SubscriptionApi):
     """Persons and subscriptions of one company over a connection of their own.
 
-    Use it as an async context manager. All other resources are in `vibes_api.VibesApi`.
+    Use it as an async context manager. All other resources are in `vibes_api.VibesApi`. `calls` is
+    the limiter to share with other clients, or of a rate that changes, instead of `rate_per_s`.
     """
 
     def __init__(  # noqa: PLR0913 - the limits of the platform are all named
@@ -133,9 +135,11 @@ class PersonApi(Persons, SubscriptionApi):
         timeout_s: float = 30,
         max_attempts: int = 5,
         backoff_s: float = 0.5,
+        calls: RateLimiter | None = None,
     ) -> None:
         limits = Limits(rate_per_s, concurrency, timeout_s, max_attempts, backoff_s)
-        super().__init__(Calls(ApiTransport(base_url, user, password, limits), company_key))
+        http = ApiTransport(base_url, user, password, limits, calls=calls)
+        super().__init__(Calls(http, company_key))
 
     async def __aenter__(self) -> Self:
         await self._calls.http.__aenter__()

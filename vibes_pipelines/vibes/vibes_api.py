@@ -12,6 +12,7 @@ from vibes_pipelines.vibes.event_api import EventApi
 from vibes_pipelines.vibes.person_api import Persons
 from vibes_pipelines.vibes.privacy_api import PrivacyApi
 from vibes_pipelines.vibes.push_api import PushApi
+from vibes_pipelines.vibes.rate_limit import RateLimiter
 from vibes_pipelines.vibes.subscription_api import SubscriptionApi
 from vibes_pipelines.vibes.wallet_api import WalletApi
 
@@ -19,7 +20,8 @@ from vibes_pipelines.vibes.wallet_api import WalletApi
 class VibesApi:
     """The Vibes API of one company; use it as an async context manager.
 
-    Two of these in one process would each drive the platform at the full rate: share one.
+    Two of these in one process would each drive the platform at the full rate: share one, or give
+    both the limiter of their `calls`.
     """
 
     def __init__(
@@ -30,17 +32,18 @@ class VibesApi:
         password: str,
         limits: Limits | None = None,
         version: ApiVersion = 2,
+        calls: RateLimiter | None = None,
     ) -> None:
-        self._http = ApiTransport(base_url, user, password, limits or Limits(), version)
-        calls = Calls(self._http, company_key)
-        self.persons = Persons(calls)
-        self.subscriptions = SubscriptionApi(calls)
-        self.campaigns = CampaignApi(calls)
-        self.events = EventApi(calls)
-        self.callbacks = CallbackApi(calls)
-        self.push = PushApi(calls)
-        self.wallet = WalletApi(calls)
-        self.privacy = PrivacyApi(calls)
+        self._http = ApiTransport(base_url, user, password, limits or Limits(), version, calls)
+        company = Calls(self._http, company_key)
+        self.persons = Persons(company)
+        self.subscriptions = SubscriptionApi(company)
+        self.campaigns = CampaignApi(company)
+        self.events = EventApi(company)
+        self.callbacks = CallbackApi(company)
+        self.push = PushApi(company)
+        self.wallet = WalletApi(company)
+        self.privacy = PrivacyApi(company)
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()

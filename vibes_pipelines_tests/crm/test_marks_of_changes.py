@@ -45,6 +45,6 @@ def test_a_look_at_times_leaves_keyed_marks(crm: str) -> None:
 
 def test_an_opt_out_that_was_looked_at_has_a_keyed_mark() -> None:
     cell = Consent(KEY, "1234", datetime(2026, 1, 2, 10, tzinfo=UTC))
-    marks = {_mark(cell, hashed) for hashed in HASHES}
+    marks = {_mark(cell, None, hashed) for hashed in HASHES}
     plain = hashlib.sha256(f"{KEY} 1234 {cell.changed_at}".encode()).hexdigest()[:16]
     assert len(marks - {plain}) == 2

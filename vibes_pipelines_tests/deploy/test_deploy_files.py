@@ -109,6 +109,15 @@ def test_both_layouts_end_lost_runs_before_the_code_server_starts() -> None:
     assert "end-lost-runs" in main.commands
 
 
+def test_in_both_layouts_what_is_supervised_is_the_server_that_runs_are_children_of() -> None:
+    """`dagster code-server start` is a proxy that lives on, and answers, when its server died."""
+    unit = (DEPLOY / "systemd" / "vibes-code-server.service").read_text(encoding="utf-8")
+    [start] = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    command = _yaml(DEPLOY / "compose.yaml")["services"]["code-server"]["command"]
+    for words in (start.split(), command):
+        assert [Path(words[0]).name, *words[1:3]] == ["dagster", "api", "grpc"]
+
+
 def test_what_runs_print_is_where_every_container_sees_it() -> None:
     services = _yaml(DEPLOY / "compose.yaml")["services"]
     for name in ("code-server", "webserver", "daemon"):

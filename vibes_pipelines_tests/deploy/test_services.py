@@ -1,6 +1,8 @@
 """The services of production on PostgreSQL: runs beside each other, a backfill, flat memory."""
 
 import os
+import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -54,6 +56,12 @@ query Backfill($id: String!) {
 }"""
 RUNS = """
 { runsOrError { ... on Runs { results { runId parentRunId status endTime } } } }"""
+EVENTS = """
+query Events($id: ID!) {
+  logsForRun(runId: $id) {
+    ... on EventConnection { events { __typename ... on MessageEvent { message } } }
+  }
+}"""
 START_SENSOR = """
 mutation Start($selector: SensorSelector!) {
   startSensor(sensorSelector: $selector) { __typename ... on PythonError { message } }
@@ -165,6 +173,14 @@ class Production:
             self.services.ask(query)
         self.automation()
 
+    def worker_of(self, run_id: str) -> int:
+        """The process of one run, as its log names it."""
+        events = self.services.ask(EVENTS, id=run_id)["logsForRun"]["events"]
+        told = "\n".join(event.get("message", "") for event in events)
+        found = re.search(r"Started process for run \(pid: (\d+)\)", told)
+        assert found, told
+        return int(found[1])
+
     def await_retry_of(self, run_id: str) -> dict[str, Any]:
         """The run that Dagster started in place of another, once it has ended."""
         deadline = time.monotonic() + RUN_S
@@ -257,6 +273,21 @@ def test_after_the_code_server_died_its_runs_start_again_and_others_follow(
         production.services.start_code_server()
     [ended, followed] = production.await_runs([cut, waiting])
     assert (ended["status"], followed["status"]) == ("FAILURE", "SUCCESS")
+    assert production.await_retry_of(cut)["status"] == "SUCCESS"
+
+
+def test_a_run_whose_process_alone_was_killed_starts_again_and_others_follow(
+    production: Production,
+) -> None:
+    with production.runs_waiting():
+        cut = production.launch_job("reconcile_daily", production.days[-1])
+        production.await_started([cut], 1)
+        waiting = production.launch_job("callback_inbox")
+        os.kill(production.worker_of(cut), signal.SIGKILL)
+        [ended] = production.await_runs([cut])
+        assert ended["status"] == "FAILURE"
+    [followed] = production.await_runs([waiting])
+    assert followed["status"] == "SUCCESS"
     assert production.await_retry_of(cut)["status"] == "SUCCESS"
 
 

@@ -110,10 +110,11 @@ def _deliver(
     ends = dict(zip(RANGE, days, strict=True)) if days else {}
 
     def stage(project: Project, day: str, options: Options) -> Delivered:
-        """Delivers nothing."""
         return Delivered(dry_run=options.dry_run, counts={}, why="a test")
 
-    asset = delivery._delivery_asset(API_PUSH, [], {"http"}, "vibes_api", stage)
+    asset = delivery._delivery_asset(
+        API_PUSH, [], {"http"}, "vibes_api", "Delivers nothing.", lambda: stage
+    )
     config = DeliveryConfig(dry_run=dry_run, force_reason=reason)
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(

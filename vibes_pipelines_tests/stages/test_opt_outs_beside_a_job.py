@@ -14,13 +14,13 @@ from vibes_pipelines.crm.write_back import CrmTable, WriteBack
 from vibes_pipelines.delivery.consent_watch import OPTED_OUT_SINCE
 from vibes_pipelines.orchestration.opt_out_sensor import opt_out_sensor
 from vibes_pipelines.sandbox.population import build_world
-from vibes_pipelines.stages import bases, delivering, opt_out_lane
+from vibes_pipelines.stages import api_rate, bases, delivering, opt_out_lane
+from vibes_pipelines.stages.api_rate import LEASE
 from vibes_pipelines.stages.changes import CURSOR, carry_changes, changes_waiting
 from vibes_pipelines.stages.inbox import Drained, drain, drain_opt_outs
 from vibes_pipelines.stages.kept_lease import kept_lease
 from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.opt_out_lane import (
-    LEASE,
     carry_crm_opt_outs,
     carry_opt_outs,
     opt_outs_waiting,
@@ -31,6 +31,7 @@ from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.leases import LaneBusy, Leases
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import Operation
+from vibes_pipelines.vibes.rate_limit import RateLimiter
 from vibes_pipelines_tests.stages.test_callback_inbox import (
     IN,
     LATER,
@@ -103,6 +104,12 @@ class TestToTheCrm:
         assert told == {DAILY.operation_id: OPTED_OUT_SINCE}
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody delivers beside these: the lane does not wait until they know of it."""
+    monkeypatch.setattr(api_rate, "ANNOUNCED_S", 0.0)
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTime]:
     with running_real_time(tmp_path_factory.mktemp("beside"), WORLD, MANY_OPT_OUTS) as running:
@@ -124,7 +131,7 @@ def keys(real: RealTime) -> Iterator[str]:
 
 
 def carry(real: RealTime) -> int:
-    carried, _ = carry_crm_opt_outs(real.project, dry_run=False)
+    carried, _ = carry_crm_opt_outs(real.project, RateLimiter(100), dry_run=False)
     assert carried.persons == carried.left_to_daily == 0
     return carried.opt_outs
 
@@ -192,7 +199,7 @@ class TestToThePlatform:
     def test_a_dry_run_marks_nothing(self, real: RealTime, keys: Iterator[str]) -> None:
         key = next(keys)
         opt_out(real, key)
-        would, _ = carry_crm_opt_outs(real.project)
+        would, _ = carry_crm_opt_outs(real.project, RateLimiter(100))
         assert would.opt_outs == 1
         assert is_subscribed(real, key)
         assert opt_outs_waiting(real.project).to_platform is not None
@@ -272,6 +279,25 @@ class TestBesideTheDailyJob:
             assert instance.get_runs_count() == 2
         assert str(real.contact(texting, "sms_opt_in")[0]).lower() in {"false", "0", "n", "no"}
         assert not is_subscribed(real, edited)
+
+    def test_a_join_that_is_told_only_after_the_no_through_the_sensor(
+        self, real: RealTime, keys: Iterator[str]
+    ) -> None:
+        key, sandbox = next(keys), real.loop.sandbox
+        for at in ("2026-05-31 12:00:00", "2026-05-31 16:00:00"):
+            opt_out(real, key, at)
+            carry_changes(real.project, dry_run=False)
+        assert not is_subscribed(real, key)
+        with real.hearing("subscription_added"):  # between the two, as its date says
+            joined_at = sandbox.now() + timedelta(minutes=1)
+            sandbox.platform.subscribe(real.person(key).person_key, LIST, joined_at)
+        with dg.DagsterInstance.ephemeral() as instance:
+            instance.add_run(run_of("reconcile_daily", dg.DagsterRunStatus.STARTED))
+            run_asked_for(opt_out_sensor, "opt_outs", instance)
+        assert not is_subscribed(real, key)
+        assert opt_outs_waiting(real.project).to_platform is None
+        carry_changes(real.project, dry_run=False)
+        assert len(sent_opt_outs(real, key)) == 2
 
     def test_the_day_that_runs_meanwhile_and_the_next_one_find_nothing_amiss(
         self, real: RealTime, keys: Iterator[str]

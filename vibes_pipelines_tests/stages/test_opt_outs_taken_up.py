@@ -15,6 +15,7 @@ from vibes_pipelines.stages.project import Project, open_project
 from vibes_pipelines.stages.slices import Slice
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import Change, Operation, Receipt
+from vibes_pipelines.vibes.rate_limit import RateLimiter
 from vibes_pipelines_tests.support.loop import EXAMPLE, process_environment
 
 NOW = datetime(2026, 1, 2, 15, tzinfo=UTC)
@@ -54,7 +55,9 @@ class Sides:
         share_as_of = NOW - timedelta(days=1)
         return Slice((), opt_outs, (), share_as_of, PERSONS, PERSONS, frozenset(contacts))
 
-    async def send(self, _project: Project, operations: Sequence[Operation]) -> list[Receipt]:
+    async def send(
+        self, _project: Project, operations: Sequence[Operation], _calls: RateLimiter
+    ) -> list[Receipt]:
         if self.status is None:
             raise ConnectionError
         self.sent += [one.external_person_id or "" for one in operations]
@@ -87,7 +90,7 @@ def book(project: Project) -> Iterator[RealtimeBook]:
 
 
 def look(project: Project, book: RealtimeBook, *changed: str) -> changes.Carried:
-    carrier = changes._Carrier(project, book, dry_run=False)
+    carrier = changes._Carrier(project, book, RateLimiter(100), dry_run=False)
     try:
         carrier.take_up()
         carrier.carry(changed, "a look")

@@ -83,6 +83,20 @@ def test_renewing_begins_the_length_anew(ledger: Ledger, clock: Clock) -> None:
         ledger.take_lease(LANE, MINUTE)
 
 
+def test_who_reads_again_and_again_sees_it_renewed_whatever_the_clock(
+    ledger: Ledger, clock: Clock
+) -> None:
+    assert ledger.standing(LANE) is None
+    lease = ledger.take_lease(LANE, MINUTE)
+    taken = ledger.standing(LANE)
+    clock.now += 10 * MINUTE  # a reader whose clock is ahead
+    assert ledger.standing(LANE) == taken is not None
+    ledger.renew_lease(lease)
+    assert ledger.standing(LANE) not in {taken, None}
+    ledger.give_lease_back(lease)
+    assert ledger.standing(LANE) is None
+
+
 def test_a_killed_process_of_this_machine_holds_nothing(url: str) -> None:
     with Ledger(url) as ledger:
         holder = subprocess.Popen(
@@ -91,10 +105,12 @@ def test_a_killed_process_of_this_machine_holds_nothing(url: str) -> None:
         assert holder.stdout is not None
         with holder.stdout:
             assert holder.stdout.readline() == b"held\n"
+            assert ledger.standing(LANE) is not None
             with pytest.raises(LaneBusy):
                 ledger.take_lease(LANE, MINUTE)
             holder.send_signal(signal.SIGKILL)
             holder.wait()
+        assert ledger.standing(LANE) is None
         ledger.take_lease(LANE, MINUTE)
 
 

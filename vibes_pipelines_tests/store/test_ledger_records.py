@@ -1,5 +1,6 @@
 """The ledger keeps intents, receipts and approvals, on SQLite and PostgreSQL alike."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from vibes_pipelines.store.database import open_engine
+from vibes_pipelines.store.file_rows import FILE_ROWS
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.models import metadata
 from vibes_pipelines.store.records import (
@@ -279,3 +281,29 @@ class TestReceipts:
         ledger.finish_batch("b", {"rows": 1}, [Receipt("op-1", "rejected", "X")], DAY)
         assert [b.report for b in ledger.batches(status="done")] == [{"rows": 1}]
         assert ledger.status_counts("one") == {("persons", "file", "rejected"): 1}
+
+
+def test_the_rows_of_a_file_are_read_in_columns_in_the_order_of_the_file(ledger: Ledger) -> None:
+    ledger.register(diff_set())
+    text = Change("first_name", "set", "Ada", 'É "\\\n👩', "crm_changed")
+    cleared = Change("tier", "clear", "gold", None, "crm_cleared")
+    seats = {
+        "op-1": {"row_number": 3},
+        "op-2": {"row_number": 1, "kind": "add", "mdn": "+13125550142", "changes": (text, cleared)},
+        "op-3": {"row_number": 2, "external_person_id": None, "changes": ()},
+    }
+    seated = [operation(name, batch_id="b", route="file", **at) for name, at in seats.items()]
+    write(ledger, *seated, operation("op-4"), batches=(Batch("b", "one", "b.persons", 3),))
+    rows = ledger.file_rows("b").to_pylist()
+    assert [row | {"changes": json.loads(row["changes"])} for row in rows] == [
+        {
+            "operation_id": planned.operation_id,
+            "kind": planned.kind,
+            "external_person_id": planned.external_person_id,
+            "mdn": planned.mdn,
+            "changes": [change.as_json() for change in planned.changes],
+        }
+        for planned in ledger.batch_operations("b")
+    ]
+    assert [row["operation_id"] for row in rows] == ["op-2", "op-3", "op-1"]
+    assert ledger.file_rows("none").schema == FILE_ROWS

@@ -8,8 +8,16 @@ import pytest
 from vibes_pipelines.crm import write_back
 from vibes_pipelines.delivery import consent_watch, deferrals
 from vibes_pipelines.reconcile import consent, invites
-from vibes_pipelines.stages import changes, inbox, inbox_opt_outs, last_look
+from vibes_pipelines.stages import (
+    changes,
+    inbox,
+    inbox_opt_outs,
+    last_look,
+    late_joins,
+    opt_out_lane,
+)
 from vibes_pipelines.stages.heard import Heard
+from vibes_pipelines.stages.late_joins import LateJoins
 from vibes_pipelines.store.inbox import Finished, Inbox
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines_tests.support import two_sides
@@ -52,6 +60,11 @@ def whoever_it_is(_: Any) -> Any:
     return lambda operation: (operation.external_person_id, operation.subscription_list_id)
 
 
+def whose_no_it_is(mark: Any) -> Any:
+    """Marks a no alone, whether or not somebody has joined that it speaks against."""
+    return lambda cell, _, hashed: mark(cell, None, hashed)
+
+
 CHANGED = "c.changed_at_0"
 BREAKAGES: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "the daily job forgets the opt-outs of the platform": (
@@ -80,6 +93,12 @@ BREAKAGES: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "real time does not hear the callbacks": (
         two_sides, "heard_subscriptions", always(Heard()),
     ),
+    "the lane of opt-outs forgets the CRM": (opt_out_lane, "changed_contacts", always([])),
+    "the lane of opt-outs forgets late joins": (
+        opt_out_lane, "late_joins", always(LateJoins({}, None)),
+    ),
+    "what the lane looked at once is done for ever": (opt_out_lane, "_mark", whose_no_it_is),
+    "nobody is sought by number": (late_joins, "_with_numbers", always(())),
 }  # fmt: skip
 
 

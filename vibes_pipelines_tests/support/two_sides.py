@@ -8,32 +8,40 @@ rules of consent (see `consent_rules`). A witness judges every effect by what pe
 import asyncio
 import hashlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vibes_pipelines.crm.write_back import CrmTable
 from vibes_pipelines.delivery.api_push import push
-from vibes_pipelines.delivery.file_import import Folders, collect_reports, deliver_files
+from vibes_pipelines.delivery.file_import import (
+    Folders,
+    collect_reports,
+    deliver_files,
+    lane_of,
+)
 from vibes_pipelines.delivery.intents import Origin, opt_out_intents
 from vibes_pipelines.delivery.plan import plan
 from vibes_pipelines.delivery.receipts import receipt
 from vibes_pipelines.delivery.release import register_diff_set
 from vibes_pipelines.delivery.sends import Sender
 from vibes_pipelines.delivery.write_back import write_back
-from vibes_pipelines.stages import changes, slices
+from vibes_pipelines.stages import changes, opt_out_lane, slices
 from vibes_pipelines.stages.heard import KnownPerson, Whose, heard_subscriptions
 from vibes_pipelines.stages.inbox import drain
+from vibes_pipelines.stages.landing import CONTACTS, PERSONS
 from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.ledger_views import PENDING_SCHEMA
-from vibes_pipelines.store.records import Operation, Receipt
+from vibes_pipelines.store.records import Lane, Operation, Receipt
 from vibes_pipelines_tests.support.callbacks import REMOVED
 from vibes_pipelines_tests.support.consent_rules import consent_changes
 from vibes_pipelines_tests.support.deliveries import (
@@ -42,6 +50,9 @@ from vibes_pipelines_tests.support.deliveries import (
     INVITING,
     SNAPSHOTS,
     FakeSummary,
+    add,
+    change,
+    update,
     write_diff_set,
 )
 from vibes_pipelines_tests.support.two_sides_platform import (
@@ -49,18 +60,21 @@ from vibes_pipelines_tests.support.two_sides_platform import (
     PlatformOfTheWorld,
     Violation,
     key_of,
+    number_of,
 )
 from vibes_pipelines_tests.support.two_sides_world import BEGIN, LIST, World, instant_of
 
 OUTBOX = {"by": "outbox", "table": "contact_outbox", "id": "number", "key": "contact"}
 CONFIG = INVITING.model_copy(
     update={
-        "fields": (),
+        "fields": INVITING.fields[:1],
         "contacts": INVITING.contacts.model_validate(
             {**INVITING.contacts.model_dump(by_alias=True, exclude_none=True), "changes": OUTBOX}
         ),
     }
 )
+TYPES = {mapped.to: mapped.type for mapped in CONFIG.fields}
+LANES: tuple[Lane, ...] = ("opt_outs", "persons", "invites")
 
 
 class TwoSides(World):
@@ -73,13 +87,24 @@ class TwoSides(World):
             inbox_url=self.url,
             crm_url=f"sqlite:///{self.crm_path}",
             keys_home=self.crm_path.parent,
-            api=SimpleNamespace(bulk_rate_per_s=90, opt_out_rate_per_s=5),
+            api=SimpleNamespace(rate_per_s=90, bulk_rate_per_s=90, opt_out_rate_per_s=5),
         )
         self.ledger = Ledger(self.url)
-        snapshots = SimpleNamespace(days=lambda _: [], find=lambda *_: None)
+        snapshots = SimpleNamespace(days=self._landed_days, find=self._landed_feed)
         self.project: Any = SimpleNamespace(
             settings=settings, config=CONFIG, snapshots=snapshots, ledger=self.ledger
         )
+
+    def _landed_days(self, feed: str) -> list[str]:
+        """Of what is read between two days; who asks for a whole day finds none."""
+        return ["newest"] if (self.folder / _file_of(feed)).exists() else []
+
+    def _landed_feed(self, feed: str, _: str) -> Any:
+        return SimpleNamespace(data=self.folder / _file_of(feed))
+
+    def _land(self, feed: str, rows: Sequence[dict[str, str | None]]) -> None:
+        schema = pa.schema([(name, pa.string()) for name in rows[0]])
+        pq.write_table(pa.Table.from_pylist(list(rows), schema), self.folder / _file_of(feed))
 
     def close(self) -> None:
         super().close()
@@ -91,6 +116,8 @@ class TwoSides(World):
         with self._watched_crm():
             drain(self.project, dry_run=False)
         for kind, at, key in self.arrived:
+            if (kind, at, key) in self.nameless:
+                continue  # of whom it is, is known once the person has its external id
             joined_since = any(one >= at for one in self.persons[key].joined)
             state, changed = self.crm_of(key)
             is_newer = state == "yes" and changed is not None and changed > at
@@ -98,23 +125,38 @@ class TwoSides(World):
                 raise Violation(f"{key}: a STOP was drained, and the CRM does not have it")
 
     def carry(self) -> None:
-        before = self.refusals
+        """A look at all changes of the CRM."""
+        with self._real_time():
+            changes.carry_changes(self.project, dry_run=False)
+
+    def carry_opt_outs(self) -> None:
+        """The lane of opt-outs, which moves no mark of the look at all changes."""
+        with self._real_time():
+            opt_out_lane.carry_opt_outs(self.project, dry_run=False)
+
+    @contextmanager
+    def _real_time(self) -> Iterator[None]:
+        refusals = self.refusals
         with pytest.MonkeyPatch.context() as patch, self._watched_crm():
-            patch.setattr(changes, "held", lambda _: None)
+            for stage in (changes, opt_out_lane):
+                patch.setattr(stage, "held", lambda _: None)
             patch.setattr(changes, "reconcile_slice", self._slice)
             patch.setattr(changes, "_send_all", self._send_all)
-            changes.carry_changes(self.project, dry_run=False)
-        knows_all = not self.on_the_way and not self.lost and self.landed is not None
-        for key in self.persons if knows_all and not before else ():
-            self.require_out(key, "in real time")
+            yield
+        if self.landed is not None and not self.on_the_way and not refusals:
+            self.require_out_in_real_time()
 
-    def _slice(self, _project: Any, keys: Sequence[str], name: str) -> slices.Slice:
+    def _slice(self, _project: Any, keys: Collection[str], name: str) -> slices.Slice:
         _, stays, as_of = self.landed or ([], [], BEGIN)
-        known = [KnownPerson(key_of(key), key, None) for key in self.landed_persons]
-        heard = heard_subscriptions(self.project, as_of, Whose(keys), known)
+        known = [
+            KnownPerson(key_of(key), key if is_named else None, number_of(key))
+            for key, is_named in self.landed_persons.items()
+        ]
+        whose = Whose(keys, [number_of(key) for key in keys])
+        heard = heard_subscriptions(self.project, as_of, whose, known)
         told = [{name: _moment(name, stay[name]) for name in stay} for stay in heard.stays]
         rows = [row for row in self.contacts() if row["contact_id"] in keys]
-        persons = {p.external_person_id or "": p.person_key for p in (*known, *heard.persons)}
+        persons = {_contact(person): person.person_key for person in (*known, *heard.persons)}
         pending = PENDING_SCHEMA.empty_table()
         found = consent_changes(CONFIG, rows, [*stays, *told], pending, self.now, persons)
         folder = write_diff_set(self.folder / "slice", subscriptions=found)
@@ -137,7 +179,6 @@ class TwoSides(World):
         """The daily job up to its plan; what it plans may wait."""
         self.day += 1
         self.now = max(self.now, BEGIN + timedelta(days=self.day))
-        self.lost = False
         day = self.now.date().isoformat()
         stays = [
             {
@@ -153,13 +194,40 @@ class TwoSides(World):
         self.known_at_plan = {key: person.last_out for key, person in self.persons.items()}
         pending = self.ledger.pending(day)
         persons = {key: key_of(key) for key in self.persons}
-        self.landed_persons = tuple(persons)
+        self.landed_persons = {key: person.is_named for key, person in self.persons.items()}
+        contacts = [{"contact_id": key, "mobile": number_of(key)} for key in self.entered]
+        self._land(CONTACTS, contacts)
+        self._land(PERSONS, [self._person_row(key) for key in self.persons])
         found = consent_changes(CONFIG, self.landed[0], stays, pending, self.now, persons)
         # Files are named by its first digits, so that these differ, as in a real hash.
         name = hashlib.sha256(str(self.day).encode()).hexdigest()
-        folder = write_diff_set(self.folder / "diff_sets" / day, subscriptions=found)
+        folder = write_diff_set(
+            self.folder / "diff_sets" / day, self._person_changes(), subscriptions=found
+        )
         register_diff_set(self.ledger, day, FakeSummary(name, self.now), SNAPSHOTS)
         plan(name, folder, CONFIG, self.ledger, BY_FILE if self.by_file else BY_API)
+
+    def _person_row(self, key: str) -> dict[str, str | None]:
+        external = key if self.persons[key].is_named else None
+        return {"person_key": key_of(key), "external_person_id": external, "mdn": number_of(key)}
+
+    def _person_changes(self) -> Iterator[dict[str, Any]]:
+        """What the two sides differ in beside consent, of the contacts as they are landed.
+
+        What is under way is planned once more: a person that is written twice is the same one.
+        """
+        for row in self.contacts():
+            key, first = row["contact_id"], row["first"]
+            person = self.persons.get(key)
+            before = person.first if person else None
+            names = [change("first_name", first, before)] if first and first != before else []
+            if person is None:
+                yield add(key, *names, mdn=number_of(key))
+            elif not person.is_named:
+                adoption = update(key, change("external_person_id", key), *names)
+                yield adoption | {"mdn": number_of(key), "matched_by": "mdn"}
+            elif names:
+                yield update(key, *names)
 
     def deliver(self) -> None:
         newest = self.ledger.newest_diff_set()
@@ -168,14 +236,14 @@ class TwoSides(World):
         platform = PlatformOfTheWorld(self)
         with closing(Inbox(self.url)) as inbox, self._watched_crm():
             watch = LastLook(self.project, inbox)
-            for lane in ("opt_outs", "invites"):
+            for lane in LANES:
                 open_operations = self.ledger.open_operations(newest.diff_set, lane, "api")
                 asyncio.run(
                     push(
                         open_operations,
                         platform,
                         self.ledger,
-                        {},
+                        TYPES,
                         campaigns=CampaignsOfTheWorld(self),
                         consent=watch,
                         dry_run=False,
@@ -187,18 +255,20 @@ class TwoSides(World):
             write_back(back, crm, self.ledger, dry_run=False)
 
     def _deliver_files(self, diff_set: str, watch: LastLook) -> None:
-        """Uploads the files of opt-outs, and reads the reports on those that were imported."""
+        """Uploads the files of opt-outs and persons, and reads the reports on what was imported."""
         folders = Folders("/in", "/reports")
-        deliver_files(
-            self.ledger.batches(diff_set=diff_set),
-            self.files.session,
-            folders,
-            self.ledger,
-            {},
-            self.folder / "files",
-            watch=watch,
-            dry_run=False,
-        )
+        batches = self.ledger.batches(diff_set=diff_set)
+        for lane in LANES:
+            deliver_files(
+                [batch for batch in batches if lane_of(batch) == lane],
+                self.files.session,
+                folders,
+                self.ledger,
+                TYPES,
+                self.folder / "files",
+                watch=watch,
+                dry_run=False,
+            )
         collect_reports(self.ledger, self.files.session, folders, self.now.date().isoformat())
 
     def daily_job(self) -> None:
@@ -222,7 +292,7 @@ class TwoSides(World):
         for key in self.persons:
             self.require_out(key, "by the daily job")
             person, (state, changed) = self.persons[key], self.crm_of(key)
-            if person.stays and not person.is_active and state != "no":
+            if key in self.entered and person.stays and not person.is_active and state != "no":
                 out = person.last_out
                 if not (state == "yes" and changed and out and changed > out):
                     raise Violation(f"{key}: opted out at the platform, and the CRM says {state}")
@@ -244,6 +314,15 @@ class TwoSides(World):
             patch.setattr(CrmTable, "apply_opt_outs", applied)
             patch.setattr(Inbox, "finish", finished)
             yield
+
+
+def _file_of(feed: str) -> str:
+    return f"{feed.replace('/', ' ')}.parquet"
+
+
+def _contact(person: KnownPerson) -> str:
+    """The contact that a reconcile would find for a person: here nobody has another's number."""
+    return person.external_person_id or f"C{(person.mdn or '')[8:]}"
 
 
 def _moment(name: str, text: str | None) -> datetime | str | None:

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.store.inbox import Inbox
@@ -21,6 +22,7 @@ from vibes_pipelines_tests.support.two_sides_platform import (
     Person,
     Violation,
     key_of,
+    number_of,
 )
 
 LIST = "1234"
@@ -28,9 +30,13 @@ PEOPLE = ("C1001", "C1002")
 NEWCOMERS = ("C2001", "C2002")
 """Who may come to both sides later, and is in no share until the next one."""
 
+STRANGERS = ("C3001", "C3002")
+"""Whom the sides meet apart: a contact is added as a person, or a person is known by number."""
+
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 _TABLES = """
-CREATE TABLE contacts (contact_id TEXT PRIMARY KEY, mobile TEXT, sms TEXT, sms_at TEXT);
+CREATE TABLE contacts
+    (contact_id TEXT PRIMARY KEY, mobile TEXT, first TEXT, sms TEXT, sms_at TEXT);
 CREATE TABLE contact_outbox (number INTEGER PRIMARY KEY, contact TEXT);
 CREATE TRIGGER noted AFTER UPDATE ON contacts BEGIN
     INSERT INTO contact_outbox (contact) VALUES (new.contact_id); END;
@@ -41,7 +47,8 @@ CREATE TRIGGER noted AFTER UPDATE ON contacts BEGIN
 class World:
     """Two systems and a road; each method is one step of somebody.
 
-    `fuse`: effects left until a process dies.
+    `fuse`: effects left until a process dies. `landed_persons`: who, and whether by external id.
+    `unheard`: who joined when, where no callback tells it to anybody who can be recognised.
     """
 
     folder: Path
@@ -50,12 +57,12 @@ class World:
     on_the_way: list[tuple[str, bytes, datetime, str]] = field(default_factory=list)
     arrived: list[tuple[str, datetime, str]] = field(default_factory=list)
     landed: tuple[list[Row], list[Row], datetime] | None = None
-    landed_persons: tuple[str, ...] = PEOPLE
+    landed_persons: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(PEOPLE, True))
     by_file: bool = False
     known_at_plan: dict[str, datetime | None] = field(default_factory=dict)
     refusals: int = 0
     fuse: int | None = None
-    lost: bool = False
+    unheard: dict[str, datetime] = field(default_factory=dict)
     day: int = 0
     events: int = 0
 
@@ -64,6 +71,8 @@ class World:
         self.crm = sqlite3.connect(self.crm_path, isolation_level=None)
         self.crm.executescript(_TABLES)
         self.crm.execute("PRAGMA journal_mode = WAL").close()
+        self.entered: set[str] = set()
+        self.nameless: set[tuple[str, datetime, str]] = set()
         for key in PEOPLE:
             self._enter(key)
         self.files = FilesOfTheWorld(self)
@@ -88,8 +97,9 @@ class World:
         ).close()
 
     def _enter(self, key: str) -> None:
-        values = (key, f"+1312555{key[1:]}")
-        self.crm.execute("INSERT INTO contacts VALUES (?, ?, NULL, NULL)", values).close()
+        values = (key, number_of(key))
+        self.crm.execute("INSERT INTO contacts VALUES (?, ?, NULL, NULL, NULL)", values).close()
+        self.entered.add(key)
 
     def newcomer(self, key: str) -> None:
         """A contact is entered, and is a person of the platform at once; the share is behind."""
@@ -98,9 +108,39 @@ class World:
             self._enter(key)
             self.persons[key] = Person()
 
+    def stranger_is_entered(self, key: str) -> None:
+        """A contact whom the platform does not have, or by the number alone."""
+        self.pass_time(1)
+        if key not in self.entered:
+            self._enter(key)
+
+    def stranger_joins(self, key: str) -> None:
+        """Somebody texts a keyword: a person without an external id, until a delivery gives one."""
+        self.persons.setdefault(key, Person(is_named=False))
+        self.person_joins(key)
+
+    def crm_user_renames(self, key: str) -> None:
+        """Something is changed that is not consent, and goes out with the next delivery."""
+        self.pass_time(1)
+        self.crm.execute(
+            "UPDATE contacts SET first = ? WHERE contact_id = ?", (f"Ada {self.now:%j %H%M}", key)
+        ).close()
+
+    def list_is_onboarded(self, keys: Collection[str]) -> None:
+        """Somebody imports a file of subscriptions: one callback for each row.
+
+        The evidence of consent, without which no such file is written, is that of this moment.
+        """
+        self.pass_time(1)
+        for key in sorted(keys):
+            self._subscribe(key)
+
     def person_joins(self, key: str, *, old_body: bool = False) -> None:
         """`old_body`: the callback names no person_key, as those of 2021 and before."""
         self.pass_time(1)
+        self._subscribe(key, old_body=old_body)
+
+    def _subscribe(self, key: str, *, old_body: bool = False) -> None:
         person = self.persons[key]
         if not person.is_active:
             person.stays.append([self.now, None])
@@ -123,10 +163,25 @@ class World:
             person.stays[-1][1] = self.now
             self._tell(REMOVED, key, old_body=old_body)
 
+    def write_person(self, key: str, first: str | None) -> None:
+        """A delivery adds a person, gives one its external id, or changes its first name."""
+        person = self.persons.setdefault(key, Person())
+        kind = "person_updated" if person.is_named else "person_added"
+        person.is_named, person.first = True, first or person.first
+        named = {"external_person_id": key, "person_key": key_of(key)}
+        self._send(kind, key, {"person": named | {"custom_fields": {"first_name": person.first}}})
+
     def _tell(self, kind: str, key: str, *, old_body: bool = False) -> None:
-        self.events += 1
         named = {"external_person_id": key, "person_key": None if old_body else key_of(key)}
-        body = subscription_body(kind, f"E{self.events}", text_of(self.now), list_id=LIST, **named)
+        if not self.persons[key].is_named:
+            named = {"person_key": key_of(key), "mdn": number_of(key)}
+            self.nameless.add((kind, self.now, key))
+        self._send(kind, key, subscription_body(kind, None, text_of(self.now), **named))
+
+    def _send(self, kind: str, key: str, body: dict[str, Any]) -> None:
+        self.events += 1
+        envelope = {"callback_type": kind, "event_date": text_of(self.now)}
+        body = envelope | body | {"event_id": f"E{self.events}"}
         self.on_the_way.append((kind, as_bytes(body), self.now, key))
 
     # What the road does
@@ -139,12 +194,16 @@ class World:
                 self.on_the_way.pop(place)
             with closing(Inbox(self.url)) as inbox:
                 inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", body))])
-            self.arrived.append((kind, at, key))
+            event = (kind, at, key)
+            if kind == ADDED and event in self.nameless and key not in self.landed_contacts():
+                self.unheard[key] = at
+            self.arrived.append(event)
 
     def callback_is_lost(self, index: int) -> None:
         if self.on_the_way:
-            self.on_the_way.pop(index % len(self.on_the_way))
-            self.lost = True
+            kind, _, at, key = self.on_the_way.pop(index % len(self.on_the_way))
+            if kind == ADDED and (kind, at, key) not in self.arrived:
+                self.unheard[key] = at
 
     def files_are_imported(self) -> None:
         """The platform gets to the files that lie on its server."""
@@ -157,7 +216,7 @@ class World:
         with closing(
             self.crm.execute("SELECT sms, sms_at FROM contacts WHERE contact_id = ?", (key,))
         ) as found:
-            state, changed = found.fetchone()
+            state, changed = found.fetchone() or (None, None)
         return state and {"false": "no", "n": "no"}.get(state, state), instant_of(changed)
 
     def check(self) -> None:
@@ -170,6 +229,30 @@ class World:
                 out = self.persons[key].last_out
                 if out is None or out < at:
                     raise Violation(f"{key}: a newer yes of the CRM was overwritten")
+
+    def landed_contacts(self) -> set[str]:
+        return {row["contact_id"] for row in self.landed[0]} if self.landed else set()
+
+    def is_told(self, key: str) -> bool:
+        """Whether a callback told the person's last join, to somebody who knows whose it is."""
+        joined = self.persons[key].last_in
+        return joined is None or self.unheard.get(key) != joined
+
+    def is_known(self, key: str, when: datetime | None = None) -> bool:
+        """Whether the person's last join could be known here: then, or now."""
+        joined, (_, _, landed) = self.persons[key].last_in, self.landed or (None, None, BEGIN)
+        is_landed = joined is not None and joined <= landed and (when is None or landed < when)
+        return is_landed or self.is_told(key)
+
+    def require_out_in_real_time(self) -> None:
+        """Who said no in the CRM is out, if a callback told of the join or it was known before.
+
+        A landing brings nobody's older no up again: the daily job does, which it is a part of.
+        """
+        for key in self.persons:
+            _, changed = self.crm_of(key)
+            if changed and self.is_known(key, changed):
+                self.require_out(key, "in real time")
 
     def require_out(self, key: str, how: str) -> None:
         state, changed = self.crm_of(key)
@@ -188,10 +271,11 @@ class World:
                 raise Killed
 
     def contacts(self) -> list[Row]:
-        with closing(self.crm.execute("SELECT contact_id, sms, sms_at FROM contacts")) as found:
+        query = "SELECT contact_id, first, sms, sms_at FROM contacts"
+        with closing(self.crm.execute(query)) as found:
             return [
-                {"contact_id": key, "sms": state, "sms_at": instant_of(at)}
-                for key, state, at in found.fetchall()
+                {"contact_id": key, "first": first, "sms": state, "sms_at": instant_of(at)}
+                for key, first, state, at in found.fetchall()
             ]
 
 

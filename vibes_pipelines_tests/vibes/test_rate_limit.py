@@ -121,3 +121,63 @@ def test_a_pause_is_not_made_up_for() -> None:
         return time.monotonic() - start
 
     assert asyncio.run(run()) >= 0.17
+
+
+def test_a_rate_that_falls_holds_for_what_was_sent_before() -> None:
+    """Ten were sent within the second: at five, none leaves until five of these are past."""
+    rate_per_s = 1_000.0
+    limiter = RateLimiter(lambda: rate_per_s)
+
+    async def run() -> float:
+        nonlocal rate_per_s
+        sent = []
+        for _ in range(10):
+            async with limiter.turn():
+                sent.append(time.monotonic())
+        rate_per_s = 5.0
+        async with limiter.turn():
+            return time.monotonic() - sent[5]
+
+    assert asyncio.run(run()) >= 1.0
+
+
+def test_what_asking_for_the_rate_raises_keeps_the_request_back() -> None:
+    def none() -> float:
+        raise LookupError
+
+    async def run() -> None:
+        limiter, sent = RateLimiter(none), 0
+        for _ in range(2):
+            with pytest.raises(LookupError):
+                async with limiter.turn():
+                    sent += 1
+        assert sent == 0
+
+    asyncio.run(run())
+
+
+def test_the_first_request_leaves_no_sooner_than_told() -> None:
+    limiter, began = RateLimiter(100, wait_s=0.3), time.monotonic()
+
+    async def run() -> float:
+        async with limiter.turn():
+            return time.monotonic() - began
+
+    assert asyncio.run(run()) >= 0.3
+
+
+def test_one_event_loop_after_another_is_as_one() -> None:
+    """Clients that follow each other would have a burst between them otherwise."""
+    limiter, times = RateLimiter(20), list[float]()
+
+    async def run() -> None:
+        async def call() -> None:
+            async with limiter.turn():
+                times.append(time.monotonic())
+
+        await asyncio.gather(*(call() for _ in range(8)))
+
+    for _ in range(3):
+        asyncio.run(run())
+    assert most_in(times, 1.0) <= 20
+    assert most_in(times, 0.5) <= 0.5 * 20 + 2

@@ -1,15 +1,10 @@
 """The platform's rate is shared between opt-outs beside a job and everything else, and kept to."""
 
-import asyncio
-from pathlib import Path
-
 import pytest
 
-from vibes_pipelines.sandbox.population import build_world
-from vibes_pipelines.sandbox.service import Sandbox
-from vibes_pipelines.sandbox.world import COMPANY_KEY
-from vibes_pipelines.settings import ApiSettings, Settings
-from vibes_pipelines.vibes.person_api import PersonApi
+from benchmarks.push_at_limit import Load, run
+from vibes_pipelines.settings import Settings
+from vibes_pipelines.stages.api_rate import ANNOUNCED_S, GivingWay
 
 API = {
     "VIBES_API_URL": "http://127.0.0.1",
@@ -43,29 +38,44 @@ def test_one_a_second_cannot_be_shared() -> None:
     assert rates(1) == (1, 1)
 
 
+@pytest.fixture
+def rates_taken(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Each rate that the delivery had, one after the other."""
+    had: list[float] = []
+    rate_per_s = GivingWay.rate_per_s
+
+    def noted(way: GivingWay) -> float:
+        now = rate_per_s(way)
+        if had[-1:] != [now]:
+            had.append(now)
+        return now
+
+    monkeypatch.setattr(GivingWay, "rate_per_s", noted)
+    return had
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "load",
+    [
+        pytest.param(
+            Load(seconds=6, opt_outs=5, rate_per_s=20, opt_outs_per_s=4), id="20 a second"
+        ),
+        pytest.param(Load(seconds=40, opt_outs=20, killed=True), marks=pytest.mark.slow, id="100"),
+        pytest.param(
+            Load(seconds=40, opt_outs=200, killed=True, opt_outs_per_s=25),
+            marks=pytest.mark.slow,
+            id="100, of them 25 for opt-outs",
+        ),
+    ],
+)
 def test_a_push_and_opt_outs_beside_it_are_never_told_that_they_are_too_many(
-    tmp_path: Path,
+    load: Load, rates_taken: list[float]
 ) -> None:
-    with Sandbox(tmp_path / "sandbox", build_world(20, seed=5), rate_per_s=20) as sandbox:
-        settings = Settings({**sandbox.environment(), "VIBES_API_OPT_OUTS_PER_S": "4"})
-        asyncio.run(ask_beside_each_other(settings.api))
-        requests = sandbox.audit()["requests"]
-    answered = {request["status"] for request in requests}  # type: ignore[attr-defined]
-    assert answered == {404}
-
-
-async def ask_beside_each_other(account: ApiSettings) -> None:
-    """Two clients, as two processes would have them, each at its share for three seconds."""
-
-    async def ask(rate_per_s: int) -> None:
-        async with PersonApi(
-            account.url,
-            COMPANY_KEY,
-            account.user,
-            account.password.get_secret_value(),
-            rate_per_s=rate_per_s,
-        ) as api:
-            asked = (api.get_external(f"nobody-{n}") for n in range(3 * rate_per_s))
-            assert not any(await asyncio.gather(*asked))
-
-    await asyncio.gather(ask(account.bulk_rate_per_s), ask(account.opt_out_rate_per_s))
+    """Two processes; the delivery has the whole rate before, and gives way meanwhile."""
+    outcome = run(load)
+    assert outcome.refused == 0, outcome.sentence
+    assert len(outcome.opt_outs_s) == load.opt_outs + load.killed
+    assert min(outcome.opt_outs_s) >= ANNOUNCED_S
+    rest = load.rate_per_s - load.opt_outs_per_s
+    assert rates_taken[:3] == [rest, load.rate_per_s, rest]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from vibes_pipelines.delivery.certificate import PARQUET, Certificate
+from vibes_pipelines import delivery, report, stages
 from vibes_pipelines.orchestration.day_metadata import made_of
 from vibes_pipelines.orchestration.days import Made, each_day
 from vibes_pipelines.orchestration.keys import CERTIFICATE, FEEDS, OWNERS, PII
@@ -17,13 +17,10 @@ from vibes_pipelines.orchestration.metadata import (
 )
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
-from vibes_pipelines.report.trends import convergence
-from vibes_pipelines.stages.certifying import certify_day
-from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS
+from vibes_pipelines.reconcile.destinations import VIBES
 
 # What `stages.certifying` reads.
-READ_FEEDS = [FEEDS[feed] for feed in ("share/persons", *SUBSCRIPTION_FEEDS, "crm/contacts")]
+READ_FEEDS = [FEEDS[feed] for feed in ("share/persons", *VIBES.feeds.subscriptions, "crm/contacts")]
 
 _OUTCOMES = ("confirmed", "pending", "rejected", "superseded", "unexplained")
 
@@ -46,7 +43,7 @@ def certificate(
 
         def make(day: str) -> Made:
             began = time.monotonic()
-            result = certify_day(opened, day)
+            result = stages.certifying.certify_day(opened, day)
             counts = {name: getattr(result, name) for name in _OUTCOMES}
             context.log.info("certificate of %s: %s", day, counts)
             return {CERTIFICATE: {**counts, **_shown(opened, day, result, began)}}
@@ -54,11 +51,17 @@ def certificate(
         yield from each_day(context, [CERTIFICATE], make)
 
 
-def _shown(project: Project, day: str, result: Certificate, began: float) -> Metadata:
-    path = project.certificate_folder(day) / PARQUET
+def _shown(
+    project: "stages.project.Project",
+    day: str,
+    result: "delivery.certificate.Certificate",
+    began: float,
+) -> Metadata:
+    rate = report.trends.convergence(result)
+    path = project.certificate_folder(day) / delivery.certificate.PARQUET
     return {
         **made_of(project, day, began),
-        **({} if (rate := convergence(result)) is None else {"convergence": rate}),
+        **({} if rate is None else {"convergence": rate}),
         **file_metadata(path, project, SHOWN_COLUMNS),
         **content_hash(path),
     }

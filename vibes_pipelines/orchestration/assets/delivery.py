@@ -12,6 +12,7 @@ from itertools import starmap
 
 import dagster as dg
 
+from vibes_pipelines import stages
 from vibes_pipelines.orchestration.day_metadata import made_of
 from vibes_pipelines.orchestration.days import Made, each_day
 from vibes_pipelines.orchestration.keys import (
@@ -37,11 +38,6 @@ from vibes_pipelines.orchestration.metadata import (
 )
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
-from vibes_pipelines.stages import delivering
-from vibes_pipelines.stages.delivering import Delivered, Options
-from vibes_pipelines.stages.failures import write_failures
-from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.reconciling import NotReconciledError, read_summary
 
 EFFECT_TAG = {"vibes/effect": "delivery"}
 
@@ -56,7 +52,9 @@ SHOWN = SHOWN_COLUMNS | {"category", "advice", "fields", "attempts"}
 ADVICE_WIDTH = 50
 """Characters that the UI shows beside the list of partitions on a small screen."""
 
-Stage = Callable[[Project, str, Options], Delivered]
+Stage = Callable[
+    ["stages.project.Project", str, "stages.delivering.Options"], "stages.delivering.Delivered"
+]
 
 
 class DeliveryConfig(dg.Config):
@@ -83,12 +81,17 @@ ROADS = {
 
 
 def _delivery_asset(
-    key: dg.AssetKey, deps: list[dg.AssetKey], kinds: set[str], pool: str, stage: Stage
+    key: dg.AssetKey,
+    deps: list[dg.AssetKey],
+    kinds: set[str],
+    pool: str,
+    description: str,
+    stage: Callable[[], Stage],
 ) -> dg.AssetsDefinition:
     @dg.asset(
         key=key,
         deps=deps,
-        description=f"{(stage.__doc__ or '').strip().splitlines()[0]}\n\n{DRY_RUN}",
+        description=f"{description}\n\n{DRY_RUN}",
         partitions_def=DAILY,
         backfill_policy=SINGLE_RUN,
         group_name="delivery",
@@ -108,12 +111,12 @@ def _delivery_asset(
         if config.force_reason is not None and not config.force_reason.strip():
             msg = "force_reason is blank; say why this day is delivered, or leave it out"
             raise dg.Failure(msg, allow_retries=False)
-        options = Options(config.dry_run, config.force_reason, context.log.info)
+        options = stages.delivering.Options(config.dry_run, config.force_reason, context.log.info)
         with project.open() as opened:
 
             def make(day: str) -> Made:
                 began = time.monotonic()
-                delivered = stage(opened, day, options)
+                delivered = stage()(opened, day, options)
                 context.log.info("%s", delivered.sentence)
                 if options.force_reason:
                     context.log.warning("%s is forced: %s", day, options.force_reason)
@@ -130,11 +133,11 @@ def _delivery_asset(
     return delivery
 
 
-def _stands(project: Project, day: str, key: dg.AssetKey) -> Metadata:
+def _stands(project: "stages.project.Project", day: str, key: dg.AssetKey) -> Metadata:
     """What the ledger knows of the day's operations; a dry run of a delivered day shows it too."""
     try:
-        diff_set = read_summary(project, day).diff_set
-    except NotReconciledError:
+        diff_set = stages.reconciling.read_summary(project, day).diff_set
+    except stages.reconciling.NotReconciledError:
         return {}
     counts = Counter[str]()
     for (lane, route, status), rows in project.ledger.status_counts(diff_set).items():
@@ -148,7 +151,7 @@ def _stands(project: Project, day: str, key: dg.AssetKey) -> Metadata:
     }
 
 
-def _columns(project: Project, key: dg.AssetKey) -> Metadata:
+def _columns(project: "stages.project.Project", key: dg.AssetKey) -> Metadata:
     """The columns that leave, and what each is made from."""
     sources = delivery_lineage(project.config).get(key)
     if sources is None:
@@ -156,7 +159,9 @@ def _columns(project: Project, key: dg.AssetKey) -> Metadata:
     return lineage_metadata(schema_of(sources), sources)
 
 
-def _metadata(delivered: Delivered, options: Options) -> Metadata:
+def _metadata(
+    delivered: "stages.delivering.Delivered", options: "stages.delivering.Options"
+) -> Metadata:
     forced = {"forced": dg.MetadataValue.text(options.force_reason)} if options.force_reason else {}
     return {
         "dry_run": delivered.dry_run,
@@ -170,7 +175,7 @@ def _metadata(delivered: Delivered, options: Options) -> Metadata:
     }
 
 
-def _times(delivered: Delivered) -> Metadata:
+def _times(delivered: "stages.delivering.Delivered") -> Metadata:
     """What it was thought to take, what it took, and how far it was when."""
     if delivered.actual_s <= 0:
         return {}
@@ -206,7 +211,7 @@ def rejected(
 
         def make(day: str) -> Made:
             began = time.monotonic()
-            failures = write_failures(opened, day)
+            failures = stages.failures.write_failures(opened, day)
             by_class = "\n\n".join(starmap(_advised, failures.advised)) or "nothing was rejected"
             # The cure first: the rows beneath it are wider than a screen.
             shown = {
@@ -226,35 +231,40 @@ DELIVERY_ASSETS = [
         [SUBSCRIPTION_CHANGES],
         {"http", "sftp"},
         "vibes_opt_outs",
-        delivering.deliver_opt_outs,
+        "Unsubscribes at the platform whoever opted out in the CRM; before anything else leaves.",
+        lambda: stages.delivering.deliver_opt_outs,
     ),
     _delivery_asset(
         CRM_WRITE_BACK,
         [SUBSCRIPTION_CHANGES, CRM_CHANGES],
         {"sqlalchemy"},
         "crm",
-        delivering.write_back,
+        "Writes the platform's opt-outs, and the fields it is the authority for, to the CRM.",
+        lambda: stages.delivering.write_back,
     ),
     _delivery_asset(
         PERSON_IMPORT,
         [PERSON_CHANGES, OPT_OUTS],
         {"sftp"},
         "vibes_sftp",
-        delivering.import_persons,
+        "Uploads the person changes that go by import file, and reads the platform's reports.",
+        lambda: stages.delivering.import_persons,
     ),
     _delivery_asset(
         API_PUSH,
         [PERSON_CHANGES, OPT_OUTS],
         {"http"},
         "vibes_api",
-        delivering.push_persons,
+        "Pushes the person changes that go by API, within the platform's rate limit.",
+        lambda: stages.delivering.push_persons,
     ),
     _delivery_asset(
         INVITES,
         [SUBSCRIPTION_CHANGES, OPT_OUTS],
         {"http"},
         "vibes_api",
-        delivering.deliver_invites,
+        "Asks persons who opted in in the CRM by the acquisition campaign of their list.",
+        lambda: stages.delivering.deliver_invites,
     ),
     rejected,
 ]

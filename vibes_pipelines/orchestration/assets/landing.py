@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
+from vibes_pipelines import stages, store
 from vibes_pipelines.orchestration.day_metadata import made_of
 from vibes_pipelines.orchestration.days import Made, each_day
 from vibes_pipelines.orchestration.keys import FEEDS, OUTSIDE, OWNERS, PII
@@ -13,9 +14,7 @@ from vibes_pipelines.orchestration.lineage import Sources, lineage_metadata
 from vibes_pipelines.orchestration.metadata import Metadata, column_schema, snapshot_metadata
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource, ShareResource
-from vibes_pipelines.stages import landing
-from vibes_pipelines.stages.project import Project
-from vibes_pipelines.store.snapshots import Snapshot
+from vibes_pipelines.reconcile.destinations import VIBES
 from vibes_pipelines.sync_config import EXTRACT_FEEDS, SyncConfig
 
 RETRIES = 2
@@ -30,7 +29,7 @@ def patience() -> Iterator[None]:
     """
     try:
         yield
-    except landing.TRANSIENT as later:
+    except stages.landing.TRANSIENT as later:
         raise dg.RetryRequested(RETRIES, RETRY_AFTER_S) from later
 
 
@@ -64,7 +63,7 @@ def share(
     with patience(), project.open() as opened:
         chosen = [
             feed
-            for feed in landing.LANDED_SHARE_FEEDS
+            for feed in stages.landing.LANDED_SHARE_FEEDS
             if FEEDS[feed] in context.selected_asset_keys
         ]
 
@@ -72,7 +71,7 @@ def share(
             shown = {}
             for feed in chosen:
                 began = time.monotonic()
-                landed = landing.land_share(opened, day, feed, snowflake.connector())
+                landed = stages.landing.land_share(opened, day, feed, snowflake.connector())
                 shown[FEEDS[feed]] = _shown(context, opened, feed, landed, began)
             return shown
 
@@ -105,7 +104,7 @@ def extracts(
             began = time.monotonic()
             return {
                 FEEDS[feed]: _shown(context, opened, feed, landed, began)
-                for feed, landed in landing.land_extracts(opened, day).items()
+                for feed, landed in stages.landing.land_extracts(opened, day).items()
             }
 
         yield from each_day(context, [FEEDS[feed] for feed in EXTRACT_FEEDS], make)
@@ -119,13 +118,13 @@ def contacts(
     context: dg.AssetExecutionContext, project: ProjectResource
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Reads the mapped columns of the CRM in one transaction, in partitions of rows."""
-    key = FEEDS[landing.CONTACTS]
+    key = FEEDS[VIBES.feeds.contacts]
     with patience(), project.open() as opened:
 
         def make(day: str) -> Made:
             began = time.monotonic()
-            landed = landing.land_contacts(opened, day)
-            return {key: _shown(context, opened, landing.CONTACTS, landed, began)}
+            landed = stages.landing.land_contacts(opened, day)
+            return {key: _shown(context, opened, VIBES.feeds.contacts, landed, began)}
 
         # The newest that is landed shows that all others are past.
         yield from each_day(context, [key], make, newest_first=True)
@@ -133,9 +132,9 @@ def contacts(
 
 def _shown(
     context: dg.AssetExecutionContext,
-    project: Project,
+    project: "stages.project.Project",
     feed: str,
-    landed: tuple[Snapshot, bool],
+    landed: "tuple[store.snapshots.Snapshot, bool]",
     began: float,
 ) -> Metadata:
     snapshot, newly_landed = landed

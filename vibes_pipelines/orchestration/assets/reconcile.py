@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from vibes_pipelines import stages
 from vibes_pipelines.orchestration.day_metadata import diff_numbers, made_of
 from vibes_pipelines.orchestration.days import Made, each_day
 from vibes_pipelines.orchestration.keys import (
@@ -28,16 +29,15 @@ from vibes_pipelines.orchestration.metadata import (
 )
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
+from vibes_pipelines.reconcile.destinations import VIBES
 from vibes_pipelines.reconcile.summary import Summary
-from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS, reconcile_day
 
 _BOTH_SIDES = [FEEDS["share/persons"], FEEDS["crm/contacts"]]
 # What each file is made from. The certificate comes first: what it confirms or gives up is no
 # longer waited for.
 _MADE_FROM = {
     PERSON_CHANGES: [*_BOTH_SIDES, CERTIFICATE],
-    SUBSCRIPTION_CHANGES: [*_BOTH_SIDES, *(FEEDS[feed] for feed in SUBSCRIPTION_FEEDS)],
+    SUBSCRIPTION_CHANGES: [*_BOTH_SIDES, *(FEEDS[feed] for feed in VIBES.feeds.subscriptions)],
     CRM_CHANGES: _BOTH_SIDES,
     QUARANTINE: _BOTH_SIDES,
 }
@@ -74,7 +74,7 @@ def diff_set(
 
         def make(day: str) -> Made:
             began = time.monotonic()
-            summary = reconcile_day(opened, day)
+            summary = stages.reconciling.reconcile_day(opened, day)
             context.log.info("diff set of %s: %s", day, dict(_counts(summary)))
             return {
                 key: {
@@ -94,7 +94,9 @@ def _counts(summary: Summary) -> Iterator[tuple[str, int]]:
             yield name, value
 
 
-def _metadata(project: Project, day: str, key: dg.AssetKey, summary: Summary) -> Metadata:
+def _metadata(
+    project: "stages.project.Project", day: str, key: dg.AssetKey, summary: Summary
+) -> Metadata:
     path = project.diff_set_folder(day) / f"{key.path[-1]}.parquet"
     metadata: Metadata = {"status": summary.status, "diff_set": summary.diff_set}
     if key == PERSON_CHANGES:
@@ -106,7 +108,7 @@ def _metadata(project: Project, day: str, key: dg.AssetKey, summary: Summary) ->
     }
 
 
-def _columns(project: Project, key: dg.AssetKey, path: Path) -> Metadata:
+def _columns(project: "stages.project.Project", key: dg.AssetKey, path: Path) -> Metadata:
     """Each column and what it is made from; in person_changes each field has one of its own."""
     schema = column_schema(path)
     if key == PERSON_CHANGES:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
+from vibes_pipelines import report
 from vibes_pipelines.orchestration.day_metadata import page_metadata
 from vibes_pipelines.orchestration.days import Made, each_day
 from vibes_pipelines.orchestration.keys import (
@@ -30,7 +31,6 @@ from vibes_pipelines.orchestration.keys import (
 )
 from vibes_pipelines.orchestration.partitions import DAILY, SINGLE_RUN
 from vibes_pipelines.orchestration.resources import ProjectResource
-from vibes_pipelines.report.day_page import write_report
 
 _WHOLE_DAY = [
     CERTIFICATE,
@@ -71,7 +71,7 @@ def _page_asset(
 
             def make(day: str) -> Made:
                 began = time.monotonic()
-                path = write_report(opened, day, fills_gaps=is_whole)
+                path = report.day_page.write_report(opened, day, fills_gaps=is_whole)
                 context.log.info("report of %s: %s", day, path)
                 return {key: page_metadata(opened, day, path, began)}
 

@@ -1,0 +1,57 @@
+"""A room that is a door costs nothing to name, and gives its modules when they are used."""
+
+import gc
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from vibes_pipelines.loading import modules_on_use, no_collections
+
+ROOT = Path(__file__).parents[1]
+DOORS = ("crm", "delivery", "report", "stages", "store")
+
+
+def _printed(statements: str) -> str:
+    """What a process of its own prints: here everything may have been loaded already."""
+    command = [sys.executable, "-W", "ignore", "-c", f"import sys\n{statements}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_module_is_loaded_when_it_is_first_used_and_no_earlier() -> None:
+    name = "vibes_pipelines.stages.alert_settings"
+    printed = _printed(
+        "from vibes_pipelines import stages\n"
+        f"print('{name}' in sys.modules)\n"
+        "print(stages.alert_settings is sys.modules.get(stages.alert_settings.__name__))\n"
+        f"print('{name}' in sys.modules)"
+    )
+    assert printed.split() == ["False", "True", "True"]
+
+
+@pytest.mark.parametrize("room", DOORS)
+def test_what_a_door_names_is_there(room: str) -> None:
+    door = import_module(f"vibes_pipelines.{room}")
+    found = [getattr(door, name).__name__ for name in door.__all__]
+    assert found == [f"vibes_pipelines.{room}.{name}" for name in door.__all__]
+
+
+def test_a_door_gives_nothing_else() -> None:
+    given = modules_on_use("vibes_pipelines.stages", ["landing"])
+    with pytest.raises(AttributeError, match="has no attribute 'judging'"):
+        given("judging")
+
+
+def test_collections_go_on_after_loading_even_when_it_fails() -> None:
+    given = modules_on_use("vibes_pipelines.stages", ["not_there"])
+    with pytest.raises(ModuleNotFoundError):
+        given("not_there")
+    assert gc.isenabled()
+    with no_collections():
+        with no_collections():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
