@@ -1,128 +1,175 @@
-"""Writing one person import file against DuckDB's COPY of the same columns.
+"""Writing person import files as deliveries do, against DuckDB's COPY of the same columns.
 
-    python -m benchmarks.import_files [--rows 5000000] [--rounds 3]
+    python -m benchmarks.import_files [--rows 5000000] [--file-rows 100000] [--rounds 3]
 
-copy      DuckDB reads the rows from Parquet and writes them as CSV
-ours      the import writer, which looks at every cell, from the same Parquet by the same engine
-rows      the import writer from rows of Python texts, which pyarrow reads from that Parquet
+copy      DuckDB writes the columns as CSV, which are in memory
+write     the delivery's writer, from the planned rows in columns: what the file cannot say, the
+          look at every cell, and the file
+replay    the same, then the file read back and every row replayed
+checked   the same from the rows as a ledger gives them, whose changes are JSON
 
-Then one file as large as a delivery makes them, from operations as a ledger gives them: cells,
-writing, reading back by the reader model, and the replay of every row.
+All of them write files of `--file-rows` rows, file by file in turn, in one process. Starting it,
+loading its modules and making the rows up are in no figure. Then one file as large as a delivery
+makes them, from a ledger in SQLite: what reading it costs, and what all else does.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.measure import compare, report
+from benchmarks.measure import Measured, peak_rss_mb, print_table
 from benchmarks.reconcile_scan import SCRATCH
 
 if TYPE_CHECKING:
-    from vibes_pipelines.store.records import Operation
+    import duckdb
+    import pyarrow as pa
 
-COLUMNS = ("external_person_id", "first_name", "score", "tier")
-_BUDGETS = {"ours": 1.5}
-_BATCH_ROWS = 50_000
+    from vibes_pipelines.store.records import Operation
+    from vibes_pipelines.sync_config import FieldType
+
+TYPES: "dict[str, FieldType]" = {
+    "first_name": "string",
+    "score": "number",
+    "tier": "single_select",
+}
+_BATCH_ROWS = 25_000
+MODES = ("copy", "write", "replay", "checked")
+_BUDGETS = {"write": 1.5}
 _AS_OF = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
+_COLUMNS = """
+    SELECT 'C' || n AS external_person_id,
+        'Ada' || CASE WHEN n % 50 = 0 THEN ', ' ELSE ' ' END || n % 1000 AS first_name,
+        (n % 97)::VARCHAR AS score, ['gold', 'silver'][1 + n % 2] AS tier
+    FROM range($first, $end) AS t(n)"""
 
-def write_rows(path: Path, rows: int) -> Path:
-    """Writes the rows once."""
-    import duckdb  # noqa: PLC0415
-
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        duckdb.execute(
-            "COPY (SELECT 'C' || n AS external_person_id,"
-            " 'Ada' || CASE WHEN n % 50 = 0 THEN ', ' ELSE ' ' END || n % 1000 AS first_name,"
-            " (n % 97)::VARCHAR AS score, ['gold', 'silver'][1 + n % 2] AS tier"
-            f" FROM range({int(rows)}) AS t(n)) TO '{path}' (FORMAT parquet)"
-        )
-    return path
-
-
-def _measure(mode: str, source: Path, rows: int) -> None:
-    with tempfile.TemporaryDirectory(dir=source.parent) as out:
-        target = Path(out) / "a.persons"
-        if mode == "copy":
-            import duckdb  # noqa: PLC0415
-
-            duckdb.execute(f"COPY (FROM '{source}') TO '{target}' (FORMAT csv, HEADER)")
-        elif mode == "ours":
-            _write_columns(target, source)
-        else:
-            from vibes_pipelines.vibes.person_import import write_import  # noqa: PLC0415
-
-            write_import(target, COLUMNS, _rows(source))
-        assert _count_lines(target) == rows + 1
-    report({})
+_FILE_ROWS = f"""
+    SELECT external_person_id AS operation_id, 'update' AS kind, external_person_id,
+        NULL::VARCHAR AS mdn, to_json([{
+    ", ".join(
+        f"{{'field': '{field}', 'action': 'set', 'before': NULL::VARCHAR, 'after': {field},"
+        " 'reason': 'crm_changed'}"
+        for field in TYPES
+    )
+}])::VARCHAR AS changes
+    FROM ({_COLUMNS})"""
 
 
-def _write_columns(target: Path, source: Path) -> None:
-    import duckdb  # noqa: PLC0415
+def _measure(rows: int, file_rows: int, folder: Path) -> dict[str, Measured]:
+    """Writes every file in every mode, one after the other, so that all meet the same machine."""
+    import duckdb  # noqa: PLC0415 - not before `main` has read its arguments
 
-    from vibes_pipelines.vibes.import_writer import Table, write_columns  # noqa: PLC0415
+    wall_s, cpu_s = dict.fromkeys(MODES, 0.0), dict.fromkeys(MODES, 0.0)
+    with tempfile.TemporaryDirectory(dir=folder) as out, duckdb.connect() as engine:
+        path = Path(out) / "a.persons"
+        for first in range(0, rows, file_rows):
+            told = {"first": first, "end": min(first + file_rows, rows)}
+            for mode, work in _prepared(path, told, engine).items():
+                if first == 0:
+                    work()  # what the first file of a process loads
+                path.unlink(missing_ok=True)
+                wall, cpu = time.perf_counter(), time.process_time()
+                work()
+                wall_s[mode] += time.perf_counter() - wall
+                cpu_s[mode] += time.process_time() - cpu
+                assert _count_lines(path) == told["end"] - first + 1
+    peak = peak_rss_mb()
+    return {mode: {"wall_s": wall_s[mode], "cpu_s": cpu_s[mode], "rss_mb": peak} for mode in MODES}
 
-    with duckdb.connect() as engine:
-        engine.read_parquet(str(source)).create_view("cells")
-        write_columns(target, Table("persons", COLUMNS), engine)
 
+def _prepared(
+    path: Path, told: dict[str, int], engine: "duckdb.DuckDBPyConnection"
+) -> dict[str, Callable[[], object]]:
+    """What is to be measured of one file, by mode; its rows are in memory."""
+    import pyarrow as pa  # noqa: PLC0415
 
-def _print_checked(source: Path) -> None:
-    """Prints what a whole file of a delivery costs, and the writing alone of the same rows."""
-    from vibes_pipelines.delivery.checked_files import write_checked  # noqa: PLC0415
-    from vibes_pipelines.delivery.plan import MAX_FILE_ROWS  # noqa: PLC0415
-    from vibes_pipelines.store.records import Batch  # noqa: PLC0415
-    from vibes_pipelines.sync_config import FieldType  # noqa: PLC0415
-    from vibes_pipelines.vibes.person_import import write_import  # noqa: PLC0415
+    from vibes_pipelines.delivery.checked_files import write_person_rows  # noqa: PLC0415
+    from vibes_pipelines.delivery.person_files import (  # noqa: PLC0415
+        planned_rows,
+        write_person_file,
+    )
+    from vibes_pipelines.delivery.replay import check_replay  # noqa: PLC0415
+    from vibes_pipelines.vibes.import_reader import read_file  # noqa: PLC0415
 
-    types: dict[str, FieldType] = {
-        "first_name": "string",
-        "score": "number",
-        "tier": "single_select",
+    rows = engine.sql(_FILE_ROWS, params=told).to_arrow_table()
+    planned = planned_rows(path.name, rows, engine)
+    values = [f"value_{place}" for place in range(1, len(TYPES) + 1)]
+    columns = planned.rows.select(["external_person_id", *values])
+    # In batches as ours: of one batch the engine would use one thread.
+    engine.register("columns", pa.Table.from_batches(columns.to_batches(_BATCH_ROWS)))
+    statement = f"COPY columns TO '{path}' (FORMAT csv, HEADER)"
+
+    def replay() -> None:
+        write_person_file(path, planned, TYPES, engine)
+        check_replay(read_file(path), planned.rows, TYPES)
+
+    return {
+        "copy": lambda: engine.execute(statement).fetchall(),
+        "write": lambda: write_person_file(path, planned, TYPES, engine),
+        "replay": replay,
+        "checked": lambda: write_person_rows(path, rows, TYPES, engine),
     }
-    rows = list(islice(_rows(source), MAX_FILE_ROWS))
-    operations = [_operation(*row) for row in rows]
-    batch = Batch("b", "d" * 64, "a.persons", len(operations))
-    with tempfile.TemporaryDirectory(dir=source.parent) as out:
-        write_import(Path(out) / batch.name, COLUMNS, rows)
-        began = time.process_time()
-        write_import(Path(out) / batch.name, COLUMNS, rows)
-        written = time.process_time()
-        write_checked(batch, operations, types, Path(out))
-        checked_s, written_s = time.process_time() - written, written - began
+
+
+def _print_from_a_ledger(folder: Path) -> None:
+    """Prints what a whole file costs, from the ledger to the proof."""
+    import duckdb  # noqa: PLC0415
+
+    from vibes_pipelines.delivery.checked_files import write_person_rows  # noqa: PLC0415
+    from vibes_pipelines.delivery.plan import MAX_FILE_ROWS  # noqa: PLC0415
+    from vibes_pipelines.store.ledger import Ledger  # noqa: PLC0415
+    from vibes_pipelines.store.records import Batch, DiffSet  # noqa: PLC0415
+
+    day = _AS_OF.date().isoformat()
+    batch = Batch("b", "d" * 64, "a.persons", MAX_FILE_ROWS)
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as out,
+        duckdb.connect() as engine,
+        Ledger(f"sqlite:///{out}/ledger.db") as ledger,
+    ):
+        told = {"first": 0, "end": MAX_FILE_ROWS}
+        columns = engine.sql(_COLUMNS, params=told).to_arrow_table()
+        ledger.register(DiffSet(batch.diff_set, 0, day, _AS_OF, "m", "c", "open", {}, {}))
+        ledger.write_plan(batch.diff_set, [batch], _operations(columns, batch.batch_id), dict)
+        seconds = []
+        for _ in range(2):  # the first loads what a process needs
+            began = time.process_time()
+            rows = ledger.file_rows(batch.batch_id)
+            read = time.process_time()
+            write_person_rows(Path(out) / batch.name, rows, TYPES, engine)
+            seconds.append((read - began, time.process_time() - read))
+    read_s, checked_s = seconds[-1]
     print(
-        f"one file of {len(rows):,} operations, written and replayed: {checked_s:.2f} s CPU,"
-        f" of which the writing {written_s:.2f} s"
+        f"one file of {batch.rows:,} rows: read from a ledger {read_s:.2f} s CPU, decoded, written,"
+        f" read back and replayed {checked_s:.2f} s"
     )
 
 
-def _operation(key: str, *after: str) -> "Operation":
+def _operations(columns: "pa.Table", batch_id: str) -> "Iterator[Operation]":
     from vibes_pipelines.store.records import Change, Operation  # noqa: PLC0415
 
-    return Operation(
-        operation_id=key,
-        diff_set="d" * 64,
-        day="2026-01-02",
-        as_of=_AS_OF,
-        lane="persons",
-        route="file",
-        route_reason="",
-        kind="update",
-        external_person_id=key,
-        person_key=None,
-        mdn=None,
-        subscription_list_id=None,
-        changes=tuple(
-            Change(field, "set", None, value, "crm_changed")
-            for field, value in zip(COLUMNS[1:], after, strict=True)
-        ),
-    )
+    for number, row in enumerate(columns.to_pylist(), start=1):
+        yield Operation(
+            operation_id=row["external_person_id"],
+            diff_set="d" * 64,
+            day=_AS_OF.date().isoformat(),
+            as_of=_AS_OF,
+            lane="persons",
+            route="file",
+            route_reason="",
+            kind="update",
+            external_person_id=row["external_person_id"],
+            person_key=None,
+            mdn=None,
+            subscription_list_id=None,
+            changes=tuple(Change(name, "set", None, row[name], "crm_changed") for name in TYPES),
+            batch_id=batch_id,
+            row_number=number,
+        )
 
 
 def _count_lines(path: Path) -> int:
@@ -130,35 +177,22 @@ def _count_lines(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(2**24), b""))
 
 
-def _rows(source: Path) -> Iterator[Sequence[str]]:
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    for batch in pq.ParquetFile(source).iter_batches(_BATCH_ROWS, columns=list(COLUMNS)):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-
 def main() -> None:
     """Prints the measurements and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--file-rows", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=SCRATCH)
-    parser.add_argument("--mode")
     given = parser.parse_args()
-    source = given.folder / f"import-{given.rows}.parquet"
-    if given.mode:
-        _measure(given.mode, source, given.rows)
-        return
-    write_rows(source, given.rows)
-    print(f"an import file of {given.rows:,} rows x {len(COLUMNS)} columns; copy = 1")
-    told = ["--rows", str(given.rows), "--folder", str(given.folder)]
-    compare(
-        ("copy", "ours", "rows"),
-        lambda mode: ["-m", "benchmarks.import_files", *told, "--mode", mode],
-        given.rounds,
-        _BUDGETS,
+    given.folder.mkdir(parents=True, exist_ok=True)
+    print(
+        f"import files of {given.file_rows:,} rows, {given.rows:,} in all,"
+        f" {1 + len(TYPES)} columns; copy = 1"
     )
-    _print_checked(source)
+    rounds = [_measure(given.rows, given.file_rows, given.folder) for _ in range(given.rounds)]
+    print_table({mode: [told[mode] for told in rounds] for mode in MODES}, _BUDGETS)
+    _print_from_a_ledger(given.folder)
 
 
 if __name__ == "__main__":

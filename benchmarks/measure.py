@@ -17,15 +17,12 @@ Measured = dict[str, object]
 
 
 def report(more: Mapping[str, object]) -> None:
-    """Prints what this process has used so far, and `more`, for `compare` in its parent to read.
-
-    Where `more` has `wall_s` and `cpu_s`, of a part of its work, these are compared.
-    """
+    """Prints what this process has used so far, and `more`, for `compare` in its parent to read."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps({"cpu_s": usage.ru_utime + usage.ru_stime, "rss_mb": _peak_rss_mb(), **more}))
+    print(json.dumps({"cpu_s": usage.ru_utime + usage.ru_stime, "rss_mb": peak_rss_mb(), **more}))
 
 
-def _peak_rss_mb() -> float:
+def peak_rss_mb() -> float:
     """Of this process alone: what getrusage tells is inherited over fork and outlives exec."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     [kilobytes] = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
@@ -47,7 +44,7 @@ def compare(
     for _ in range(rounds):
         for mode, measured in runs.items():
             measured.append(_run(command(mode)))
-    _print_table(runs, budgets)
+    print_table(runs, budgets)
     return runs
 
 
@@ -57,10 +54,11 @@ def _run(arguments: Sequence[str]) -> Measured:
         [sys.executable, *arguments], check=True, capture_output=True, text=True, cwd=_REPOSITORY
     )
     measured: Measured = json.loads(done.stdout)
-    return {"wall_s": time.perf_counter() - started} | measured
+    return measured | {"wall_s": time.perf_counter() - started}
 
 
-def _print_table(runs: Mapping[str, list[Measured]], budgets: Mapping[str, float]) -> None:
+def print_table(runs: Mapping[str, list[Measured]], budgets: Mapping[str, float]) -> None:
+    """Prints medians of the runs of every mode, and their ratios to the first mode."""
     medians = {mode: typical(measured) for mode, measured in runs.items()}
     reference = next(iter(medians.values()))
     print(

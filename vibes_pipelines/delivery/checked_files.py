@@ -1,57 +1,84 @@
 """Writes the import file of a batch and proves, by reading it back, that it says what was planned.
 
-Person files are replayed on the state they were planned for; `.opt_outs` files are compared row by
-row. A file that would do anything else never leaves. Nothing is sent here.
+Person files, which have a row per changed person, are written and replayed by columns on the state
+they were planned for. `.opt_outs` files are few rows, held by a cap of their own, and each is a
+person and a list whose forms are checked: they are written and compared row by row. A file that
+would do anything else never leaves. Nothing is sent here.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
+import duckdb
+import pyarrow as pa
+
+from vibes_pipelines.delivery.person_files import planned_rows, write_person_file
 from vibes_pipelines.delivery.replay import ReplayMismatch, check_replay
-from vibes_pipelines.delivery.routes import file_columns, opt_out_member
+from vibes_pipelines.delivery.routes import opt_out_member
 from vibes_pipelines.store.records import Batch, Operation
 from vibes_pipelines.sync_config import FieldType
+from vibes_pipelines.vibes.import_cells import writing
 from vibes_pipelines.vibes.import_files import write_opt_outs
 from vibes_pipelines.vibes.import_kinds import kind_of
-from vibes_pipelines.vibes.import_reader import read_list_file
-from vibes_pipelines.vibes.person_import import cell, read_import, write_import
+from vibes_pipelines.vibes.import_reader import read_file, read_list_file
+
+
+class PlannedFiles(Protocol):
+    """What was planned for each file."""
+
+    def file_rows(self, batch_id: str) -> pa.Table:
+        """The rows of a person file; see `Ledger.file_rows`."""
+
+    def batch_operations(self, batch_id: str) -> Sequence[Operation]:
+        """The operations of any file, in the order of its rows."""
 
 
 def write_checked(
     batch: Batch,
-    operations: Sequence[Operation],
+    planned: PlannedFiles,
     types: Mapping[str, FieldType],
     folder: Path,
-) -> None:
-    """Writes the file of a batch into `folder`, under its name.
+    engine: duckdb.DuckDBPyConnection,
+) -> int:
+    """Writes the file of a batch into `folder`, under its name; returns its count of rows.
+
+    Writes none without rows.
 
     Raises:
         ReplayMismatch: the file would not do what was planned.
+        ImportFileError: the file cannot say what was planned.
+        ImportFileUnwritable: the file cannot be written there.
     """
     path = folder / batch.name
     if kind_of(batch.name) == "opt_outs":
-        _write_opt_outs(path, operations)
-        _check_opt_outs(path, operations)
-        return
-    columns = file_columns(operations[0])
-    write_import(path, columns, (_row(operation, columns, types) for operation in operations))
-    written = read_import(path)
-    check_replay(batch.name, written.columns, written.rows, operations, types)
+        operations = planned.batch_operations(batch.batch_id)
+        if operations:
+            _write_opt_outs(path, operations)
+            _check_opt_outs(path, operations)
+        return len(operations)
+    rows = planned.file_rows(batch.batch_id)
+    if rows.num_rows:
+        write_person_rows(path, rows, types, engine)
+    return int(rows.num_rows)
 
 
-def _row(
-    operation: Operation, columns: Sequence[str], types: Mapping[str, FieldType]
-) -> tuple[str, ...]:
-    cells = {"external_person_id": operation.external_person_id or "", "mdn": operation.mdn or ""}
-    for change in operation.changes:
-        cells[change.field] = cell(change.after, types[change.field], change.action)
-    return tuple(cells[column] for column in columns)
+def write_person_rows(
+    path: Path,
+    rows: pa.Table,
+    types: Mapping[str, FieldType],
+    engine: duckdb.DuckDBPyConnection,
+) -> None:
+    """Writes the rows of `Ledger.file_rows` and replays them; raises as `write_checked`."""
+    planned = planned_rows(path.name, rows, engine)
+    write_person_file(path, planned, types, engine)
+    check_replay(read_file(path), planned.rows, types)
 
 
 def _write_opt_outs(path: Path, operations: Sequence[Operation]) -> None:
     members = [opt_out_member(operation) for operation in operations]
-    with TemporaryDirectory(dir=path.parent) as parts:
+    with writing(path), TemporaryDirectory(dir=path.parent) as parts:
         (written,) = write_opt_outs(Path(parts), "part", members)
         written.path.replace(path)
 

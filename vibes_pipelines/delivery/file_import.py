@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
+
 from vibes_pipelines.delivery.checked_files import write_checked
 from vibes_pipelines.delivery.lane_lease import lease_name
 from vibes_pipelines.delivery.ports import ConsentWatch, FileSession, OpenFileSession
@@ -92,24 +94,37 @@ def deliver_files(
     """
     waiting = [batch for batch in batches if batch.status != "done"]
     workdir.mkdir(parents=True, exist_ok=True)
-    if dry_run or not waiting:
-        for batch in waiting:
-            write_checked(batch, ledger.batch_operations(batch.batch_id), types, workdir)
-        return FilesResult(files=len(waiting), rows=sum(batch.rows for batch in waiting))
+    if not waiting:
+        return FilesResult()
+    with duckdb.connect() as engine:
+        files = _Files(ledger, types, workdir, engine)
+        if dry_run:
+            rows = sum(map(files.write, waiting))
+            return FilesResult(files=len(waiting), rows=rows)
+        return _deliver(waiting, files, watch, open_session, folders)
+
+
+def _deliver(
+    waiting: Sequence[Batch],
+    files: "_Files",
+    watch: ConsentWatch | None,
+    open_session: OpenFileSession,
+    folders: Folders,
+) -> FilesResult:
+    ledger = files.ledger
     lease = ledger.take_lease(lease_name(lane_of(waiting[0]), "file"), LEASE)
-    files = _Files(ledger, types, workdir, watch)
     try:
         # Read again: another process may have sent them until the lease was ours.
         fresh = files.read_again(waiting)
-        ready = [files.write(batch) for batch in fresh if batch.status == "planned"]
+        ready = [files.write_last(batch, watch) for batch in fresh if batch.status == "planned"]
         cut = [batch for batch in fresh if batch.status == "sent"]
         if not cut and not any(batch.rows for batch in ready):
             return FilesResult(withdrawn=files.withdrawn)
         with open_session() as session:
             lost = [batch for batch in cut if not _is_on_server(batch, session, folders)]
-            ready += [files.write(batch) for batch in lost]
+            ready += [files.write_last(batch, watch) for batch in lost]
             leaving = sorted((batch for batch in ready if batch.rows), key=lambda one: one.name)
-            _upload(leaving, session, folders, ledger, workdir, lease)
+            _upload(leaving, session, folders, ledger, files.workdir, lease)
     finally:
         ledger.give_lease_back(lease)
     return FilesResult(
@@ -120,46 +135,38 @@ def deliver_files(
     )
 
 
+@dataclass
 class _Files:
-    """Writes the files of one delivery, without the rows that must not leave any more."""
+    """Writes the files of one delivery."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        types: Mapping[str, FieldType],
-        workdir: Path,
-        watch: ConsentWatch | None,
-    ) -> None:
-        self._ledger = ledger
-        self._types = types
-        self._workdir = workdir
-        self._watch = watch
-        self.withdrawn = 0
+    ledger: Ledger
+    types: Mapping[str, FieldType]
+    workdir: Path
+    engine: duckdb.DuckDBPyConnection
+    withdrawn: int = 0
 
     def read_again(self, batches: Sequence[Batch]) -> list[Batch]:
         """The batches as the ledger has them now."""
-        now = {
-            batch.batch_id: batch for batch in self._ledger.batches(diff_set=batches[0].diff_set)
-        }
+        now = {batch.batch_id: batch for batch in self.ledger.batches(diff_set=batches[0].diff_set)}
         return [now[batch.batch_id] for batch in batches]
 
-    def write(self, batch: Batch) -> Batch:
-        """Writes the file of a batch, if any row is left; returns the batch as it leaves."""
-        operations = self._ledger.batch_operations(batch.batch_id)
-        if withdrawn := self._withdraw(operations):
-            operations = self._ledger.batch_operations(batch.batch_id)
-            self.withdrawn += withdrawn
-        if operations:
-            write_checked(batch, operations, self._types, self._workdir)
-        return replace(batch, rows=len(operations))
+    def write(self, batch: Batch) -> int:
+        """Writes the file of a batch, if it has rows; returns their count."""
+        return write_checked(batch, self.ledger, self.types, self.workdir, self.engine)
 
-    def _withdraw(self, operations: Sequence[Operation]) -> int:
+    def write_last(self, batch: Batch, watch: ConsentWatch | None) -> Batch:
+        """Writes it without the rows that must not leave any more; the batch as it leaves."""
+        if watch is not None:
+            self.withdrawn += self._withdraw(batch, watch)
+        return replace(batch, rows=self.write(batch))
+
+    def _withdraw(self, batch: Batch, watch: ConsentWatch) -> int:
+        operations = self.ledger.batch_operations(batch.batch_id)
         reasons: dict[str, str] = {}
-        if self._watch is not None:
-            for chunk in chunks(operations):
-                reasons.update(self._watch.withdrawn(chunk))
+        for chunk in chunks(operations):
+            reasons.update(watch.withdrawn(chunk))
         if reasons:
-            self._ledger.withdraw(reasons, operations[0].day)
+            self.ledger.withdraw(reasons, operations[0].day)
         return len(reasons)
 
 

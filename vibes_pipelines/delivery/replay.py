@@ -1,85 +1,134 @@
-"""The reader model: what the platform would make of an import file, row by row.
+"""The reader model: what the platform would make of a person file, column by column.
 
-It reads a finished file and answers which values each row would leave behind. It shares nothing
-with the code that wrote the file, so that a cell which says something else than the plan is found
-before the file leaves. Rules: the Vibes documentation, Person Import; the table of blank cells is
-an assumption where it is silent.
+It takes a file as it was read back and answers which values each row would leave behind. It shares
+nothing with the code that wrote the file, so that a cell which says something else than the plan is
+found before the file leaves. Rules: the Vibes documentation, Person Import; the table of blank
+cells is an assumption where it is silent.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from vibes_pipelines.store.records import Operation
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from vibes_pipelines.sync_config import SELECT_TYPES, FieldType
+from vibes_pipelines.vibes.import_reader import ImportFile
 
 _CLEARED_ID = "[null]"
 _MIDNIGHT = "T00:00:00Z"
+
+_Wrong = tuple[str, pa.ChunkedArray]
+"""A column, and true for each row that would not do what was planned in it."""
 
 
 class ReplayMismatch(ValueError):  # noqa: N818 - the name says what is wrong
     """A file would not do what was planned; it was not uploaded."""
 
 
-def check_replay(
-    name: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    operations: Sequence[Operation],
-    types: Mapping[str, FieldType],
-) -> None:
+def check_replay(file: ImportFile, planned: pa.Table, types: Mapping[str, FieldType]) -> None:
     """Checks that a file would leave exactly the planned values, on the state it was planned for.
+
+    `planned` has a row per row of the file: `operation_id`, `kind`, `external_person_id`, `mdn`
+    and `changes`, a list of `field`, `before` and `after`; NULL is empty.
 
     Raises:
         ReplayMismatch: names the file, the row and the columns, never a value.
     """
-    if len(rows) != len(operations):
-        raise ReplayMismatch(f"{name}: {len(rows)} rows, planned {len(operations)}")
-    for number, (row, operation) in enumerate(zip(rows, operations, strict=True), start=1):
-        cells = dict(zip(columns, row, strict=True))
-        wrong = sorted({*_wrong_identifiers(cells, operation), *_wrong(cells, operation, types)})
-        if wrong:
-            raise ReplayMismatch(
-                f"{name}: row {number} would not do what was planned in column "
-                f"{', '.join(wrong)}; send operation {operation.operation_id} through the API"
-            )
+    if file.cells.num_rows != planned.num_rows:
+        msg = f"{file.name}: {file.cells.num_rows} rows, planned {planned.num_rows}"
+        raise ReplayMismatch(msg)
+    wrong = [
+        ("external_person_id", _is_wrong_id(file.cells, planned)),
+        ("mdn", _is_wrong_number(file.cells, planned)),
+        *_wrong_fields(file.cells, planned["changes"], types),
+    ]
+    found = [(pc.index(is_wrong, value=True).as_py(), column) for column, is_wrong in wrong]
+    row = min((row for row, _ in found if row >= 0), default=None)
+    if row is not None:
+        columns = ", ".join(sorted({column for first, column in found if first == row}))
+        raise ReplayMismatch(
+            f"{file.name}: row {row + 1} would not do what was planned in column {columns}; "
+            f"send operation {planned['operation_id'][row]} through the API"
+        )
 
 
-def replay_row(
-    state: Mapping[str, str | None], cells: Mapping[str, str], types: Mapping[str, FieldType]
-) -> dict[str, str | None]:
-    """The custom fields of one person after a row; values are canonical text, None is empty."""
-    after = dict(state)
-    for column, cell in cells.items():
-        if column not in types:
-            continue
-        if cell:
-            after[column] = _canonical(cell, types[column])
-        elif types[column] in SELECT_TYPES:
-            after[column] = None
-    return after
+def left_by(
+    cells: pa.ChunkedArray, before: pa.ChunkedArray, field_type: FieldType
+) -> pa.ChunkedArray:
+    """What a column of cells leaves of one custom field; values are canonical text, NULL is empty.
+
+    A blank cell clears a select and changes no other field.
+    """
+    kept = pa.nulls(len(cells), pa.string()) if field_type in SELECT_TYPES else before
+    return pc.if_else(pc.equal(cells, ""), kept, _canonical(cells, field_type))
 
 
-def _wrong(
-    cells: Mapping[str, str], operation: Operation, types: Mapping[str, FieldType]
-) -> Iterable[str]:
-    before = {change.field: change.before for change in operation.changes}
-    planned = before | {change.field: change.after for change in operation.changes}
-    result = replay_row(before, cells, types)
-    names = planned.keys() | result.keys()
-    return (name for name in names if planned.get(name) != result.get(name))
+def _is_wrong_id(cells: pa.Table, planned: pa.Table) -> pa.ChunkedArray:
+    told = _column(cells, "external_person_id")
+    is_marker = pc.fill_null(pc.equal(told, _CLEARED_ID), fill_value=False)
+    return pc.or_(is_marker, _differ(told, planned["external_person_id"]))
 
 
-def _wrong_identifiers(cells: Mapping[str, str], operation: Operation) -> Iterable[str]:
-    external = cells.get("external_person_id")
-    if external == _CLEARED_ID or external != operation.external_person_id:
-        yield "external_person_id"
-    planned_mdn = operation.mdn if operation.kind == "add" else None
-    if (cells.get("mdn") or None) != planned_mdn:
-        yield "mdn"
+def _is_wrong_number(cells: pa.Table, planned: pa.Table) -> pa.ChunkedArray:
+    """Only who is added gets a number; a blank cell keeps the one of others."""
+    told, none = _column(cells, "mdn"), pa.scalar(None, pa.string())
+    given = pc.if_else(pc.equal(told, ""), none, told)
+    return _differ(given, pc.if_else(pc.equal(planned["kind"], "add"), planned["mdn"], none))
 
 
-def _canonical(cell: str, field_type: FieldType) -> str:
+def _wrong_fields(
+    cells: pa.Table, changes: pa.ChunkedArray, types: Mapping[str, FieldType]
+) -> Iterator[_Wrong]:
+    """The custom fields that the file has, and those that it should have."""
+    flat = _flattened(changes)
+    said = types.keys() & set(cells.column_names)
+    for field in said:
+        before, after = _planned(flat, field, len(changes))
+        told = cells[field]
+        # No value is a blank or the marker: the platform might read such a cell as anything.
+        is_doubtful = pc.or_(pc.utf8_is_space(told), pc.equal(told, _CLEARED_ID))
+        left = left_by(told, before, types[field])
+        yield field, pc.or_(is_doubtful, _differ(left, after))
+    for field in set(pc.unique(flat["field"]).to_pylist()) - said:
+        yield field, _differ(*_planned(flat, field, len(changes)))
+
+
+def _flattened(changes: pa.ChunkedArray) -> pa.Table:
+    """A row per change, which names its row of the file."""
+    whole = changes.combine_chunks()
+    each = pc.list_flatten(whole)
+    told = {name: pc.struct_field(each, name) for name in ("field", "before", "after")}
+    return pa.table({"row": pc.list_parent_indices(whole), **told})
+
+
+def _planned(flat: pa.Table, field: str, rows: int) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """What each row of the file finds in a field and should leave; both empty if untouched."""
+    of_field = flat.select(["row", "before", "after"]).filter(pc.equal(flat["field"], field))
+    every = pa.array(np.arange(rows))
+    if not of_field["row"].cast(pa.int64()).equals(pa.chunked_array([every])):
+        of_field = of_field.take(pc.index_in(every, of_field["row"].cast(pa.int64())))
+    return of_field["before"], of_field["after"]
+
+
+def _column(cells: pa.Table, name: str) -> pa.ChunkedArray:
+    if name in cells.column_names:
+        return cells[name]
+    return pa.chunked_array([pa.nulls(cells.num_rows, pa.string())])
+
+
+def _differ(left: pa.ChunkedArray, right: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Where two columns have different values; two empty ones are alike."""
+    are_equal = pc.fill_null(pc.equal(left, right), fill_value=False)
+    are_empty = pc.and_(pc.is_null(left), pc.is_null(right))
+    return pc.invert(pc.or_(are_equal, are_empty))
+
+
+def _canonical(cells: pa.ChunkedArray, field_type: FieldType) -> pa.ChunkedArray:
     if field_type == "date":
-        return cell.removesuffix(_MIDNIGHT) if cell.endswith(_MIDNIGHT) else cell
+        return pc.replace_substring_regex(cells, f"{_MIDNIGHT}$", "")
     if field_type == "multi_select":
-        return "|".join(sorted(set(cell.split("|"))))
-    return cell
+        encoded = pc.dictionary_encode(cells).combine_chunks()
+        sets = ("|".join(sorted(set(keys.split("|")))) for keys in encoded.dictionary.to_pylist())
+        return pa.chunked_array([pa.array(sets, pa.string()).take(encoded.indices)])
+    return cells

@@ -4,14 +4,18 @@ What a file can say safely is the Vibes documentation's, Person Import. Which of
 faster is arithmetic on stated numbers. Nothing is read or sent here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from vibes_pipelines.store.records import Change, Operation
+from vibes_pipelines.store.records import Change, Kind, Operation
 from vibes_pipelines.sync_config import FieldType
 from vibes_pipelines.vibes.import_errors import ImportFileError
 from vibes_pipelines.vibes.import_files import Member, Named
-from vibes_pipelines.vibes.person_import import CLEARED_EXTERNAL_ID, CannotExpress, cell
+from vibes_pipelines.vibes.person_import import (
+    CLEARED_EXTERNAL_ID,
+    CannotExpress,
+    check_expressible,
+)
 
 Columns = tuple[str, ...]
 """What makes a file of its own: the columns of a person file, the list of an `.opt_outs` file."""
@@ -125,13 +129,18 @@ def _why_not(change: Change, types: Mapping[str, FieldType]) -> str | None:
     if change.field == "mdn":
         return "the number of an existing person"
     try:
-        cell(change.after, types[change.field], change.action)
+        check_expressible(change.after, types[change.field], change.action)
     except CannotExpress as cannot:
         return str(cannot)
     return None
 
 
-def file_columns(operation: Operation) -> tuple[str, ...]:
+def file_columns(operation: Operation) -> Columns:
     """The columns of the file that carries this operation: exactly what it changes, no more."""
-    mdn = ("mdn",) if operation.kind == "add" and operation.mdn else ()
-    return ("external_person_id", *mdn, *sorted(change.field for change in operation.changes))
+    return columns_of(operation.kind, operation.mdn, (change.field for change in operation.changes))
+
+
+def columns_of(kind: Kind, mdn: str | None, fields: Iterable[str]) -> Columns:
+    """As `file_columns`, of an operation of this kind and number that changes these fields."""
+    number = ("mdn",) if kind == "add" and mdn else ()
+    return ("external_person_id", *number, *sorted(fields))

@@ -12,9 +12,8 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from vibes_pipelines.store import ledger_views, realtime_views
+from vibes_pipelines.store import file_rows, ledger_views, realtime_views
 from vibes_pipelines.store.diff_set_records import DiffSetRecords
-from vibes_pipelines.store.file_rows import leave_files
 from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.store.ledger_rows import (
     CHUNK_ROWS,
@@ -108,6 +107,11 @@ class Ledger(DiffSetRecords, Leases):
         query = select_operations().where(operations.c.batch_id == batch_id)
         return self._operations(query.order_by(operations.c.row_number))
 
+    def file_rows(self, batch_id: str) -> pa.Table:
+        """See `file_rows.file_rows`."""
+        with self._engine.begin() as connection:
+            return file_rows.file_rows(connection, batch_id)
+
     def operation(self, operation_id: str) -> Operation | None:
         """One operation by its id."""
         query = select_operations().where(operations.c.operation_id == operation_id)
@@ -165,7 +169,7 @@ class Ledger(DiffSetRecords, Leases):
                             finished_day=day,
                         )
                     )
-                leave_files(connection, chunk, self._clock())
+                file_rows.leave_files(connection, chunk, self._clock())
 
     def record(self, receipts: Iterable[Receipt], day: str) -> None:
         """Records answers; `day` is the logical day on which they became known.

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -21,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -216,8 +217,22 @@ def write_rejects(folder: Path, rejects: Iterable[Reject]) -> None:
     """Writes `rejects.parquet` into a folder being landed, ordered as given, in flat memory."""
     remaining = iter(rejects)
     with pq.ParquetWriter(folder / REJECTS, REJECTS_SCHEMA) as writer:
-        while batch := [asdict(reject) for reject in islice(remaining, _REJECTS_AT_ONCE)]:
-            writer.write_table(pa.Table.from_pylist(batch, schema=REJECTS_SCHEMA))
+        while batch := list(islice(remaining, _REJECTS_AT_ONCE)):
+            lines = pa.py_buffer(np.array([reject.line for reject in batch], np.int64))
+            columns = [
+                pa.Array.from_buffers(pa.int64(), len(batch), [None, lines]),
+                _texts([reject.raw for reject in batch]),
+                _texts([reject.reason for reject in batch]),
+            ]
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=REJECTS_SCHEMA))
+
+
+def _texts(values: Sequence[str]) -> pa.StringArray:
+    """As `pa.array`, which would load pandas: a fifth of a second, for rejects alone."""
+    encoded = [value.encode() for value in values]
+    bounds = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    texts = pa.py_buffer(b"".join(encoded))
+    return pa.StringArray.from_buffers(len(values), pa.py_buffer(bounds), texts)
 
 
 def _complete(folder: Path, feed: str, day: str, source: Source, erased: int) -> Manifest:

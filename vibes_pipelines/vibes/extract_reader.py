@@ -5,7 +5,9 @@ documentation, Current Subscriber and Subscription Extract); UTF-8 and LF are an
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from os import SEEK_END
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ import numpy as np
 from vibes_pipelines.store.snapshots import DATA, Reject, write_rejects
 from vibes_pipelines.vibes.extract_lines import NOT_UTF8, Refused, fault, sort_lines
 
-_BLOCK_BYTES = 2**20
+_BLOCK_BYTES = 2**19
 _MAX_LINE_BYTES = 2**20
 _NEWLINE, _TAB = 10, 9
 # More of them, and the file is sorted: the parser keeps an error per missing cell in memory.
@@ -36,7 +38,11 @@ class _Shape:
     tabs: int
     has_carriage_return: bool
     has_blank_line: bool
-    ends_with_newline: bool
+
+    @property
+    def is_for_the_parser(self) -> bool:
+        """True when the parser reads its lines as the documentation has them."""
+        return not self.has_carriage_return and not self.has_blank_line
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,10 @@ def convert_extract(path: Path, name: str, documented: Sequence[str], folder: Pa
             and rejects that differs from the count of lines.
     """
     columns = _read_header(path, name, documented)
-    shape = _scan(path)
-    if not shape.ends_with_newline:
-        msg = f"{name}: the last line has no end, the file is cut; ask Vibes to deliver it again"
-        raise ExtractError(msg)
+    _check_end(path, name)
+    shape, parsed = _parse_and_count(path, columns, folder)
+    read = _read_as_it_is(path, shape, parsed, len(columns)) or _read_sorted(path, columns, folder)
     body_lines = shape.lines - 1
-    read = _read_as_it_is(path, shape, columns, folder) or _read_sorted(path, columns, folder)
     if read.rows + len(read.refused) != body_lines:
         msg = (
             f"{name}: {read.rows} rows and {len(read.refused)} rejects do not make "
@@ -112,31 +116,60 @@ def _read_header(path: Path, name: str, documented: Sequence[str]) -> list[str]:
     return columns
 
 
-def _scan(path: Path) -> _Shape:
-    lines, tabs, has_return, has_blank, last = 0, 0, False, False, b""
+def _check_end(path: Path, name: str) -> None:
     with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            marks = np.frombuffer(block, np.uint8)
-            lines += int(np.count_nonzero(marks == _NEWLINE))
-            tabs += int(np.count_nonzero(marks == _TAB))
-            has_return = has_return or b"\r" in block
-            has_blank = has_blank or b"\n\n" in block or last + block[:1] == b"\n\n"
-            last = block[-1:]
-    return _Shape(lines, tabs, has_return, has_blank, last == b"\n")
+        file.seek(-1, SEEK_END)
+        if file.read() != b"\n":
+            msg = (
+                f"{name}: the last line has no end, the file is cut; ask Vibes to deliver it again"
+            )
+            raise ExtractError(msg)
 
 
-def _read_as_it_is(path: Path, shape: _Shape, columns: Sequence[str], folder: Path) -> _Read | None:
-    """Reads a file whose wrong lines the parser tells itself; None for any other.
+def _scan(path: Path) -> _Shape:
+    lines, tabs, has_return, has_blank, last = 0, 0, False, False, False
+    buffer = bytearray(_BLOCK_BYTES)
+    found = np.empty(_BLOCK_BYTES, np.bool_)
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            marks, hits = np.frombuffer(buffer, np.uint8, size), found[:size]
+            tabs += int(np.count_nonzero(np.equal(marks, _TAB, out=hits)))
+            lines += int(np.count_nonzero(np.equal(marks, _NEWLINE, out=hits)))
+            has_blank = has_blank or bool((last and hits[0]) or (hits[1:] & hits[:-1]).any())
+            has_return = has_return or buffer.find(b"\r", 0, size) >= 0
+            last = bool(hits[-1])
+    return _Shape(lines, tabs, has_return, has_blank)
+
+
+def _parse_and_count(
+    path: Path, columns: Sequence[str], folder: Path
+) -> tuple[_Shape, _Parsed | None]:
+    """Parses a file and counts beside it; nothing parsed of one that the parser cannot read."""
+    with path.open("rb") as file:
+        if file.readline(_MAX_LINE_BYTES).endswith(b"\r\n"):  # as every line will
+            return _scan(path), None
+    with ThreadPoolExecutor(1) as beside:
+        counting = beside.submit(_scan, path)
+        parsed: _Parsed | None = None
+        try:
+            parsed = _parse(path, columns, folder)
+        except duckdb.Error:
+            if counting.result().is_for_the_parser:
+                raise
+        return counting.result(), parsed
+
+
+def _read_as_it_is(path: Path, shape: _Shape, parsed: _Parsed | None, width: int) -> _Read | None:
+    """Takes a file whose wrong lines the parser told itself; None for any other.
 
     The parser alone would drop blank lines and empty cells after the last column, behind which a
     shifted row hides. It takes no line with too few cells: when the tabs of its rows are as many
     as rows of the right width have, no row has too many.
     """
-    if shape.has_carriage_return or shape.has_blank_line:
+    if parsed is None or not shape.is_for_the_parser:
         return None
-    parsed = _parse(path, columns, folder)
-    refused = _refused(path, parsed, len(columns))
-    tabs = (parsed.rows + 1) * (len(columns) - 1)
+    refused = _refused(path, parsed, width)
+    tabs = (parsed.rows + 1) * (width - 1)
     if refused is None or shape.tabs != tabs + sum(line.tabs for line in refused.values()):
         return None
     if parsed.rows + 1 + len(refused) != shape.lines:

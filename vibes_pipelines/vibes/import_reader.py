@@ -1,34 +1,51 @@
 """The reader model: what the platform would read in an import file, told by the file alone.
 
-It shares no code with the writer, so that a cell which would be read as something else is found
-before the file leaves. Rules: the Vibes documentation, File-Based Data Imports; that header names
-may have any case is an assumption. Stricter than the platform may be: an unknown header is refused.
+It shares no code with the writer, nor the engine that writes, so that a cell which would be read as
+something else is found before the file leaves. Rules: the Vibes documentation, File-Based Data
+Imports; that header names may have any case is an assumption. Stricter than the platform may be: an
+unknown header is refused, and a quote inside of a cell without quotes.
 """
 
 import csv
 import io
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 
 from vibes_pipelines.vibes.import_errors import ImportFileError
 from vibes_pipelines.vibes.import_kinds import KINDS, PRECEDENCE, Identifier, ImportKind, kind_of
 
 _HEADER_LINE = re.compile(r"([A-Za-z][A-Za-z-]*):(.*)")
+_QUOTE = ord('"')
 
 
 @dataclass(frozen=True)
 class ImportFile:
     """One import file. In a person import a blank cell changes nothing, but clears a select.
 
-    `headers` has the names of the header section in lower case.
+    `cells` are texts, none is NULL; `headers` has the names of the header section in lower case.
     """
 
     name: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    cells: pa.Table
     headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in their order."""
+        return tuple(self.cells.column_names)
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells row by row."""
+        columns = [column.to_pylist() for column in self.cells.columns]
+        return list(zip(*columns, strict=True))
 
     @property
     def multi_select_delimiter(self) -> str:
@@ -77,14 +94,11 @@ def read_file(path: Path) -> ImportFile:
     kind = kind_of(path.name)
     headers, body = _split_sections(_text(path)) if KINDS[kind].headers else ({}, _text(path))
     _check_headers(path, kind, headers)
-    records = _records(path, body, headers.get("delimiter") or ",")
-    columns = _columns(path, kind, headers, records)
-    rows = [tuple(record) for record in records]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(columns):
-            msg = f"{path.name}: row {number} has {len(row)} cells, expected {len(columns)}"
-            raise ImportFileError(msg)
-    return ImportFile(path.name, columns, rows, headers)
+    delimiter = headers.get("delimiter") or ","
+    columns = _columns(path, kind, headers, body, delimiter)
+    is_named_in_body = KINDS[kind].has_columns and "fields" not in headers
+    cells = _cells(path, body, delimiter, columns, is_named_in_body=is_named_in_body)
+    return ImportFile(path.name, cells, headers)
 
 
 def read_list_file(path: Path) -> list[ListRow]:
@@ -196,24 +210,16 @@ def _check_headers(path: Path, kind: ImportKind, headers: Mapping[str, str]) -> 
             raise ImportFileError(msg)
 
 
-def _records(path: Path, body: str, delimiter: str) -> Iterator[list[str]]:
-    reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True)
-    try:
-        for record in reader:
-            if record:
-                yield record
-    except csv.Error as malformed:
-        msg = f"{path.name}: line {reader.line_num} of the body is malformed: {malformed}"
-        raise ImportFileError(msg) from malformed
-
-
 def _columns(
-    path: Path, kind: ImportKind, headers: Mapping[str, str], records: Iterator[list[str]]
+    path: Path, kind: ImportKind, headers: Mapping[str, str], body: str, delimiter: str
 ) -> tuple[str, ...]:
     if not KINDS[kind].has_columns:
         return ("code",)
     fields = headers.get("fields")
-    names = next(records, []) if fields is None else [name.strip() for name in fields.split(",")]
+    if fields is None:
+        names = next(_records(path, body, delimiter), [])
+    else:
+        names = [name.strip() for name in fields.split(",")]
     _check_names(path, names, KINDS[kind].identifying)
     return tuple(names)
 
@@ -226,6 +232,84 @@ def _check_names(path: Path, names: Sequence[str], identifying: Sequence[str]) -
     if not set(identifying) & set(names):
         msg = f"{path.name}: no identifying column; one of {', '.join(sorted(identifying))}"
         raise ImportFileError(msg)
+
+
+def _cells(
+    path: Path, body: str, delimiter: str, columns: Sequence[str], *, is_named_in_body: bool
+) -> pa.Table:
+    """The cells below the names of the columns."""
+    text = body.encode()
+    if not _is_quoted_well(text, delimiter):
+        raise _misread(path, body, delimiter, len(columns), is_named_in_body=is_named_in_body)
+    try:
+        return _parsed(text, delimiter, columns, is_named_in_body=is_named_in_body)
+    except pa.ArrowInvalid:  # its words quote the row, which is about a person
+        wrong = _misread(path, body, delimiter, len(columns), is_named_in_body=is_named_in_body)
+    raise wrong
+
+
+def _parsed(
+    text: bytes, delimiter: str, columns: Sequence[str], *, is_named_in_body: bool
+) -> pa.Table:
+    if not text:
+        return pa.table({name: pa.array([], pa.string()) for name in columns})
+    source = pa.BufferReader(BOM_UTF8 + text)  # the parser drops one, which must not be a cell's
+    reading = pa_csv.ReadOptions(
+        use_threads=False,
+        block_size=source.size(),  # a row must not reach over two blocks
+        column_names=None if is_named_in_body else list(columns),
+    )
+    parsing = pa_csv.ParseOptions(
+        delimiter=delimiter, escape_char=False, newlines_in_values=True, ignore_empty_lines=True
+    )
+    converting = pa_csv.ConvertOptions(default_column_type=pa.string(), strings_can_be_null=False)
+    return pa_csv.read_csv(source, reading, parsing, converting)
+
+
+def _is_quoted_well(text: bytes, delimiter: str) -> bool:
+    """True when every quote opens or closes a whole cell, or is one of two inside of such a cell.
+
+    Quotes open and close in turn. One that opens stands after a delimiter or a line end, one that
+    closes before; the two of a pair inside of a cell close and open again. A parser that is milder
+    would join what stands behind a closing quote to the cell.
+    """
+    marks = np.frombuffer(text, np.uint8)
+    quotes = np.flatnonzero(marks == _QUOTE)
+    if len(quotes) % 2:
+        return False
+    bounds = np.frombuffer(f'{delimiter}\r\n"'.encode(), np.uint8)
+    opening, closing = quotes[::2], quotes[1::2]
+    before = marks[opening[opening > 0] - 1]
+    after = marks[closing[closing < len(marks) - 1] + 1]
+    return bool(np.isin(before, bounds).all() and np.isin(after, bounds).all())
+
+
+def _misread(
+    path: Path, body: str, delimiter: str, width: int, *, is_named_in_body: bool
+) -> ImportFileError:
+    """What is wrong with a body that cannot be read, found record by record."""
+    records = _records(path, body, delimiter)
+    if is_named_in_body:
+        next(records, None)
+    try:
+        for number, record in enumerate(records, start=1):
+            if len(record) != width:
+                msg = f"{path.name}: row {number} has {len(record)} cells, expected {width}"
+                return ImportFileError(msg)
+    except ImportFileError as malformed:
+        return malformed
+    return ImportFileError(f"{path.name}: a quote stands inside a cell without quotes; quote it")
+
+
+def _records(path: Path, body: str, delimiter: str) -> Iterator[list[str]]:
+    reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True)
+    try:
+        for record in reader:
+            if record:
+                yield record
+    except csv.Error as malformed:
+        msg = f"{path.name}: line {reader.line_num} of the body is malformed: {malformed}"
+        raise ImportFileError(msg) from malformed
 
 
 def _tokens(text: str) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
-from vibes_pipelines.vibes.import_cells import write_cells, write_rows
+from vibes_pipelines.vibes.import_cells import table_of, write_cells
 from vibes_pipelines.vibes.import_errors import ImportFileError
 from vibes_pipelines.vibes.import_kinds import KINDS, ImportKind, import_name
 
@@ -141,24 +142,33 @@ class Table:
             raise ImportFileError(msg)
 
 
+def write_columns(
+    path: Path, table: Table, cells: pa.Table, engine: duckdb.DuckDBPyConnection
+) -> None:
+    """Writes one file of texts that stand in columns, named and in the order of the table's.
+
+    Raises:
+        ImportFileError: other columns than the table has, or a cell that is NULL.
+        ImportFileUnwritable: the file cannot be written there.
+    """
+    with _named(path):
+        if tuple(cells.column_names) != table.columns:
+            msg = f"{cells.num_columns} columns of cells, not those of the file"
+            raise ImportFileError(msg)
+        write_cells(path, table.preamble(), table.delimiter, cells, engine)
+
+
 def write_table(path: Path, table: Table, rows: Iterable[Sequence[str]]) -> int:
-    """Writes one file and returns its count of rows.
+    """As `write_columns`, from rows of texts; returns their count.
 
     Raises:
         ImportFileError: a row does not fit the columns, or holds half a character.
+        ImportFileUnwritable: the file cannot be written there.
     """
-    with _named(path):
-        return write_rows(path, table.preamble(), table.delimiter, len(table.columns), rows)
-
-
-def write_columns(path: Path, table: Table, engine: duckdb.DuckDBPyConnection) -> int:
-    """As `write_table`, from the table or view `cells` of an engine: texts, column by column.
-
-    Raises:
-        ImportFileError: another count of columns than the table has, or a cell that is NULL.
-    """
-    with _named(path):
-        return write_cells(path, table.preamble(), table.delimiter, len(table.columns), engine)
+    with _named(path), duckdb.connect() as engine:
+        cells = table_of(table.columns, rows)
+        write_cells(path, table.preamble(), table.delimiter, cells, engine)
+    return int(cells.num_rows)
 
 
 def write_parts(

@@ -14,7 +14,6 @@ from vibes_pipelines.delivery.deferrals import (
     Deferrals,
 )
 from vibes_pipelines.delivery.receipts import receipt
-from vibes_pipelines.delivery.replay import ReplayMismatch, check_replay, replay_row
 from vibes_pipelines.delivery.routes import (
     Estimates,
     RoadChoice,
@@ -296,84 +295,3 @@ class TestTally:
             ("persons", "api", "add", "rejected", "a", 3),
         )
         assert list(told.rejections.items()) == [("a", 3), ("b", 1), ("unnamed", 2)]
-
-
-def replayed(planned: Operation, **cells: str) -> None:
-    check_replay("a.persons", tuple(cells), [tuple(cells.values())], [planned], TYPES)
-
-
-class TestReplay:
-    @pytest.mark.parametrize(
-        ("changes", "cells"),
-        [
-            ((set_to("name", "Ada"),), {"name": "Ada"}),
-            ((set_to("born", "2000-01-01"),), {"born": "2000-01-01T00:00:00Z"}),
-            ((set_to("born", "2000-01-01T08:30:00Z"),), {"born": "2000-01-01T08:30:00Z"}),
-            ((set_to("likes", "a|b"),), {"likes": "b|a|b"}),
-            ((cleared("tier"),), {"tier": ""}),
-            ((cleared("likes"),), {"likes": ""}),
-            ((set_to("name", "Ada"), cleared("tier")), {"name": "Ada", "tier": ""}),
-        ],
-    )
-    def test_a_row_that_does_what_was_planned_passes(
-        self, changes: tuple[Change, ...], cells: dict[str, str]
-    ) -> None:
-        replayed(operation(*changes), external_person_id="C1", **cells)
-
-    @pytest.mark.parametrize(
-        ("changes", "cells", "wrong"),
-        [
-            ((set_to("name", "Ada"),), {"name": "Eda"}, "name"),
-            ((set_to("name", "Ada"),), {"name": ""}, "name"),
-            ((set_to("name", "Ada"),), {}, "name"),
-            ((cleared("name"),), {"name": ""}, "name"),
-            ((set_to("name", "Ada"),), {"name": "Ada", "tier": "gold"}, "tier"),
-            ((set_to("born", "2000-01-01"),), {"born": "2000-01-02T00:00:00Z"}, "born"),
-            ((set_to("name", "Ada"), cleared("tier")), {"name": "x", "tier": "y"}, "name, tier"),
-            ((), {"mdn": "+13125550142"}, "mdn"),
-            ((), {"external_person_id": "C2"}, "external_person_id"),
-            ((), {"external_person_id": ""}, "external_person_id"),
-        ],
-    )
-    def test_a_row_that_does_something_else_is_named_without_its_values(
-        self, changes: tuple[Change, ...], cells: dict[str, str], wrong: str
-    ) -> None:
-        with pytest.raises(ReplayMismatch) as raised:
-            replayed(operation(*changes), **({"external_person_id": "C1"} | cells))
-        assert f"column {wrong};" in str(raised.value)
-        assert "a.persons: row 1 " in str(raised.value)
-        assert "op-1" in str(raised.value)
-        assert not any(value in str(raised.value) for value in ("Ada", "Eda", "2000", "gold"))
-
-    def test_an_add_carries_the_number(self) -> None:
-        added = operation(kind="add", mdn="+13125550142")
-        replayed(added, external_person_id="C1", mdn="+13125550142")
-        with pytest.raises(ReplayMismatch, match="column mdn;"):
-            replayed(added, external_person_id="C1")
-
-    def test_an_update_leaves_the_number_alone(self) -> None:
-        replayed(operation(mdn="+13125550142"), external_person_id="C1", mdn="")
-
-    def test_the_marker_that_takes_an_external_id_away_is_never_one(self) -> None:
-        with pytest.raises(ReplayMismatch, match="column external_person_id;"):
-            replayed(operation(external_person_id="[null]"), external_person_id="[null]")
-
-    def test_the_second_row_is_told_as_the_second(self) -> None:
-        rows = [("C1", "Ada"), ("C2", "Eda")]
-        planned = [operation(set_to("name", "Ada"), external_person_id=one) for one in ("C1", "C2")]
-        with pytest.raises(ReplayMismatch, match=r"a\.persons: row 2 "):
-            check_replay("a.persons", ("external_person_id", "name"), rows, planned, TYPES)
-
-    def test_a_row_too_few_is_told(self) -> None:
-        with pytest.raises(ReplayMismatch, match=r"a\.persons: 0 rows, planned 1"):
-            check_replay("a.persons", ("external_person_id",), [], [operation()], TYPES)
-
-    def test_a_row_of_another_width_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="shorter"):
-            check_replay("a", ("external_person_id", "name"), [("C1",)], [operation()], TYPES)
-
-    def test_cells_of_unknown_columns_and_blanks_of_plain_fields_change_nothing(self) -> None:
-        state = {"name": "Ada", "tier": "gold"}
-        assert replay_row(state, {"mdn": "1", "name": "", "score": ""}, TYPES) == state
-        assert replay_row(state, {"tier": ""}, TYPES) == {"name": "Ada", "tier": None}
-        assert state == {"name": "Ada", "tier": "gold"}

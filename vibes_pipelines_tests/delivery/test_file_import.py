@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from vibes_pipelines.delivery import checked_files
+from vibes_pipelines.delivery import person_files
 from vibes_pipelines.delivery.file_import import (
     FilesResult,
     Folders,
@@ -16,10 +16,11 @@ from vibes_pipelines.delivery.file_import import (
     deliver_files,
 )
 from vibes_pipelines.delivery.ports import ConsentWatch
-from vibes_pipelines.delivery.replay import ReplayMismatch, replay_row
+from vibes_pipelines.delivery.replay import ReplayMismatch
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import Operation
-from vibes_pipelines.vibes.person_import import ImportReportError, cell, write_import
+from vibes_pipelines.sync_config import FieldType
+from vibes_pipelines.vibes.person_import import ImportReportError, cells, write_import
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
     DAY,
@@ -212,12 +213,12 @@ class TestReplay:
         text: str,
         column: str,
     ) -> None:
-        true_cell = cell
+        def wrong_cells(values: pa.ChunkedArray, field_type: FieldType) -> pa.ChunkedArray:
+            if field_type == TYPES[field]:
+                return pa.chunked_array([[text] * len(values)])
+            return cells(values, field_type)
 
-        def wrong_cell(value: Any, field_type: Any, action: Any) -> str:
-            return text if field_type == TYPES[field] else true_cell(value, field_type, action)
-
-        monkeypatch.setattr(checked_files, "cell", wrong_cell)
+        monkeypatch.setattr(person_files, "cells", wrong_cells)
         with pytest.raises(
             ReplayMismatch, match=f"would not do what was planned in column {column}"
         ):
@@ -231,23 +232,13 @@ class TestReplay:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        true_write = write_import
         monkeypatch.setattr(
-            checked_files,
+            person_files,
             "write_import",
-            lambda path, columns, rows: true_write(path, columns, list(rows)[1:]),
+            lambda path, told, engine: write_import(path, told.slice(1), engine),
         )
         with pytest.raises(ReplayMismatch, match="0 rows, planned 1"):
             deliver(ready, server, tmp_path)
-
-    def test_a_blank_cell_keeps_text_and_clears_a_select(self) -> None:
-        state = {"first_name": "Ada", "tier": "gold", "interests": "golf"}
-        cells = {"external_person_id": "C1", "first_name": "", "tier": "", "interests": "ski|golf"}
-        assert replay_row(state, cells, TYPES) == {
-            "first_name": "Ada",
-            "tier": None,
-            "interests": "golf|ski",
-        }
 
 
 class TestCrashes:

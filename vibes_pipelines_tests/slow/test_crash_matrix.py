@@ -232,10 +232,16 @@ class TestWithoutTheOthers:
         patient = ApiTransport.__init__
 
         def impatient(
-            self: ApiTransport, url: str, user: str, password: str, limits: Limits, *version: Any
+            self: ApiTransport,
+            url: str,
+            user: str,
+            password: str,
+            limits: Limits,
+            *more: Any,
+            **named: Any,
         ) -> None:
             limits = replace(limits, timeout_s=1, max_attempts=2, backoff_s=0.02)
-            patient(self, url, user, password, limits, *version)
+            patient(self, url, user, password, limits, *more, **named)
 
         monkeypatch.setattr(ApiTransport, "__init__", impatient)
         loop.sandbox.set_faults(

@@ -27,9 +27,9 @@ from vibes_pipelines.vibes.import_files import (
 from vibes_pipelines.vibes.import_kinds import report_name, summary_name
 from vibes_pipelines.vibes.import_reports import ImportReport, read_report
 from vibes_pipelines.vibes.import_writer import Layout
-from vibes_pipelines.vibes.person_import import write_import
 from vibes_pipelines.vibes.sftp import SftpAccount
 from vibes_pipelines.vibes.vibes_api import VibesApi
+from vibes_pipelines_tests.support.import_rows import write_persons
 from vibes_pipelines_tests.vibes.answering import FakePlatform, serve
 
 Result = TypeVar("Result")
@@ -108,7 +108,7 @@ def test_import_files_are_taken_as_they_were_meant(sandbox: RunningSandbox, tmp_
     persons = tmp_path / "a.persons"
     rows = [("X-1", ada, "=1+1"), ("X-2", grace, 'a"b;\n'), ("X-3", "+13", "")]
     layout = Layout(";", fields_in_header=True)
-    write_import(persons, ("external_person_id", "mdn", "first_name"), rows, layout)
+    write_persons(persons, ("external_person_id", "mdn", "first_name"), rows, layout)
     evidence = OnboardingEvidence("consents.pdf", "Ada", date(2025, 1, 1), frozenset({LIST}), 2)
     both = [Member(Named("mdn", ada), LIST), Member(Named("external_person_id", "X-2"), LIST)]
     (subscribed,) = write_subscriptions(tmp_path, "b", both, evidence)

@@ -4,10 +4,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vibes_pipelines.vibes.import_errors import ImportFileUnwritable
 from vibes_pipelines.vibes.import_kinds import (
     KINDS,
     ImportKind,
@@ -26,8 +28,9 @@ from vibes_pipelines.vibes.import_writer import (
     write_parts,
     write_table,
 )
-from vibes_pipelines.vibes.person_import import CannotExpress, ImportFileError, cell, write_import
+from vibes_pipelines.vibes.person_import import CannotExpress, ImportFileError, cells
 from vibes_pipelines_tests.support.examples import examples
+from vibes_pipelines_tests.support.import_rows import write_persons
 
 HOSTILE = [
     "",
@@ -125,7 +128,7 @@ def test_what_a_reader_could_trim_or_skip_is_quoted_and_nothing_else(
     plain = ["a b", "a\u3000b", "a\tb", "a;b", "a|b", "\u200b", "\ufeffa", "'", "\\", "\x00", "007"]
     path = tmp_path / "a.persons"
     rows = [(text, "") for text in quoted + plain] + others
-    write_import(path, ("mdn", "note"), rows)
+    write_persons(path, ("mdn", "note"), rows)
     body = path.read_bytes().decode().removeprefix("mdn,note\n")
     lines = [f"{_quoted(text)},\n" for text in quoted] + [f"{text},\n" for text in plain]
     assert body == "".join(lines) + ('" ",x\n' if others else "")
@@ -136,31 +139,53 @@ def _quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
 
-def test_columns_of_an_engine_are_written_as_rows_are(tmp_path: Path) -> None:
+def test_columns_are_written_as_rows_are(tmp_path: Path) -> None:
     table = Table("persons", ("mdn", "tier"), Layout(";"))
     write_table(tmp_path / "rows.persons", table, [("+1", "a;b"), ("+2", "")])
+    columns = pa.table({"mdn": ["?", "+1", "+2"], "tier": ["", "a;b", ""]})
     with duckdb.connect() as engine:
-        engine.execute("CREATE TABLE cells AS SELECT * FROM (VALUES ('+1', 'a;b'), ('+2', ''))")
-        assert write_columns(tmp_path / "columns.persons", table, engine) == 2
+        write_columns(tmp_path / "columns.persons", table, columns.slice(1), engine)
     written = (tmp_path / "columns.persons").read_bytes()
     assert written == (tmp_path / "rows.persons").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("cells", "message"),
+    ("columns", "message"),
     [
-        ("('+1', NULL), ('+2', 'x')", "a.persons: column 2 has rows without a text"),
-        ("('+1', 'x', 'y')", "a.persons: 3 columns of cells, expected 2"),
+        ({"mdn": ["+1", "+2"], "tier": [None, "x"]}, "a.persons: column 2 has rows without a text"),
+        ({"mdn": ["+1"], "tier": ["x"], "a": ["y"]}, "a.persons: 3 columns of cells, not those"),
+        ({"mdn": ["+1"], "tier": [1]}, "a.persons: column 2 holds int64, a cell is a string"),
+        ({"tier": ["+1"], "mdn": ["x"]}, "a.persons: 2 columns of cells, not those of the file"),
     ],
 )
-def test_cells_of_an_engine_that_are_no_rows_are_refused(
-    tmp_path: Path, cells: str, message: str
+def test_columns_that_are_no_rows_are_refused(
+    tmp_path: Path, columns: dict[str, list[object]], message: str
 ) -> None:
     table = Table("persons", ("mdn", "tier"))
-    with duckdb.connect() as engine:
-        engine.execute(f"CREATE TABLE cells AS SELECT * FROM (VALUES {cells})")
-        with pytest.raises(ImportFileError, match=message):
-            write_columns(tmp_path / "a.persons", table, engine)
+    with duckdb.connect() as engine, pytest.raises(ImportFileError, match=message):
+        write_columns(tmp_path / "a.persons", table, pa.table(columns), engine)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 200_000])
+def test_a_full_disk_is_told_with_place_and_cure_and_leaves_no_half(
+    tmp_path: Path, rows: int
+) -> None:
+    path = tmp_path / "a.persons"
+    path.symlink_to("/dev/full")
+    with pytest.raises(ImportFileUnwritable) as raised:
+        write_table(path, Table("persons", ("mdn", "tier")), [("+13125550142", "gold")] * rows)
+    assert str(raised.value) == (
+        f"{path} cannot be written: No space left on device; make room on this disk, or let this "
+        "user write into the folder, and deliver again: nothing of this file has left"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path: Path, rows: int) -> None:
+    path = tmp_path / "gone" / "a.persons"
+    with pytest.raises(ImportFileUnwritable, match=r"gone/a\.persons cannot be written: .* folder"):
+        write_table(path, Table("persons", ("mdn",)), [("+13125550142",)] * rows)
 
 
 @given(st.lists(st.tuples(texts), max_size=6), st.booleans())
@@ -168,7 +193,7 @@ def test_a_single_column_loses_no_blank_row(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str]], in_header: bool
 ) -> None:
     path = tmp_path_factory.mktemp("import") / "a.persons"
-    write_import(path, ("mdn",), rows, Layout(fields_in_header=in_header))
+    write_persons(path, ("mdn",), rows, Layout(fields_in_header=in_header))
     assert read_file(path).rows == rows
 
 
@@ -218,13 +243,13 @@ def test_a_column_that_looks_like_a_header_may_stand_second(tmp_path: Path) -> N
     path = tmp_path / "a.persons"
     columns, rows = ("mdn", "Tier: x;y"), [("k: v", "x\n\ny")]
     for layout in (Layout(), Layout(";"), Layout(fields_in_header=True)):
-        write_import(path, columns, rows, layout)
+        write_persons(path, columns, rows, layout)
         assert (read_file(path).columns, read_file(path).rows) == (columns, rows)
 
 
 def test_names_stand_in_the_first_row_when_the_header_does_not_have_them(tmp_path: Path) -> None:
     path = tmp_path / "a.persons"
-    write_import(path, ("mdn", "tags"), [("+1", "a;b")], Layout("|", ";"))
+    write_persons(path, ("mdn", "tags"), [("+1", "a;b")], Layout("|", ";"))
     assert path.read_text(encoding="utf-8") == (
         "Delimiter: |\nMulti-Select-Delimiter: ;\n\nmdn|tags\n+1|a;b\n"
     )
@@ -232,10 +257,12 @@ def test_names_stand_in_the_first_row_when_the_header_does_not_have_them(tmp_pat
 
 
 def test_a_multi_select_is_joined_as_its_file_says() -> None:
-    assert cell("golf|hockey", "multi_select", "set", ";") == "golf;hockey"
-    assert cell("golf;hockey", "string", "set", ";") == "golf;hockey"
+    joined = cells(pa.chunked_array([["golf|hockey", None]], pa.string()), "multi_select", ";")
+    assert joined.to_pylist() == ["golf;hockey", ""]
+    text = pa.chunked_array([["golf|hockey"]])
+    assert cells(text, "string", ";") == text
     with pytest.raises(CannotExpress, match="an option key holds ;"):
-        cell("golf;1|hockey", "multi_select", "set", ";")
+        cells(pa.chunked_array([["golf;1|hockey"]]), "multi_select", ";")
 
 
 def test_a_part_too_small_for_one_row_is_an_error(tmp_path: Path) -> None:
@@ -273,7 +300,7 @@ def test_what_the_platform_could_misread_is_not_written(
 
 def test_half_a_character_is_named_by_its_row(tmp_path: Path) -> None:
     with pytest.raises(ImportFileError, match=r"a\.persons: row 2 holds half a character"):
-        write_import(tmp_path / "a.persons", ("mdn",), [("+1",), ("\ud83d",)])
+        write_table(tmp_path / "a.persons", Table("persons", ("mdn",)), [("+1",), ("\ud83d",)])
 
 
 @pytest.mark.parametrize(
@@ -286,6 +313,11 @@ def test_half_a_character_is_named_by_its_row(tmp_path: Path) -> None:
         ("a.persons", "Delimiter: ab\n\nmdn\n", "header delimiter must be one character"),
         ("a.opt_outs", "first_name\nAda\n", "no identifying column"),
         ("a.opt_outs", "mdn,tier\n+1\n", "row 1 has 1 cells, expected 2"),
+        ("a.opt_outs", "mdn,tier\n+1,a\n+1,a,b\n", "row 2 has 3 cells, expected 2"),
+        ("a.persons", 'mdn,b\nx"y",1\n', "a quote stands inside a cell without quotes"),
+        ("a.persons", 'mdn,b\nx"y,1\n', "a quote stands inside a cell without quotes"),
+        ("a.persons", 'mdn,b\n"x" "y",1\n', "line 2 of the body is malformed"),
+        ("a.persons", 'mdn,b\n""x"",1\n', "line 2 of the body is malformed"),
     ],
 )
 def test_a_file_the_platform_would_refuse_is_not_read(

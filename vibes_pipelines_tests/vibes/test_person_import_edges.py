@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from vibes_pipelines.vibes.person_import import (
@@ -9,11 +10,11 @@ from vibes_pipelines.vibes.person_import import (
     ImportFileError,
     ImportReportError,
     RowError,
-    cell,
+    cells,
     read_import,
     read_report,
-    write_import,
 )
+from vibes_pipelines_tests.support.import_rows import write_persons
 
 SUMMARY = "rows,created,updated,unchanged,rejected\n"
 REPORT = "row_number,error_class,error_message\n"
@@ -29,7 +30,7 @@ def test_the_platform_knows_a_person_import_by_its_suffix() -> None:
 
 
 def test_a_file_without_rows_has_none(path: Path) -> None:
-    assert write_import(path, ("mdn", "first_name"), []) == 0
+    write_persons(path, ("mdn", "first_name"), [])
     assert path.read_bytes() == b"mdn,first_name\n"
     assert read_import(path).rows == []
 
@@ -46,13 +47,13 @@ def test_a_file_without_rows_has_none(path: Path) -> None:
     ],
 )
 def test_only_what_would_be_misread_stands_in_quotes(path: Path, value: str, written: str) -> None:
-    write_import(path, ("mdn", "first_name"), [("+13125550142", value)])
+    write_persons(path, ("mdn", "first_name"), [("+13125550142", value)])
     assert path.read_bytes().decode() == f"mdn,first_name\n+13125550142,{written}\n"
 
 
 @pytest.mark.parametrize("column", ["external_person_id", "mdn", "vibes_device_id"])
 def test_each_identifier_alone_identifies_a_person(path: Path, column: str) -> None:
-    assert write_import(path, (column,), [("x",)]) == 1
+    write_persons(path, (column,), [("x",)])
     assert read_import(path).columns == (column,)
 
 
@@ -89,17 +90,18 @@ def test_blank_lines_are_no_rows_and_a_short_row_is_told_by_its_number(path: Pat
 
 def test_every_repeated_column_is_named_once(path: Path) -> None:
     with pytest.raises(ImportFileError, match=r"columns stand twice: mdn, tier$"):
-        write_import(path, ("tier", "mdn", "tier", "mdn", "mdn", "city"), [])
+        write_persons(path, ("tier", "mdn", "tier", "mdn", "mdn", "city"), [])
 
 
 def test_a_file_without_an_identifier_is_told_which_there_are(path: Path) -> None:
     told = "one of external_person_id, mdn, vibes_device_id$"
     with pytest.raises(ImportFileError, match=told):
-        write_import(path, ("tier",), [])
+        write_persons(path, ("tier",), [])
 
 
 def test_a_value_that_only_holds_the_marker_may_be_set() -> None:
-    assert cell("[null] is nothing", "string", "set") == "[null] is nothing"
+    values = pa.chunked_array([["[null] is nothing"]])
+    assert cells(values, "string") == values
 
 
 def test_of_several_errors_of_a_row_the_first_is_kept() -> None:

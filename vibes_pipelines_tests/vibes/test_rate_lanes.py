@@ -10,9 +10,10 @@ from aiohttp import web
 
 from vibes_pipelines.vibes.api_transport import Limits, app_lane
 from vibes_pipelines.vibes.event_api import Event
+from vibes_pipelines.vibes.rate_limit import RateLimiter
 from vibes_pipelines.vibes.vibes_api import VibesApi
 from vibes_pipelines.vibes.wallet_api import ItemChange
-from vibes_pipelines_tests.vibes.answering import FakePlatform, ask_vibes
+from vibes_pipelines_tests.vibes.answering import FakePlatform, ask_vibes, build_api, serve
 
 Request = Callable[[VibesApi], Awaitable[object]]
 SLOW_CALLS: dict[str, Any] = {"rate_per_s": 20.0}
@@ -81,3 +82,14 @@ def test_events_and_apps_do_not_wait_for_the_company(request_of: Request) -> Non
 def test_the_company_does_not_wait_for_google() -> None:
     limits: dict[str, Any] = {"rate_per_s": 200.0, "google_wallet_per_s": 2.0, "concurrency": 4}
     assert seconds(person, 10, busy=google_pass, **limits) < 1.0
+
+
+def test_two_clients_with_one_limiter_take_its_rate_together() -> None:
+    async def talk(port: int) -> float:
+        calls = RateLimiter(20)
+        async with build_api(port, calls=calls) as one, build_api(port, calls=calls) as other:
+            start = time.monotonic()
+            await asyncio.gather(*(api.get(f"p{n}") for n in range(5) for api in (one, other)))
+            return time.monotonic() - start
+
+    assert asyncio.run(serve(FakePlatform([web.json_response({})]), talk)) >= 9 / 20
