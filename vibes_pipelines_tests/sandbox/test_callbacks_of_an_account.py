@@ -1,11 +1,13 @@
-"""Callbacks about participants, devices, passes and events, sent over real HTTP."""
+"""Callbacks about participants, lists, devices, passes and events, sent over real HTTP."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from vibes_pipelines.sandbox.acts import act
+from vibes_pipelines.sandbox.imports import process_kind
 from vibes_pipelines_tests.sandbox.callback_parts import CallingStandIn, calling_platform
 from vibes_pipelines_tests.sandbox.receiver import Receiver, receiving
 from vibes_pipelines_tests.sandbox.stand_in import ADA_KEY, ADA_MDN, BEA_KEY, BEA_MDN
@@ -54,6 +56,25 @@ def test_other_campaigns_are_not_told(api: CallingStandIn) -> None:
         api.register("ack_participant_added", there, {"campaign_id": "778"})
         api.call("POST", "/campaigns/acquisition/777/participants", {"person_key": BEA_KEY})
         assert told(api, there) == []
+
+
+def test_files_of_subscriptions_and_of_opt_outs_are_told_row_by_row_in_a_burst(
+    api: CallingStandIn,
+) -> None:
+    numbers = [f"+1312555{number}" for number in range(2000, 2100)]
+    rows = "".join(f"{mdn},1234\n" for mdn in numbers)
+    kinds = {"subscriptions": "subscription_added", "opt_outs": "subscription_removed"}
+    with receiving() as there:
+        for kind in kinds.values():
+            api.register(kind, there, {"list_id": "1234"})
+        api.set_manner(connections=8)
+        for ending in kinds:
+            process_kind(api.account, f"a.{ending}", f"mdn,subscription_list_id\n{rows}".encode())
+        bodies = told(api, there)
+    people = [body["subscription"]["person"]["mobile_phone"]["mdn"] for body in bodies]
+    assert Counter(body["callback_type"] for body in bodies) == dict.fromkeys(kinds.values(), 100)
+    assert Counter(people) == dict.fromkeys(numbers, 2)
+    assert len({body["event_id"] for body in bodies}) == 200
 
 
 def test_a_moved_device_is_removed_and_added(api: CallingStandIn) -> None:

@@ -242,6 +242,30 @@ def test_no_opt_out_is_undone_lost_or_late(
         print(f"{done:,} steps", flush=True)  # noqa: T201 - the report of a long run
 
 
+@pytest.mark.parametrize("by_file", [False, True], ids=["by API", "by file"])
+def test_a_delivery_names_who_joined_meanwhile_and_leaves_consent_alone(
+    tmp_path: Path, by_file: bool
+) -> None:
+    """The file was made before: for it there was nobody at the platform."""
+    key = STRANGERS[0]
+    with two_sides(tmp_path / "world", empty_ledger(tmp_path / "empty.db")) as world:
+        world.by_file = by_file
+        world.stranger_is_entered(key)
+        world.land_and_plan()
+        world.stranger_joins(key)
+        world.deliver()
+        world.files_are_imported()
+        assert {Path(name).suffix for name in world.files.imported} == (
+            {".persons"} if by_file else set()
+        )
+        assert world.persons[key].is_named
+        assert world.persons[key].is_active
+        assert world.crm_of(key) == (None, None)
+        world.person_stops(key)
+        world.roads_up()
+        assert world.crm_of(key)[0] == "no"
+
+
 B = "callback_arrives"
 JOINS, STOPS, LOST = "person_joins", "person_stops", "callback_is_lost"
 LANE = "carry_opt_outs"

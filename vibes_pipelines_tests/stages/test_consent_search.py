@@ -2,7 +2,7 @@
 
 Its world and witness are those of the machine in `test_consent_machine`; it draws steps with
 weights, for many short lives instead of a few long ones. It finds only a few of the breakages
-within its time (4 of 14 in some 300 steps each): most take six to nine steps in one order. That
+within its time (4 of 18 in some 300 steps each): most take six to nine steps in one order. That
 each of them is caught is shown by the scripted histories there, not by this search; here is
 printed how far the search comes.
 """

@@ -1,8 +1,9 @@
 """Both systems, the callbacks between them and the stages of this project, small and fast.
 
 The platform and its callbacks are a few lists here; the CRM is a table; inbox, ledger, book of real
-time, plan, push, files, write-back, drain and looks at changes are the real ones, and so are the
-rules of consent (see `consent_rules`). A witness judges every effect by what people said and when.
+time, plan, push, files, write-back, drain, looks at changes and the lane of opt-outs are the real
+ones, and so are the rules of consent (see `consent_rules`). A witness judges every effect by what
+people said and when.
 """
 
 import asyncio

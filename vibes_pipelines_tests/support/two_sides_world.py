@@ -165,8 +165,8 @@ class World:
 
     def write_person(self, key: str, first: str | None) -> None:
         """A delivery adds a person, gives one its external id, or changes its first name."""
+        kind = "person_updated" if key in self.persons else "person_added"
         person = self.persons.setdefault(key, Person())
-        kind = "person_updated" if person.is_named else "person_added"
         person.is_named, person.first = True, first or person.first
         named = {"external_person_id": key, "person_key": key_of(key)}
         self._send(kind, key, {"person": named | {"custom_fields": {"first_name": person.first}}})
