@@ -56,7 +56,7 @@ def look(made: Iterable[str], now: datetime) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=REPORT)
 def newest_day_is_made(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    """The report of the newest day that must be there by now is there, and so all before it."""
+    """The report of the newest day that must be there by now is there."""
     made = context.op_execution_context.instance.get_materialized_partitions(REPORT)
     return look(made & set(DAILY.get_partition_keys()), datetime.now(UTC))
 
