@@ -227,7 +227,7 @@ def _carry() -> None:
                 await asyncio.gather(*(carry(api, person_key) for person_key in persons))
 
         with kept_lease(leases, LEASE) as lease:
-            asyncio.run(carry_all(calls_of_opt_outs(account, lease)))
+            asyncio.run(carry_all(calls_of_opt_outs(settings, lease)))
 
 
 def main() -> None:

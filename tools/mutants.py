@@ -11,6 +11,7 @@ import gc
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -33,7 +34,12 @@ from tools.mutations import mutations
 
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "vibes_pipelines_tests"
-_FAILED = (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+_FAILED = (
+    pytest.ExitCode.TESTS_FAILED,
+    pytest.ExitCode.INTERRUPTED,
+    pytest.ExitCode.USAGE_ERROR,
+)
+"""A test file, or a conftest (the last), that cannot be imported any more has noticed too."""
 _TIMED_OUT = -1
 _LOADED_ONCE = (
     "phonenumbers",
@@ -117,7 +123,8 @@ def _load_libraries() -> None:
 
     What may import a changed module is forgotten again.
     """
-    for module in _LOADED_ONCE:
+    plugins = {plugin.module for plugin in importlib.metadata.entry_points(group="pytest11")}
+    for module in sorted(plugins.union(_LOADED_ONCE)):
         importlib.import_module(module)
     for name in list(sys.modules):
         is_ours = name.startswith(("vibes_pipelines.", "vibes_pipelines_tests"))

@@ -1,6 +1,7 @@
 """A room that is a door costs nothing to name, and gives its modules when they are used."""
 
 import gc
+import random
 import subprocess
 import sys
 from importlib import import_module
@@ -37,6 +38,27 @@ def test_what_a_door_names_is_there(room: str) -> None:
     door = import_module(f"vibes_pipelines.{room}")
     found = [getattr(door, name).__name__ for name in door.__all__]
     assert found == [f"vibes_pipelines.{room}.{name}" for name in door.__all__]
+
+
+def test_threads_may_use_every_module_first_at_once_in_any_order() -> None:
+    seed = random.randrange(1_000_000)
+    printed = _printed(
+        "import random\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from importlib import import_module\n"
+        "from threading import Barrier\n"
+        f"doors = [import_module('vibes_pipelines.' + room) for room in {DOORS}]\n"
+        "every = [(door, name) for door in doors for name in door.__all__]\n"
+        "together = Barrier(4)\n"
+        "def use(seed):\n"
+        "    mine = random.Random(seed).sample(every, len(every))\n"
+        "    together.wait()\n"
+        "    return [getattr(door, name).__name__ for door, name in mine]\n"
+        "with ThreadPoolExecutor(4) as threads:\n"
+        f"    used = list(threads.map(use, range({seed}, {seed} + 4)))\n"
+        "print(all(len(set(one)) == len(every) > 0 for one in used))"
+    )
+    assert printed == "True", f"seed {seed}"
 
 
 def test_a_door_gives_nothing_else() -> None:

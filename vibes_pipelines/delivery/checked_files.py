@@ -6,7 +6,8 @@ person and a list whose forms are checked: they are written and compared row by 
 would do anything else never leaves. Nothing is sent here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -20,6 +21,7 @@ from vibes_pipelines.delivery.routes import opt_out_member
 from vibes_pipelines.store.records import Batch, Operation
 from vibes_pipelines.sync_config import FieldType
 from vibes_pipelines.vibes.import_cells import writing
+from vibes_pipelines.vibes.import_errors import ImportFileError
 from vibes_pipelines.vibes.import_files import write_opt_outs
 from vibes_pipelines.vibes.import_kinds import kind_of
 from vibes_pipelines.vibes.import_reader import read_file, read_list_file
@@ -56,7 +58,8 @@ def write_checked(
         operations = planned.batch_operations(batch.batch_id)
         if operations:
             _write_opt_outs(path, operations)
-            _check_opt_outs(path, operations)
+            with _removed_if_wrong(path):
+                _check_opt_outs(path, operations)
         return len(operations)
     rows = planned.file_rows(batch.batch_id)
     if rows.num_rows:
@@ -73,7 +76,18 @@ def write_person_rows(
     """Writes the rows of `Ledger.file_rows` and replays them; raises as `write_checked`."""
     planned = planned_rows(path.name, rows, engine)
     write_person_file(path, planned, types, engine)
-    check_replay(read_file(path), planned.rows, types)
+    with _removed_if_wrong(path):
+        check_replay(read_file(path), planned.rows, types)
+
+
+@contextmanager
+def _removed_if_wrong(path: Path) -> Iterator[None]:
+    """Leaves no refused file behind, which somebody might upload by hand."""
+    try:
+        yield
+    except (ReplayMismatch, ImportFileError):
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _write_opt_outs(path: Path, operations: Sequence[Operation]) -> None:

@@ -30,6 +30,9 @@ _GUARD_LANES: Mapping[Lane, frozenset[str]] = {
     "deletes": frozenset({"opt_outs", "persons", "invites"}),
 }
 
+_MAPPED_LANES: frozenset[Lane] = frozenset({"persons", "crm", "invites", "deletes"})
+"""Lanes that are sent by today's mapping; an opt-out names its list itself, and always leaves."""
+
 
 class ApprovalError(ValueError):
     """An approval cannot be recorded; the message says which diff set can be approved."""
@@ -72,12 +75,18 @@ def register_diff_set(
 
 
 def may_deliver(
-    ledger: Ledger, diff_set: str, lane: Lane, *, force_reason: str | None = None
+    ledger: Ledger,
+    diff_set: str,
+    lane: Lane,
+    *,
+    mapping_hash: str | None = None,
+    force_reason: str | None = None,
 ) -> Verdict:
     """Whether this lane of a registered diff set may be delivered now.
 
-    `force_reason` lifts the refusal of a diff set that is not the newest; it lifts no guard and
-    spares no approval.
+    `mapping_hash` is that of today's sync.yaml: values that were compared, and approved, under
+    another one are refused, but no opt-out. `force_reason` lifts the refusal of a diff set that is
+    not the newest; it lifts nothing else and spares no approval.
     """
     record = ledger.diff_set(diff_set)
     if record is None:
@@ -86,6 +95,10 @@ def may_deliver(
     if newest is not None and newest.diff_set != diff_set and not force_reason:
         reason = f"a newer diff set is there: {newest.diff_set} of {newest.day}"
         return Verdict("refused", (reason,), "deliver the newest, or force with a reason")
+    is_of_today = mapping_hash in {None, record.mapping_hash}
+    if lane in _MAPPED_LANES and not is_of_today:
+        reason = f"the diff set of {record.day} was made under another mapping of sync.yaml"
+        return Verdict("refused", (reason,), f"reconcile the day {record.day} again")
     held_by = () if record.approved_reason else tuple(_holds(ledger, record, lane))
     if held_by:
         cure = f"vibes-pipelines approve {diff_set[:12]} --reason TEXT{_option(record)}"

@@ -16,7 +16,9 @@ from vibes_pipelines.sync_config import SELECT_TYPES, FieldType
 from vibes_pipelines.vibes.import_reader import ImportFile
 
 _CLEARED_ID = "[null]"
+_IDENTIFYING = frozenset({"external_person_id", "mdn"})
 _MIDNIGHT = "T00:00:00Z"
+_DATE = r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3])(:[0-5]\d){2}(\.\d+)?Z$"
 
 _Wrong = tuple[str, pa.ChunkedArray]
 """A column, and true for each row that would not do what was planned in it."""
@@ -42,6 +44,7 @@ def check_replay(file: ImportFile, planned: pa.Table, types: Mapping[str, FieldT
         ("external_person_id", _is_wrong_id(file.cells, planned)),
         ("mdn", _is_wrong_number(file.cells, planned)),
         *_wrong_fields(file.cells, planned["changes"], types),
+        *_strangers(file.cells, types),
     ]
     found = [(pc.index(is_wrong, value=True).as_py(), column) for column, is_wrong in wrong]
     row = min((row for row, _ in found if row >= 0), default=None)
@@ -88,10 +91,20 @@ def _wrong_fields(
         told = cells[field]
         # No value is a blank or the marker: the platform might read such a cell as anything.
         is_doubtful = pc.or_(pc.utf8_is_space(told), pc.equal(told, _CLEARED_ID))
+        if types[field] == "date":
+            is_doubtful = pc.or_(is_doubtful, pc.invert(pc.match_substring_regex(told, _DATE)))
         left = left_by(told, before, types[field])
         yield field, pc.or_(is_doubtful, _differ(left, after))
     for field in set(pc.unique(flat["field"]).to_pylist()) - said:
         yield field, _differ(*_planned(flat, field, len(changes)))
+
+
+def _strangers(cells: pa.Table, types: Mapping[str, FieldType]) -> Iterator[_Wrong]:
+    """Columns that no plan has: whatever they hold, the platform might act on it."""
+    every = pa.chunked_array([pa.repeat(pa.scalar(value=True), cells.num_rows)])
+    for column in cells.column_names:
+        if column not in types and column not in _IDENTIFYING:
+            yield column, every
 
 
 def _flattened(changes: pa.ChunkedArray) -> pa.Table:

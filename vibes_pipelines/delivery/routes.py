@@ -128,6 +128,8 @@ def _why_not(change: Change, types: Mapping[str, FieldType]) -> str | None:
         return "adopting a person changes its external_person_id"
     if change.field == "mdn":
         return "the number of an existing person"
+    if change.field not in types:
+        return "a field that sync.yaml maps no more"
     try:
         check_expressible(change.after, types[change.field], change.action)
     except CannotExpress as cannot:

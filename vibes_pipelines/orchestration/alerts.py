@@ -13,6 +13,7 @@ from typing import Literal
 import dagster as dg
 
 from vibes_pipelines import stages
+from vibes_pipelines.orchestration.checks import HELD_DAY
 from vibes_pipelines.settings import Settings
 
 RUNS_A_TICK = 50
@@ -110,7 +111,8 @@ def _failing(entry: dg.EventLogEntry, run: dg.DagsterRun) -> "stages.alerts.Caus
     found = event.asset_check_evaluation_data if event else None
     if found is None or found.passed:
         return None
-    day = day_of(run)
+    held_day = found.metadata.get(HELD_DAY)
+    day = str(held_day.value) if held_day else day_of(run)
     severity: Literal["error", "warn"] = (
         "error" if found.severity is dg.AssetCheckSeverity.ERROR else "warn"
     )

@@ -6,6 +6,7 @@ set have their own check each, so that a held lane never holds an opt-out.
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import dagster as dg
 
@@ -24,6 +25,9 @@ from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.reconcile.summary import Summary
 
 SUBSCRIPTIONS = "share/subscriptions"
+
+HELD_DAY = "held_day"
+"""What a guard check calls the day whose diff set is held."""
 
 # Per feed: the columns that every row needs, and the columns that name a row (empty: none do).
 _FEED_RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -187,27 +191,56 @@ def _ends(summary: Summary) -> dict[str, int]:
 def _guards(
     context: dg.AssetCheckExecutionContext, project: ProjectResource, lane: "store.records.Lane"
 ) -> dg.AssetCheckResult:
-    """Whether a guard holds the lane; if so, also what to look at and how to release it."""
-    held: list[str] = []
+    """Whether a guard holds the lane; if so, also what to look at and how to release it.
+
+    A check shows its last evaluation, whichever days that was of. So a run over older days repeats
+    that the newest diff set is held; as a warning, for it stops nothing of those days.
+    """
+    days = context.op_execution_context.partition_keys
+    held: list[_Held] = []
 
     def fault(opened: "stages.project.Project", day: str) -> str | None:
-        reason = stages.delivering.held_lanes(opened, day).get(lane)
-        if reason:
-            held[:] = [day, stages.reconciling.read_summary(opened, day).diff_set]
-        return reason
+        held[:] = _held(opened, day, lane) or held
+        return held[0].said if held and held[0].day == day else None
 
     result = _per_day(context, project, fault)
     if not held:
+        with project.open() as opened:
+            newest = opened.ledger.newest_diff_set()
+            if newest is not None and newest.day not in days:
+                held = _held(opened, newest.day, lane)
+    if not held:
         return result
-    day, diff_set = held
-    release = dg.MetadataValue.md(_RELEASE.format(diff_set=diff_set[:12]))
-    shown: Metadata = {**page_link(day), "to_release": release}
+    [one] = held
+    shown: Metadata = {
+        **page_link(one.day),
+        HELD_DAY: one.day,
+        "to_release": dg.MetadataValue.md(_RELEASE.format(diff_set=one.diff_set[:12])),
+    }
+    of_this_run = one.day in days
     return dg.AssetCheckResult(
         passed=False,
-        severity=result.severity,
-        description=result.description,
+        severity=dg.AssetCheckSeverity.ERROR if of_this_run else dg.AssetCheckSeverity.WARN,
+        description=result.description if of_this_run else f"{one.day} is still held: {one.said}",
         metadata={**shown, **result.metadata},
     )
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A day whose diff set is held, and what the check says of it."""
+
+    day: str
+    diff_set: str
+    said: str
+
+
+def _held(project: "stages.project.Project", day: str, lane: "store.records.Lane") -> list[_Held]:
+    reason = stages.delivering.held_lanes(project, day).get(lane)
+    if reason is None:
+        return []
+    diff_set = stages.reconciling.read_summary(project, day).diff_set
+    return [_Held(day, diff_set, f"{reason} (or the job approve, as in to_release)")]
 
 
 @dg.asset_check(asset=PERSON_CHANGES, blocking=True)

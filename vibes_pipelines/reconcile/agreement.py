@@ -83,7 +83,7 @@ def _listed_sql(config: SyncConfig) -> str:
               FROM difference WHERE person_row IS NOT NULL)
         UNION ALL
         SELECT person_row, NULL, CASE WHEN differs THEN {_cleared(config)} ELSE {everything} END,
-               true, false, coalesce({_settled(config)}, false)
+               true, false, {_settled(config)}
         FROM judged LEFT JOIN unmatched USING (person_row) {_unmatched_values(config)}
         WHERE NOT judged.passes"""
 

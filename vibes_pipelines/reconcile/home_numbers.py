@@ -126,4 +126,4 @@ def _parts(text: str, shape: str) -> str:
     """SQL for the runs of a shape's underscores, one after the other."""
     runs = [(run.start() + 1, len(run.group())) for run in re.finditer("_+", shape)]
     parts = [f"substr({text}, {at}, {long})" for at, long in runs]
-    return f"concat({', '.join(parts)})" if len(parts) > 1 else parts[0]
+    return " || ".join(parts)

@@ -104,12 +104,11 @@ class Plan:
         if self.code == NANP:
             return f"CASE WHEN {_matches(national, _nanp_patterns())} THEN true END"
         branches = []
-        regions = _regions(self.code)
-        for metadata in regions:
+        for metadata in _regions(self.code):
             mobiles = {*_OTHERS, _LANDLINE} if _has_one_pattern(metadata) else {*_OTHERS}
             kinds = f"WHEN {_is_of(national, metadata, mobiles)} THEN true"
             kinds += f" WHEN {_is_of(national, metadata, {_LANDLINE} - mobiles)} THEN false"
-            if metadata.leading_digits is not None and len(regions) > 1:
+            if metadata.leading_digits is not None:
                 start = literal(f"^(?:{metadata.leading_digits})")
                 kinds = f"WHEN regexp_matches({national}, {start}) THEN CASE {kinds} END"
             branches.append(kinds)
@@ -237,9 +236,7 @@ def _kind_patterns(metadata: PhoneMetadata, kind: str) -> list[tuple[int, str]]:
     described = getattr(metadata, kind, None)
     if described is None or not described.national_number_pattern:
         return []
-    general = _general(metadata).lengths
-    lengths = general.intersection(described.possible_length or general)
-    return [(length, described.national_number_pattern) for length in sorted(lengths)]
+    return [(length, described.national_number_pattern) for length in described.possible_length]
 
 
 def _has_one_pattern(metadata: PhoneMetadata) -> bool:

@@ -127,7 +127,7 @@ class _Comparison:
         pair = self._pair("extract/subscriptions", subscriptions, events)
         listed = [_text(source, "subscription_list_id") for source in (pair.before, pair.today)]
         [(rows, known)] = self._asked(f"""
-            WITH known AS (SELECT DISTINCT {listed[0]} AS list FROM {pair.before.relation}
+            WITH known AS (SELECT {listed[0]} AS list FROM {pair.before.relation}
                            UNION SELECT unnest({_texts(self._lists)}))
             SELECT count(*), count(*) FILTER (WHERE {listed[1]} IN (SELECT list FROM known))
             FROM {pair.today.relation}""")
@@ -143,14 +143,8 @@ class _Comparison:
         return sorted({consent.list.strip() for consent in self.config.consents})
 
     def _pair(self, side: str, before: Path, today: Path) -> _Pair:
-        old, new = self.workspace / "before", self.workspace / "today"
-        old.mkdir(exist_ok=True)
-        new.mkdir(exist_ok=True)
-        return _Pair(
-            side,
-            open_source(self.connection, side, before, old),
-            open_source(self.connection, side, today, new),
-        )
+        opened = (open_source(self.connection, side, at, self.workspace) for at in (before, today))
+        return _Pair(side, *opened)
 
     def _crm_columns(self) -> Iterator[_Column]:
         """Columns that only the CRM writes: nothing that we deliver can change them."""

@@ -259,7 +259,8 @@ def verdicts(view: DayView) -> dict[str, Verdict]:
     if view.record is None or not view.is_newest:
         return {}
     ledger, diff_set = view.project.ledger, view.record.diff_set
-    return {lane: may_deliver(ledger, diff_set, lane) for lane in LANES}
+    mapping = view.project.config.mapping_hash
+    return {lane: may_deliver(ledger, diff_set, lane, mapping_hash=mapping) for lane in LANES}
 
 
 def held_section(view: DayView) -> Section:

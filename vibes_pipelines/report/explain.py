@@ -253,9 +253,7 @@ class _History:
     def _diff_set(self, record: DiffSet, summary: Summary | None) -> DiffSetFact:
         held: tuple[str, ...] = ()
         if record.status == "open" and self._newest and self._newest.diff_set == record.diff_set:
-            reasons = {
-                lane: held_by(self._project.ledger, record.diff_set, lane) for lane in _LANES
-            }
+            reasons = {lane: held_by(self._project, record.diff_set, lane) for lane in _LANES}
             held = tuple(f"{lane}: {why}" for lane, why in reasons.items() if why)
         return DiffSetFact(
             diff_set=record.diff_set,

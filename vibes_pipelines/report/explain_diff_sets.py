@@ -32,7 +32,6 @@ from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.report.explain_facts import ChangeFact, Unsent, Verdict
 from vibes_pipelines.report.explain_texts import instant_text, means
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import DiffSet, Lane, Operation
 
 Row = dict[str, Any]
@@ -270,13 +269,14 @@ class Sending:
             return "not recorded; the plan has no operation for it and names no reason"
         if record.status == "superseded":
             return "a newer diff set took its place before it was planned"
-        held = held_by(self._project.ledger, record.diff_set, lane)
+        held = held_by(self._project, record.diff_set, lane)
         return f"held: {held}" if held else "no delivery with effects has run yet"
 
 
-def held_by(ledger: Ledger, diff_set: str, lane: Lane) -> str | None:
+def held_by(project: Project, diff_set: str, lane: Lane) -> str | None:
     """What keeps one lane of a diff set from going out, and the cure; None when nothing does."""
-    verdict = may_deliver(ledger, diff_set, lane)
+    mapping = project.config.mapping_hash
+    verdict = may_deliver(project.ledger, diff_set, lane, mapping_hash=mapping)
     if verdict.allowed:
         return None
     return "; ".join([*verdict.reasons, *([verdict.cure] if verdict.cure else [])])

@@ -36,8 +36,9 @@ _SOURCE_CHECK = Advice(
     "day away and run reconcile_daily for the day again.",
 )
 _GUARD = (
-    "Open the day's report, section Held lanes. When the changes are right: vibes-pipelines "
-    "approve DIFF_SET --reason TEXT. When not, correct the source; the next day replaces it."
+    "Open the day's report, section Held lanes. When the changes are right: launch the job approve "
+    "as the check's to_release shows, or vibes-pipelines approve DIFF_SET --reason TEXT. When not, "
+    "correct the source; the next day replaces it."
 )
 
 ADVICE: Mapping[str, Advice] = {

@@ -17,6 +17,7 @@ from time import monotonic
 
 import sqlalchemy as sa
 
+from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.kept_lease import LENGTH, KeptLease
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.leases import Leases
@@ -114,7 +115,7 @@ def calls_of_deliveries(project: Project) -> Iterator[RateLimiter]:
         looks.join()
 
 
-def calls_of_opt_outs(project: Project, lease: KeptLease) -> RateLimiter:
+def calls_of_opt_outs(settings: Settings, lease: KeptLease) -> RateLimiter:
     """The limiter of the lane, of which `LEASE` was just taken; it sends nothing without it.
 
     The platform's account is not asked for before something is to be sent.
@@ -122,7 +123,7 @@ def calls_of_opt_outs(project: Project, lease: KeptLease) -> RateLimiter:
 
     def share_per_s() -> float:
         lease.require()
-        return project.settings.api.opt_out_rate_per_s
+        return settings.api.opt_out_rate_per_s
 
     return RateLimiter(share_per_s, wait_s=ANNOUNCED_S)
 

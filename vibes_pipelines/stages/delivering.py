@@ -55,7 +55,7 @@ REPORT_POLL_S = 0.5
 
 
 class NotReleasedError(RuntimeError):
-    """A guard, a missing approval or a newer diff set keeps this one from going out."""
+    """A guard, a missing approval, a newer diff set or another mapping keeps this one back."""
 
 
 class NoAnswerError(RuntimeError):
@@ -132,7 +132,7 @@ def deliver_invites(project: Project, day: str, options: Options) -> Delivered:
     Held invitations stop nothing else: they are counted as `held` until somebody approves.
     """
     diff_set = read_summary(project, day).diff_set
-    held = may_deliver(project.ledger, diff_set, "invites", force_reason=options.force_reason)
+    held = _verdict(project, diff_set, "invites", options.force_reason)
     if options.dry_run or held.status == "held":
         would = _would(_planned(project, day, "invites", replace(options, dry_run=True)), _INVITES)
         if options.dry_run or not would.counts:
@@ -179,7 +179,7 @@ def import_persons(project: Project, day: str, options: Options) -> Delivered:
 def held_lanes(project: Project, day: str) -> dict[Lane, str]:
     """Why each lane of the day's diff set waits for an approval; empty when none does."""
     diff_set = read_summary(project, day).diff_set
-    verdicts = {lane: may_deliver(project.ledger, diff_set, lane) for lane in LANES}
+    verdicts = {lane: _verdict(project, diff_set, lane) for lane in LANES}
     return {lane: _reason(v) for lane, v in verdicts.items() if v.status == "held"}
 
 
@@ -208,7 +208,7 @@ def awaited_reports(project: Project) -> DiffSet | None:
     newest = project.ledger.newest_diff_set()
     if newest is None or not project.ledger.batches(status="sent"):
         return None
-    return newest if may_deliver(project.ledger, newest.diff_set, "persons").allowed else None
+    return newest if _verdict(project, newest.diff_set, "persons").allowed else None
 
 
 def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> Delivered:
@@ -216,8 +216,8 @@ def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> De
     if not _goes_by(planned, f"{lane}/api"):
         return Delivered(dry_run=False, counts={}, why=why)
     progress = Progress(options.tell)
-    inbox_url = project.settings.ledger_url
-    with closing(Inbox(inbox_url)) as inbox, calls_of_deliveries(project) as calls:
+    inbox = Inbox(project.settings.ledger_url)
+    with closing(inbox), calls_of_deliveries(project) as calls:
         watch = LastLook(project, inbox)
         result = asyncio.run(_push(project, planned.diff_set, lane, watch, progress, calls))
     release.accept_if_delivered(project.ledger, planned.diff_set)
@@ -244,18 +244,16 @@ async def _push(
     # The HTTP client is slow to import; a process that asks nobody does without it.
     from vibes_pipelines.delivery.api_push import push  # noqa: PLC0415
 
-    types = {mapped.to: mapped.type for mapped in project.config.fields}
-    operations = project.ledger.open_operations(diff_set, lane, "api")
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(person_api(project, calls))
         campaigns = None
         if lane == "invites":
             campaigns = (await stack.enter_async_context(vibes_api(project, calls))).campaigns
         return await push(
-            operations,
+            project.ledger.open_operations(diff_set, lane, "api"),
             api,
             project.ledger,
-            types,
+            {mapped.to: mapped.type for mapped in project.config.fields},
             campaigns=campaigns,
             consent=watch,
             dry_run=False,
@@ -266,14 +264,13 @@ async def _push(
 def _by_file(project: Project, planned: Plan, lane: Lane) -> Delivered:
     """Uploads the files of one lane and reads the reports; those that are late are read later."""
     started = time.monotonic()
-    types = {mapped.to: mapped.type for mapped in project.config.fields}
     with closing(Inbox(project.settings.ledger_url)) as inbox:
         uploaded = deliver_files(
             [batch for batch in planned.batches if lane_of(batch) == lane],
             sftp_account(project).session,
             _folders(project),
             project.ledger,
-            types,
+            {mapped.to: mapped.type for mapped in project.config.fields},
             project.work_folder(planned.day),
             watch=LastLook(project, inbox),
             dry_run=False,
@@ -360,10 +357,14 @@ def _folders(project: Project) -> Folders:
 
 
 def _require_release(project: Project, diff_set: str, lane: Lane, options: Options) -> None:
-    verdict = may_deliver(project.ledger, diff_set, lane, force_reason=options.force_reason)
+    verdict = _verdict(project, diff_set, lane, options.force_reason)
     if not verdict.allowed:
-        msg = f"{lane}: {verdict.status}: {_reason(verdict)}"
-        raise NotReleasedError(msg)
+        raise NotReleasedError(f"{lane}: {verdict.status}: {_reason(verdict)}")
+
+
+def _verdict(project: Project, diff_set: str, lane: Lane, force: str | None = None) -> Verdict:
+    mapping = project.config.mapping_hash
+    return may_deliver(project.ledger, diff_set, lane, mapping_hash=mapping, force_reason=force)
 
 
 def _reason(verdict: Verdict) -> str:

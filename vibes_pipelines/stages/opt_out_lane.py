@@ -84,7 +84,7 @@ def carry_opt_outs(project: Project, *, dry_run: bool = True) -> OptOutsCarried:
         LeaseLost: this process stood still for so long that deliveries do not give way any more.
     """
     with Leases(project.settings.ledger_url) as leases, kept_lease(leases, LEASE) as lease:
-        calls = calls_of_opt_outs(project, lease)
+        calls = calls_of_opt_outs(project.settings, lease)
         drained, carried = Drained(dry_run), Carried(dry_run)
         ends_at, are_more = time.monotonic() + RUN_S, True
         while are_more and time.monotonic() < ends_at:

@@ -205,8 +205,12 @@ def _check_headers(path: Path, kind: ImportKind, headers: Mapping[str, str]) -> 
         msg = f"{path.name}: {kind} files have no header {', '.join(unknown)}; take it out"
         raise ImportFileError(msg)
     for name in ("delimiter", "multi-select-delimiter"):
-        if len(headers.get(name, ",")) != 1:
+        told = headers.get(name, ",")
+        if len(told) != 1:
             msg = f"{path.name}: header {name} must be one character"
+            raise ImportFileError(msg)
+        if name == "delimiter" and (not told.isascii() or told in '"\0'):
+            msg = f"{path.name}: header {name} must be an ASCII character other than a quote"
             raise ImportFileError(msg)
 
 
@@ -253,6 +257,8 @@ def _parsed(
 ) -> pa.Table:
     if not text:
         return pa.table({name: pa.array([], pa.string()) for name in columns})
+    if is_named_in_body and not text.endswith(b"\n"):
+        text += b"\n"  # the parser takes no row of names for one that does not end
     source = pa.BufferReader(BOM_UTF8 + text)  # the parser drops one, which must not be a cell's
     reading = pa_csv.ReadOptions(
         use_threads=False,

@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from vibes_pipelines.delivery.checked_files import write_person_rows
 from vibes_pipelines.delivery.person_files import planned_rows, write_person_file
 from vibes_pipelines.delivery.replay import ReplayMismatch, check_replay, left_by
 from vibes_pipelines.store.records import Change, Operation
@@ -162,8 +163,26 @@ class TestReplay:
         with pytest.raises(ReplayMismatch, match="column mdn;"):
             replayed(planned, external_person_id="C1", mdn="")
 
-    def test_cells_of_unknown_columns_change_nothing(self) -> None:
-        replayed(operation(), external_person_id="C1", city="Utrecht")
+    @pytest.mark.parametrize("column", ["person_id", "person_key", "city", "Name"])
+    @pytest.mark.parametrize("cell", ["Utrecht", ""])
+    def test_columns_that_no_plan_has_are_refused(self, column: str, cell: str) -> None:
+        with pytest.raises(ReplayMismatch, match=f"row 1 .* in column {column};"):
+            replayed(operation(), external_person_id="C1", **{column: cell})
+
+    @pytest.mark.parametrize(
+        "text", ["not a date", "Name 0", "2000-13-01", "2000-01-01T25:00:00Z", "2000-01-01\n"]
+    )
+    def test_what_is_no_date_is_refused_even_when_it_was_planned(self, text: str) -> None:
+        for cell in (text, f"{text}T00:00:00Z"):
+            with pytest.raises(ReplayMismatch, match="column born;") as raised:
+                replayed(operation(set_to("born", text)), external_person_id="C1", born=cell)
+            assert text not in str(raised.value)
+
+    def test_a_refused_file_does_not_stay(self, tmp_path: Path) -> None:
+        planned = file_rows_of([operation(set_to("name", "[null]"))])
+        with duckdb.connect() as engine, pytest.raises(ReplayMismatch):
+            write_person_rows(tmp_path / "a.persons", planned, TYPES, engine)
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("text", ["", "[null]", *BLANKS, "".join(BLANKS)])
     def test_a_cell_that_could_be_read_as_nothing_is_never_one(self, text: str) -> None:

@@ -1,11 +1,12 @@
 """Small worlds for the reconcile: rows as dicts in, the files of the diff set as dicts out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ from vibes_pipelines.reconcile.engine import Limits
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.sync_config import SyncConfig
+from vibes_pipelines_tests.reconcile.tables import Tables
 
 Row = Mapping[str, Any]
 
@@ -146,3 +148,10 @@ def rows_in() -> Callable[[Path, str], list[dict[str, Any]]]:
 @pytest.fixture
 def make_config() -> Callable[..., SyncConfig]:
     return build_config
+
+
+@pytest.fixture
+def tables() -> Iterator[Tables]:
+    connection = duckdb.connect(config={"threads": 1})
+    yield Tables(connection)
+    connection.close()

@@ -1,4 +1,4 @@
-"""The agreement of one day: which persons do not simply agree, and on which fields they do."""
+"""The agreement of real days; each rule of it by itself is in test_agreement_tables."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from vibes_pipelines.reconcile.agreement import AGREEMENT, compared_persons
 from vibes_pipelines_tests.reconcile.conftest import Row, build_config
@@ -44,32 +43,27 @@ def listed(out: Path) -> dict[int, tuple[Any, ...]]:
     return {row["person_row"]: tuple(row[name] for name in names) for row in rows}
 
 
-def test_who_agrees_in_everything_is_not_listed(tmp_path: Path) -> None:
-    out = start(tmp_path).day([contact(1), contact(2)], [person(1), person(2)])
-    assert listed(out) == {}
-
-
-def test_who_differs_is_listed_with_the_fields_that_are_equal(tmp_path: Path) -> None:
-    contacts = [contact(1), contact(2, name="x"), contact(3, city=None, club="x")]
-    out = start(tmp_path).day(contacts, [person(1), person(2), person(3, city="")])
+def test_a_day_lists_whoever_does_not_simply_agree(tmp_path: Path) -> None:
+    contacts = [
+        contact(1),
+        contact(2, name="x"),
+        contact(3, city=None, club="x"),
+        contact(4),
+        contact(5, "B"),
+        contact(6, "B", name="x"),
+    ]
+    persons = [person(1), person(2), person(3, city=""), person(4), person(5), person(6)]
+    doubtful, alone = person(7, external_person_id="C4"), person(8)
+    out = start(tmp_path).day(contacts, [*persons, doubtful, alone])
+    nothing_new = (None, [], False, False, False)
     assert listed(out) == {
         1: ("C2", ["city", "club"], True, True, False),
         2: ("C3", ["name", "city"], True, True, False),
-    }
-
-
-def test_of_a_person_without_a_contact_or_in_doubt_nothing_new_is_known(tmp_path: Path) -> None:
-    doubtful = [person(2), person(3, external_person_id="C2")]
-    out = start(tmp_path).day([contact(1), contact(2)], [person(1), *doubtful, person(4)])
-    assert listed(out) == dict.fromkeys((1, 2, 3), (None, [], False, False, False))
-
-
-def test_a_filtered_contact_agrees_in_all_or_in_nothing_that_is_known(tmp_path: Path) -> None:
-    contacts = [contact(1, "B"), contact(2, "B", name="x")]
-    out = start(tmp_path).day(contacts, [person(1), person(2)])
-    assert listed(out) == {
-        0: (None, ALL, True, False, False),
-        1: (None, [], True, False, False),
+        3: nothing_new,
+        4: (None, ALL, True, False, False),
+        5: (None, [], True, False, False),
+        6: nothing_new,
+        7: nothing_new,
     }
 
 
@@ -97,14 +91,6 @@ def test_an_unmatched_contact_is_settled_when_nobody_is_left_to_opt_out(tmp_path
     ended = SUBSCRIBED | {"opt_out_date": "2026-01-01"}
     out = days.day([contact(1, "B")], [person(1)], subscriptions=[ended])
     assert listed(out) == {0: (None, ALL, True, False, True)}
-
-
-@pytest.mark.parametrize("policy", ["clear", "opt_out"])
-def test_who_never_met_the_conditions_is_not_settled(tmp_path: Path, policy: str) -> None:
-    days = start(tmp_path, policy)
-    days.day([contact(1, "B")], [person(1, name=None, city=None)])
-    out = days.day([contact(1, "B")], [person(1, name=None, city=None)])
-    assert [row[-1] for row in listed(out).values()] == [False]
 
 
 def test_it_says_which_persons_it_is_about(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from vibes_pipelines.reconcile.guards import SMALL, Breach, Workload, check_guar
 from vibes_pipelines.sync_config import Guards
 
 LOOSE = {"max_rows": None, "max_share": None}
-CAPS = ("updates", "adds", "clears", "opt_outs")
+CAPS = ("updates", "adds", "clears", "opt_outs", "invites")
 
 
 def guards(**caps):
@@ -26,6 +26,7 @@ def found(judged, accepted=None, **rows):
         ("updates", {"updates": 60}, "200 persons"),
         ("clears", {"clears": 60}, "200 persons"),
         ("opt_outs", {"opt_outs_to_platform": 60}, "200 persons"),
+        ("invites", {"invites": 60}, "200 persons"),
     ],
 )
 def test_a_share_is_told_with_its_whole(guard, rows, whole):
@@ -45,6 +46,17 @@ def test_a_cap_of_rows_is_told_with_its_entry():
     [breach] = found(guards(adds={"max_rows": 4}), adds=5)
     assert (breach.value, breach.limit) == (5, 4)
     assert "adds: 5 rows are more than guards.adds.max_rows" in breach.message
+
+
+def test_invites_have_a_lane_of_their_own():
+    [breach] = found(guards(invites={"max_rows": 0}), invites=1)
+    assert (breach.guard, breach.lane) == ("invites.max_rows", "invites")
+
+
+def test_without_a_count_of_invites_there_are_none():
+    counted = dict.fromkeys(Workload.__dataclass_fields__, 1)
+    del counted["invites"]
+    assert Workload(**counted).invites == 0
 
 
 def test_an_input_may_shrink_to_its_least_share_and_no_further():

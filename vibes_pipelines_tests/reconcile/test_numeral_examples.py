@@ -71,7 +71,23 @@ def test_one_number_has_one_text(connection, text, canonical):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "-", "+", ".", "1.2.3", "--1", "1e", "e5", "1e5.0", "1e1000", "1e+", ".5e1", "0x1", "1-"],
+    [
+        "",
+        "-",
+        "+",
+        ".",
+        "1.2.3",
+        "--1",
+        "1e",
+        "e5",
+        "1e5.0",
+        "1e1000",
+        "1e-1000",
+        "1e+",
+        ".5e1",
+        "0x1",
+        "1-",
+    ],
 )
 def test_what_is_no_number_is_said_with_its_text(connection, text):
     assert told(connection, text) == f"odd: {text}"

@@ -75,13 +75,16 @@ class World:
         paths = {}
         for side, rows in (healthy | given).items():
             names = rows[0] if rows else healthy[side][0]
-            schema = pa.schema([(column, self.types.get(column, pa.string())) for column in names])
+            schema = pa.schema([(column, self._type(side, column)) for column in names])
             paths[side] = self.folder / name / side
             paths[side].mkdir(parents=True)
             pq.write_table(pa.Table.from_pylist(rows, schema), paths[side] / "data.parquet")
             if self.as_of:
                 (paths[side] / "manifest.json").write_text(json.dumps({"as_of": self.as_of}))
         return Sources(**paths)
+
+    def _type(self, side: str, column: str) -> pa.DataType:
+        return self.types.get(f"{side}.{column}", self.types.get(column, pa.string()))
 
     def breaches(
         self, accepted: dict[str, list[Row]] | None = None, **today: list[Row]

@@ -14,8 +14,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from vibes_pipelines.reconcile.summary import CONTACT_STATUSES, Summary
 from vibes_pipelines.report import day_page
 from vibes_pipelines.report.account import DayAccount, account_of
+from vibes_pipelines.report.day_loop import OUTCOMES
 from vibes_pipelines.report.day_page import QUESTIONS, render_day, report_folder, write_report
 from vibes_pipelines.sandbox.population import build_world
+from vibes_pipelines.stages.certifying import read_certificate
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary
 from vibes_pipelines.vibes.error_classes import lookup
@@ -155,6 +157,25 @@ def test_what_is_pending_is_what_left_and_was_not_seen(story: Story) -> None:
     sent = sum(account.delivered.values()) + account.opt_outs_to_platform + account.opt_outs_to_crm
     under_way = sum(int(one) for one in pending.column("Operations"))
     assert under_way == sent - account.rejected + account.not_yet
+
+
+def test_the_verdicts_on_the_page_are_those_of_the_certificate(story: Story) -> None:
+    for day in (FIRST, SECOND, THIRD):
+        certificate = read_certificate(story.project, day)
+        table = story.pages[day].table("Verdicts")
+        assert [row[0].partition(":")[0] for row in table.rows] == list(OUTCOMES)
+        for row, outcome in zip(table.rows, OUTCOMES, strict=True):
+            lanes = [
+                certificate.by_lane[lane].get(outcome, 0) for lane in sorted(certificate.by_lane)
+            ]
+            assert [int(cell) for cell in row[1:]] == [getattr(certificate, outcome), *lanes]
+    certificate = read_certificate(story.project, SECOND)
+    evidence = story.pages[SECOND].table("By the day of the send and the evidence")
+    assert certificate.confirmed > 0
+    assert certificate.rejected > 0
+    for outcome in OUTCOMES:
+        rows = [int(row[3]) for row in evidence.rows if row[1] == outcome]
+        assert sum(rows) == getattr(certificate, outcome)
 
 
 def test_each_value_leads_to_its_file(story: Story) -> None:

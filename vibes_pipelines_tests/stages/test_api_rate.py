@@ -168,7 +168,7 @@ class TestTheLane:
         of_lane = project("unused", share_per_s=50)
 
         async def one() -> float:
-            calls = calls_of_opt_outs(of_lane, lease)
+            calls = calls_of_opt_outs(of_lane.settings, lease)
             began = time.monotonic()
             async with calls.turn():
                 return time.monotonic() - began

@@ -311,6 +311,10 @@ def test_half_a_character_is_named_by_its_row(tmp_path: Path) -> None:
         ("a.persons", 'mdn\n"x\n', "of the body is malformed: unexpected end of data"),
         ("a.persons", "List-Name: x\n\nmdn\n", "persons files have no header list-name"),
         ("a.persons", "Delimiter: ab\n\nmdn\n", "header delimiter must be one character"),
+        *(
+            ("a.persons", f"Delimiter: {mark}\n\nmdn{mark}b\n", "must be an ASCII character")
+            for mark in '·"\0'
+        ),
         ("a.opt_outs", "first_name\nAda\n", "no identifying column"),
         ("a.opt_outs", "mdn,tier\n+1\n", "row 1 has 1 cells, expected 2"),
         ("a.opt_outs", "mdn,tier\n+1,a\n+1,a,b\n", "row 2 has 3 cells, expected 2"),
@@ -327,6 +331,14 @@ def test_a_file_the_platform_would_refuse_is_not_read(
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ImportFileError, match=message):
         read_file(path)
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r", "\r\n"])
+@pytest.mark.parametrize("row", ["mdn", "mdn,b", 'mdn,"b\nc"', "Multi-Select-Delimiter: ;\n\nmdn"])
+def test_a_row_of_names_alone_is_a_file_without_rows(tmp_path: Path, row: str, end: str) -> None:
+    path = tmp_path / "a.persons"
+    path.write_text(row + end, encoding="utf-8", newline="")
+    assert (read_file(path).columns[0], read_file(path).rows) == ("mdn", [])
 
 
 def test_a_byte_order_mark_of_others_is_read_over(tmp_path: Path) -> None:
