@@ -113,7 +113,8 @@ def status(*, as_json: bool) -> None:
         click.echo(f"{name:22} {count}")
     for outcome in found["outcomes"]:
         said = " ".join(filter(None, (outcome["stage"], outcome["state"], outcome["reason"])))
-        click.echo(f"outcome {said}: {outcome['callbacks']}")
+        advice = f"; {outcome['advice']}" if outcome["advice"] else ""
+        click.echo(f"outcome {said}: {outcome['callbacks']}{advice}")
 
 
 def _tell(told: dict[str, Any], *, as_json: bool) -> None:

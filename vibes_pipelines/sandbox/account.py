@@ -38,11 +38,17 @@ class Account:
         self.handsets = Handsets(platform, self.switches)
         self.acquisition = Acquisition(platform, self.catalogue.campaigns, self.activity)
         self.devices = PushDevices(platform, self.catalogue.apps)
-        self.events = Events(platform, self.catalogue.event_types, self.devices, self.activity)
+        self.imports = ImportRecords(self.catalogue.incentive_pools)
+        self.events = Events(
+            platform,
+            self.catalogue.event_types,
+            self.devices,
+            self.activity,
+            self.imports.incentive_codes,
+        )
         self.wallet = Wallet(
             platform, self.catalogue.wallet_campaigns, self.activity, google_rate_per_s
         )
-        self.imports = ImportRecords(self.catalogue.incentive_pools)
         self.save: Callable[[], None] = lambda: None
 
     def erase(self, person_key: str) -> None:

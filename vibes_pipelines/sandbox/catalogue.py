@@ -61,12 +61,16 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class EventType:
-    """An event type with the event-triggered message that takes it, for persons on `list_id`."""
+    """An event type with the event-triggered message that takes it, for persons on `list_id`.
+
+    A message with a code of `incentive_pool` in it is not sent while the pool has none.
+    """
 
     name: str
     campaign_id: str
     message: str
     list_id: str | None = None
+    incentive_pool: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ DEFAULT_CATALOGUE = Catalogue(
     event_types=(
         EventType("order_shipped", "901", "Your order is on its way", "1234"),
         EventType("day_of_delivery", "902", "Your order comes today"),
+        EventType("coupon_earned", "903", "A coupon for you", incentive_pool="1"),
     ),
     source_codes=(SourceCode("12345"),),
     incentive_pools=("1",),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from vibes_pipelines.sandbox.activity import Activity, Message, PushMessage, number_after
@@ -33,8 +33,11 @@ _REASONS: Mapping[str, str] = {
     "not_found": "person_not_found",
     "not_subscribed": "person_not_subscribed",
     "no_phone": "carrier_not_supported",
+    "no_codes": "et127_no_incentive_codes",
 }
-"""Words for outcomes; only that of success is documented, the others are an assumption."""
+"""Words for outcomes; those of success and of no codes are documented, the others an assumption."""
+
+_Stage = Literal["routing", "processing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,11 @@ class Event:
 
 
 class Events:
-    """The events of one company; used under the platform's lock."""
+    """The events of one company; used under the platform's lock.
+
+    `codes` are the incentive codes with the pool of each. None is used up: a pool is empty until
+    codes are imported.
+    """
 
     def __init__(
         self,
@@ -57,12 +64,14 @@ class Events:
         event_types: Iterable[EventType],
         devices: PushDevices,
         activity: Activity,
+        codes: Mapping[str, str],
     ) -> None:
         self.event_types = {entry.name.lower(): entry for entry in event_types}
         self.accepted: Shelf[str, datetime] = Shelf("events")
         self._platform = platform
         self._devices = devices
         self._activity = activity
+        self._codes = codes
 
     def shelves(self) -> tuple[Shelf[Any, Any], ...]:
         """What the journal saves."""
@@ -89,9 +98,13 @@ class Events:
         entry = self.event_types.get(event.event_type.lower())
         person = self._person(event)
         failure = self._failure(entry, person)
-        self._tell(event, entry, failure)
-        if entry is not None and person is not None and not failure:
+        self._tell(event, entry, "routing", failure)
+        if entry is None or person is None or failure:
+            return
+        if entry.incentive_pool is None or entry.incentive_pool in self._codes.values():
             self._send(entry, person)
+        else:
+            self._tell(event, entry, "processing", "no_codes")
 
     def _person(self, event: Event) -> Person | None:
         """Whom the event is about; `person_id` may carry a person key."""
@@ -108,7 +121,7 @@ class Events:
         )
 
     def _failure(self, entry: EventType | None, person: Person | None) -> str:
-        """Why no message is sent; empty when one is."""
+        """Why the event finds no message; empty when it does."""
         if entry is None:
             return "no_route"
         if person is None:
@@ -148,9 +161,9 @@ class Events:
             entry.campaign_id,
         )
 
-    def _tell(self, event: Event, entry: EventType | None, failure: str) -> None:
+    def _tell(self, event: Event, entry: EventType | None, stage: _Stage, failure: str) -> None:
         action = {
-            "type": "routing",
+            "type": stage,
             "status": "failed" if failure else "processing",
             "status_reason": _REASONS[failure],
         }
@@ -173,7 +186,7 @@ class Events:
                 self._platform.clock(),
                 {"event_type": event.event_type},
                 lambda _: {"event_processed": told},
-                stage="routing",
+                stage=stage,
                 is_failure=bool(failure),
             )
         )

@@ -33,6 +33,7 @@ from vibes_pipelines.store.events import (
 )
 from vibes_pipelines.sync_config import SyncConfig, SyncConfigError
 from vibes_pipelines.sync_config.outreach import Events as EventSource
+from vibes_pipelines.vibes.error_classes import ERROR_CLASSES
 from vibes_pipelines.vibes.event_api import MAX_EVENT_ID, Event, InvalidEvent
 from vibes_pipelines.vibes.event_outcomes import read_outcome
 
@@ -175,12 +176,21 @@ def record_outcomes(store: Events) -> int:
 
 
 def event_status(project: Project) -> dict[str, Any]:
-    """Events by where they stand, and their outcomes, those just heard included."""
+    """Events by where they stand, and their outcomes, those just heard included.
+
+    An outcome whose reason is a known error class carries its `advice`.
+    """
     with closing(Events(project.settings.ledger_url)) as store:
         record_outcomes(store)
         stands: Mapping[EventStatus, int] = store.status_counts()
         outcomes = [
-            {"stage": stage, "state": state, "reason": reason, "callbacks": callbacks}
+            {
+                "stage": stage,
+                "state": state,
+                "reason": reason,
+                "advice": known.advice if (known := ERROR_CLASSES.get(reason or "")) else None,
+                "callbacks": callbacks,
+            }
             for stage, state, reason, callbacks in store.outcome_counts()
         ]
     return {"events": dict(stands), "outcomes": outcomes}

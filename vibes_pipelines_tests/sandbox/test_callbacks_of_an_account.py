@@ -118,3 +118,19 @@ def test_events_are_told_as_each_registration_asks(api: CallingStandIn) -> None:
         (failed,) = told(api, failures)
         assert told(api, other) == []
     assert failed["event_processed"]["action"]["status_reason"] == "person_not_subscribed"
+
+
+def test_a_message_with_a_code_waits_for_codes_in_its_pool(api: CallingStandIn) -> None:
+    with receiving() as there:
+        api.register("event_processed", there, {})
+        body = {"event_type": "coupon_earned", "event_data": {"mdn": BEA_MDN}}
+        assert api.call("POST", "/events", {"event_id": "E1", **body}).status == 202
+        assert not api.account.activity.messages
+        process_kind(api.account, "1.incentives", b"AB1\n")
+        assert api.call("POST", "/events", {"event_id": "E2", **body}).status == 202
+        actions = [body["event_processed"]["action"] for body in told(api, there)]
+    names = ("type", "status", "status_reason")
+    said = [tuple(action[name] for name in names) for action in actions]
+    routed = ("routing", "processing", "accepted_by_event_triggered_message")
+    assert said == [routed, ("processing", "failed", "et127_no_incentive_codes"), routed]
+    assert len(api.account.activity.messages) == 1

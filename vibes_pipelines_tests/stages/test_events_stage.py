@@ -172,6 +172,23 @@ def test_outcomes_come_back_by_callback_and_are_recorded_once(loop: Loop) -> Non
     assert send_crm_events(loop.project, dry_run=False).outcomes == 0
 
 
+def test_an_empty_incentive_pool_is_told_with_what_to_do(loop: Loop) -> None:
+    happen(loop, 1, contact_of(loop), kind="coupon_earned")
+    with Inbox(loop.project.settings.ledger_url) as inbox, running_receiver(inbox) as receiver:
+        asyncio.run(register(loop, f"http://127.0.0.1:{receiver.port}/callbacks"))
+        send_crm_events(loop.project, dry_run=False)
+        deadline = time.monotonic() + 20
+        while receiver.receiver.tally.stored < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert not loop.sandbox.account.activity.messages
+    said = CliRunner().invoke(main, ["events", "status"]).output.splitlines()
+    assert (
+        "outcome processing failed et127_no_incentive_codes: 1; "
+        "The incentive pool is empty; import codes, then send the event anew."
+    ) in said
+
+
 def test_the_job_sends_and_its_dry_run_does_not(loop: Loop) -> None:
     happen(loop, 1, contact_of(loop))
     resources = {"project": ProjectResource()}

@@ -25,6 +25,7 @@ from vibes_pipelines_tests.support.real_parts import (
     wait_until,
 )
 
+LOG = "sshd.log"
 FOLDERS = ("files/in", "files/reports", "files/out")
 
 CONFIGURATION = """\
@@ -62,6 +63,10 @@ class OpensshServer:
     def remote(self, folder: str) -> str:
         """Name a folder below the root, for example `files/in`, as the client sees it."""
         return f"{self.remote_root.rstrip('/')}/{folder}"
+
+    def log(self) -> str:
+        """What sshd has said so far: each login that was tried, and how that went."""
+        return (self.key_file.parent / LOG).read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -102,7 +107,7 @@ def _run(sshd: Path, keygen: Path, home: Path) -> Iterator[OpensshServer]:
         configuration += f"ChrootDirectory {root}\n"
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd drops its privileges
     (home / "sshd_config").write_text(configuration)
-    log = home / "sshd.log"
+    log = home / LOG
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sshd, "-D", "-e", "-f", home / "sshd_config"], stdout=output, stderr=output

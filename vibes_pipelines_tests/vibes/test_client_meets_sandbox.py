@@ -29,6 +29,7 @@ from vibes_pipelines.vibes.import_reports import ImportReport, read_report
 from vibes_pipelines.vibes.import_writer import Layout
 from vibes_pipelines.vibes.sftp import SftpAccount
 from vibes_pipelines.vibes.vibes_api import VibesApi
+from vibes_pipelines_tests.sandbox.stand_in import ADA_KEY, ADA_MDN, CREDENTIALS, served_platform
 from vibes_pipelines_tests.support.import_rows import write_persons
 from vibes_pipelines_tests.vibes.answering import FakePlatform, serve
 
@@ -59,29 +60,68 @@ def ask_sandbox(
     return asyncio.run(converse(sandbox, talk, version))
 
 
+async def live(api: VibesApi, tag: int) -> None:
+    """A person comes, changes number, is invited, has an event and is erased."""
+    old, new, key = f"+131255570{tag:02d}", f"+131255580{tag:02d}", f"T-{tag}"
+    body: dict[str, Any] = {"external_person_id": key, "mobile_phone": {"mdn": old}}
+    assert (await api.persons.add(body)).outcome == "accepted"
+    changed = await api.persons.replace_mdn(new, external_person_id=key, old_mdn=old)
+    assert changed.outcome == "accepted"
+    found = await api.persons.find_by_mdn(new)
+    assert found is not None
+    assert (found["external_person_id"], found["mobile_phone"]["mdn"]) == (key, new)
+    assert (await api.campaigns.invite(CAMPAIGN, external_person_id=key)).state == "invited"
+    assert (await api.campaigns.invite(CAMPAIGN, mdn=new)).state == "pending"
+    assert len(await api.campaigns.pending(CAMPAIGN, mdn=new)) == 1
+    assert await api.subscriptions.subscriber(LIST, external_person_id=key) is None
+    event = Event(f"event-{tag}", "day_of_delivery", {"mdn": new})
+    assert (await api.events.send(event)).outcome == "accepted"
+    assert (await api.events.send(event)).outcome == "accepted"
+    assert (await api.privacy.erase_by_mdn(new)).outcome == "accepted"
+    assert await api.persons.find_by_mdn(new) is None
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_person_lives_through_both_versions(sandbox: RunningSandbox, version: ApiVersion) -> None:
-    old, new, key = f"+131255570{version:02d}", f"+131255580{version:02d}", f"T-{version}"
+    ask_sandbox(sandbox, lambda api: live(api, version), version)
 
-    async def live(api: VibesApi) -> None:
-        body: dict[str, Any] = {"external_person_id": key, "mobile_phone": {"mdn": old}}
-        assert (await api.persons.add(body)).outcome == "accepted"
-        changed = await api.persons.replace_mdn(new, external_person_id=key, old_mdn=old)
-        assert changed.outcome == "accepted"
-        found = await api.persons.find_by_mdn(new)
-        assert found is not None
-        assert (found["external_person_id"], found["mobile_phone"]["mdn"]) == (key, new)
-        assert (await api.campaigns.invite(CAMPAIGN, external_person_id=key)).state == "invited"
-        assert (await api.campaigns.invite(CAMPAIGN, mdn=new)).state == "pending"
-        assert len(await api.campaigns.pending(CAMPAIGN, mdn=new)) == 1
-        assert await api.subscriptions.subscriber(LIST, external_person_id=key) is None
-        event = Event(f"event-{version}", "day_of_delivery", {"mdn": new})
-        assert (await api.events.send(event)).outcome == "accepted"
-        assert (await api.events.send(event)).outcome == "accepted"
-        assert (await api.privacy.erase_by_mdn(new)).outcome == "accepted"
-        assert await api.persons.find_by_mdn(new) is None
 
-    ask_sandbox(sandbox, live, version)
+SECOND_READINGS: dict[str, Any] = {
+    "find_by_mdn_body": "array",
+    "empty_error_body": True,
+    "unset_identifiers": "absent",
+    "post_existing_mdn": "conflict",
+    "put_external_unknown": "not_found",
+    "delete_status": 200,
+}
+"""Of every switch of the Person API and of lists; the first ones hold in all other tests."""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("switch", [*SECOND_READINGS, "all of them"])
+def test_a_person_lives_under_both_readings(switch: str, version: ApiVersion) -> None:
+    readings = {switch: SECOND_READINGS[switch]} if switch in SECOND_READINGS else SECOND_READINGS
+
+    async def talk(api: VibesApi) -> None:
+        await live(api, version)
+        unknown = await api.persons.upsert("CRM-8", {"custom_fields": {"first_name": "Dee"}})
+        is_refused = "put_external_unknown" in readings
+        assert unknown.error_class == ("HTTP 404" if is_refused else None)
+        taken = {"external_person_id": "CRM-7", "mobile_phone": {"mdn": ADA_MDN}}
+        is_refused = "post_existing_mdn" in readings
+        assert (await api.persons.add(taken)).error_class == ("HTTP 409" if is_refused else None)
+        for _ in range(2):
+            left = await api.subscriptions.unsubscribe(LIST, person_key=ADA_KEY)
+            assert left.outcome == "accepted"
+        assert await api.subscriptions.subscriber(LIST, mdn=ADA_MDN) is None
+        without_number = await api.persons.get_external("CRM-3")
+        assert without_number is not None
+        assert without_number.get("mobile_phone") is None
+
+    with served_platform(**readings) as there:
+        login = {"VIBES_API_USER": CREDENTIALS.user, "VIBES_API_PASSWORD": CREDENTIALS.password}
+        address = {"VIBES_API_URL": f"http://127.0.0.1:{there.client.port}"}
+        ask_sandbox(RunningSandbox(address | login), talk, version)
 
 
 def test_every_callback_can_be_registered_read_and_ended(sandbox: RunningSandbox) -> None:
