@@ -95,7 +95,7 @@ def _ask(
         return dg.SkipReason(f"the last run did not end it; the next is due in {wait_s:.0f} s")
     asked = asked.next_for(waiting, now)
     config = op_run_config(carry_waiting_opt_outs, dry_run=False)
-    request = dg.RunRequest(run_key=f"opt_outs:{waiting}:{asked.attempt}", run_config=config)
+    request = dg.RunRequest(run_key=asked.run_key("opt_outs"), run_config=config)
     return dg.SensorResult([request], cursor=json.dumps(asdict(asked)))
 
 

@@ -1,6 +1,7 @@
 """Sensors: what starts a run besides the schedule. All are stopped until a person starts them.
 
-A run key is used once for ever, therefore each names the content that it stands for.
+A run key is used once for ever, therefore each names the content that it stands for; and where the
+same content may wait a second time, also when it was asked for.
 """
 
 import json
@@ -110,9 +111,10 @@ def import_report_sensor(
 
 @dataclass(frozen=True)
 class InboxCursor:
-    """What a drain was last asked for, how often, and when (Unix seconds).
+    """What a drain was last asked for, how often in a row, and when (Unix seconds).
 
-    `newest` is the id of the newest callback, or the number of the changes that wait.
+    `newest` is the id of the newest callback, or the number of the changes that wait. The same one
+    may come again after others: a callback that is let wait again, or ids that begin anew.
     """
 
     newest: int = 0
@@ -123,6 +125,15 @@ class InboxCursor:
         """The cursor of a further request. The same callback again: the last drain failed."""
         attempt = self.attempt + 1 if newest == self.newest else 0
         return InboxCursor(newest, attempt, now)
+
+    def run_key(self, name: str) -> str:
+        """A key of this request alone, for Dagster starts nothing for one that it knows.
+
+        The instant of asking is in it, which no later request has, not even after the cursor was
+        reset. A daemon that dies before it kept the cursor asks once more, for a drain that finds
+        nothing to do.
+        """
+        return f"{name}:{self.newest}:{self.attempt}:{self.asked_at:.3f}"
 
     def wait_s(self, newest: int, now: float) -> float:
         """How long a repeated request has to wait still; 0 for the first one of a callback."""
@@ -177,7 +188,7 @@ def _ask(
     if wait_s := asked.wait_s(waiting, now):
         return dg.SkipReason(f"the last drain did not end it; the next is due in {wait_s:.0f} s")
     asked = asked.next_for(waiting, now)
-    request = dg.RunRequest(run_key=f"{name}:{waiting}:{asked.attempt}", run_config=run_config)
+    request = dg.RunRequest(run_key=asked.run_key(name), run_config=run_config)
     return dg.SensorResult([request], cursor=json.dumps(asdict(asked)))
 
 

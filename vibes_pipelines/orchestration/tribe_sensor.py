@@ -46,7 +46,7 @@ def tribe_message_sensor(
         return dg.SkipReason(f"the last drain did not end it; the next is due in {wait_s:.0f} s")
     asked = asked.next_for(newest, now)
     request = dg.RunRequest(
-        run_key=f"tribe_messages:{newest}:{asked.attempt}",
+        run_key=asked.run_key("tribe_messages"),
         run_config=dg.RunConfig(ops={apply_tribe_messages.name: MessagesConfig(dry_run=False)}),
     )
     return dg.SensorResult([request], cursor=json.dumps(asdict(asked)))

@@ -64,7 +64,8 @@ def changes_waiting(project: Project) -> int | None:
             joined.looked_at(book)
     if not pages and not unfinished and not joined.contacts:
         return None
-    whole = hashlib.sha256(json.dumps([pages, unfinished, list(joined.contacts)]).encode())
+    waiting = [pages, unfinished, list(joined.contacts.items())]
+    whole = hashlib.sha256(json.dumps(waiting).encode())
     return int(whole.hexdigest()[:12], 16)
 
 

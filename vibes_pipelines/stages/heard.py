@@ -63,7 +63,12 @@ def heard_subscriptions(
     keys = {person.person_key.lower() for person in landed}
     with closing(Inbox(project.settings.ledger_url)) as inbox:
         found = inbox.heard(
-            SUBSCRIPTION_EVENTS, since - lag, whose.contacts, person_keys=keys, mdns=whose.mdns
+            SUBSCRIPTION_EVENTS,
+            since - lag,
+            whose.contacts,
+            person_keys=keys,
+            mdns=whose.mdns,
+            company_key=project.config.company_key,
         )
         bodies = inbox.bodies([callback.id for callback in found])
     recognised = _Recognised(landed, set(whose.contacts))

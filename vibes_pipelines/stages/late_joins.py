@@ -5,9 +5,10 @@ the contact again before the next day.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import duckdb
 
@@ -29,10 +30,13 @@ MARK = "late_joins_seen"
 OVERLAP = 1_000
 """How many numbers before the newest are read again: a transaction may end later than they say."""
 
+LOOK_ROWS = 10_000
+"""Joins that one look reads at most; the next one goes on behind them. More than OVERLAP."""
+
 
 @dataclass(frozen=True)
 class LateJoins:
-    """Contacts to compare, and the mark once that is done; None: nothing is new.
+    """Contacts to compare, and the mark once that is done; None: it stays where it is.
 
     `contacts` has with each the id of the newest callback by which it joined.
     """
@@ -49,26 +53,43 @@ class LateJoins:
 def late_joins(project: Project, book: RealtimeBook) -> LateJoins:
     """Contacts of which a join arrived since the last look, and whose cell says no.
 
-    Without a mark it begins with the newest few.
+    Without a mark it begins with the oldest callback.
 
     Raises:
         CrmError: the CRM cannot be read.
     """
     lists = {consent.list.strip() for consent in project.config.consents}
-    mark = json.loads(book.cursor(MARK) or "{}")
+    company = project.config.company_key
+    mark = book.cursor(MARK)
+    last = json.loads(mark or "{}")
     with closing(Inbox(project.settings.ledger_url)) as inbox:
         newest = inbox.newest()
-        begin = min(mark.get("newest", newest), newest) - OVERLAP
-        joined = inbox.arrived_after(begin, SUBSCRIPTION_ADDED, lists)
-    seen = set(mark.get("seen", ()))
+        begin = min(last.get("newest", 0), newest) - OVERLAP
+        pages = inbox.arrived_after(begin, SUBSCRIPTION_ADDED, lists, company)
+        joined = list(islice(chain.from_iterable(pages), LOOK_ROWS))
+    if len(joined) == LOOK_ROWS:
+        newest = joined[-1].id
+    # Also where nobody joined: the next look must not have to guess where this one ended.
+    document = _mark_of(newest, (callback.id for callback in joined))
+    seen = set(last.get("seen", ()))
     new = [callback for callback in joined if callback.id not in seen]
-    if not new:
-        return LateJoins({}, None)
-    joins = _contacts(project, new)
-    says_no = {cell.contact for cell in consents_in(project, joins, OPTED_OUT)}
-    kept = [callback.id for callback in joined if callback.id > newest - OVERLAP]
-    document = json.dumps({"newest": newest, "seen": kept})
-    return LateJoins({contact: joins[contact] for contact in joins if contact in says_no}, document)
+    joins = _contacts(project, new) if new else {}
+    says_no = {cell.contact for cell in consents_in(project, joins, OPTED_OUT)} if joins else set()
+    contacts = {contact: joins[contact] for contact in joins if contact in says_no}
+    return LateJoins(contacts, document if document != mark else None)
+
+
+def look_again(book: RealtimeBook, ids: Collection[int]) -> None:
+    """Has the next look begin before these callbacks, which it may have passed over."""
+    last = json.loads(book.cursor(MARK) or "{}")
+    if ids and last:
+        newest = min(last["newest"], min(ids) - 1 + OVERLAP)
+        book.move_cursor(MARK, _mark_of(newest, set(last["seen"]) - set(ids)))
+
+
+def _mark_of(newest: int, seen: Iterable[int]) -> str:
+    kept = sorted(number for number in seen if number > newest - OVERLAP)
+    return json.dumps({"newest": newest, "seen": kept})
 
 
 def _contacts(project: Project, joined: Sequence[StoredCallback]) -> dict[str, int]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.callbacks.tribe import REFUSED
+from vibes_pipelines.stages.late_joins import look_again
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Inbox
+from vibes_pipelines.store.realtime import RealtimeBook
 
 
 class DecisionError(ValueError):
@@ -69,7 +71,10 @@ def retry_parked(project: Project, ids: Collection[int], reason: str) -> list[in
         _require_not_refused(inbox, ids)
         bodies = inbox.bodies(ids)
         read = {n: read_arrival(posted("", "", body)) for n, body in bodies.items()}
-        return inbox.retry(read, reason.strip())
+        waiting = inbox.retry(read, reason.strip())
+    with closing(RealtimeBook(project.settings.ledger_url)) as book:
+        look_again(book, waiting)
+    return waiting
 
 
 def drop_parked(project: Project, ids: Collection[int], reason: str) -> list[int]:

@@ -211,16 +211,18 @@ class Inbox(Database):
         *,
         person_keys: Collection[str] = (),
         mdns: Collection[str] = (),
+        company_key: str | None = None,
     ) -> list[StoredCallback]:
         """Events of these types since then that have one of these identifiers, in their order.
 
-        Parked and dropped ones are left out.
+        Parked and dropped ones are left out; with a `company_key` those that name another, too.
         """
         table = callbacks.c
         query = sa.select(*_COLUMNS).where(
             table.event_type.in_(types),
             table.order_at >= since,
             table.status.not_in(["parked", "dropped"]),
+            _of_company(company_key),
         )
         wanted = {"external_person_id": contacts, "person_key": person_keys, "mdn": mdns}
         found = {
@@ -232,17 +234,20 @@ class Inbox(Database):
         return sorted(found.values(), key=lambda one: (one.order_at, one.id))
 
     def arrived_after(
-        self, number: int, event_type: str, lists: Collection[str]
-    ) -> list[StoredCallback]:
-        """Events of a type for these lists with a higher id, parked and dropped ones left out."""
+        self, number: int, event_type: str, lists: Collection[str], company_key: str
+    ) -> Iterator[list[StoredCallback]]:
+        """Events of a type for these lists with a higher id, by pages; left out as in `heard`."""
         table = callbacks.c
         query = sa.select(*_COLUMNS).where(
-            table.id > number,
             table.event_type == event_type,
             table.subscription_list_id.in_(list(lists)),
             table.status.not_in(["parked", "dropped"]),
+            _of_company(company_key),
         )
-        return self._read(query.order_by(table.id))
+        query = query.order_by(table.id).limit(PAGE_ROWS)
+        while page := self._read(query.where(table.id > number)):
+            yield page
+            number = page[-1].id
 
     def newest(self) -> int:
         """The highest id; 0 when there is nothing."""
@@ -367,6 +372,10 @@ class Inbox(Database):
     def _read(self, query: sa.Select[Any]) -> list[StoredCallback]:
         with self._engine.begin() as connection:
             return [StoredCallback(*row) for row in connection.execute(query)]
+
+
+def _of_company(key: str | None) -> sa.ColumnElement[bool]:
+    return sa.true() if key is None else sa.func.coalesce(callbacks.c.company_key, key) == key
 
 
 _ARRIVING = tuple(name for name in Arrival.__dataclass_fields__ if name in callbacks.c)

@@ -83,7 +83,8 @@ def test_in_dagster_the_job_holds_and_the_push_sends_with_its_results(world: Wor
         )
         asked = tribe_message_sensor(context)
         assert isinstance(asked, dg.SensorResult)
-        assert [request.run_key for request in asked.run_requests or ()] == ["tribe_messages:1:0"]
+        [request] = asked.run_requests or ()
+        assert (request.run_key or "").startswith("tribe_messages:1:0:")
 
 
 @pytest.mark.usefixtures("environment")

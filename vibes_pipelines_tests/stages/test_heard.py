@@ -12,7 +12,7 @@ from vibes_pipelines.stages.heard import Heard, KnownPerson, Whose, heard_subscr
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines_tests.support.callbacks import ADDED, REMOVED, as_bytes, subscription_body
 
-LIST = "1234"
+LIST, COMPANY = "1234", "A1b2C3"
 SHARE = datetime(2026, 1, 2, tzinfo=UTC)
 ONE, OTHER = "+13125550142", "+13125550143"
 C1, BY_NUMBER = KnownPerson("k1", "C1", ONE), KnownPerson("k2", None, ONE)
@@ -29,13 +29,21 @@ class Told:
     def __init__(self, url: str, *landed: KnownPerson) -> None:
         policies = SimpleNamespace(visibility_lag_h=24)
         self._project: Any = SimpleNamespace(
-            settings=SimpleNamespace(ledger_url=url), config=SimpleNamespace(policies=policies)
+            settings=SimpleNamespace(ledger_url=url),
+            config=SimpleNamespace(policies=policies, company_key=COMPANY),
         )
         self._url, self._landed, self._events = url, landed, 0
 
-    def by(self, named: dict[str, str | None], kind: str = ADDED, at: datetime = SHARE) -> None:
+    def by(
+        self,
+        named: dict[str, str | None],
+        kind: str = ADDED,
+        at: datetime = SHARE,
+        company: str = COMPANY,
+    ) -> None:
         self._events += 1
         body = subscription_body(kind, f"E{self._events}", at.isoformat(), list_id=LIST, **named)
+        body["subscription"]["subscription_list"]["url"] = f"/companies/{company}/lists/{LIST}"
         with Inbox(self._url) as inbox:
             inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", as_bytes(body)))])
 
@@ -105,3 +113,9 @@ def test_what_the_share_may_not_show_yet_is_heard_too(url: str) -> None:
     told.by({"external_person_id": "C1"}, at=SHARE - timedelta(hours=23))
     told.by({"external_person_id": "C1"}, at=SHARE - timedelta(hours=25))
     assert len(told.heard().stays) == 1
+
+
+def test_what_another_company_tells_is_not_heard(url: str) -> None:
+    told = Told(url, C1)
+    told.by({"external_person_id": "C1"}, REMOVED, company="OTHER99")
+    assert told.heard() == Heard()
