@@ -365,7 +365,7 @@ def test_keys_are_renewed_in_the_middle_of_a_file(
         session.upload(big, openssh.remote("files/in"), "big.persons")
         session.download(openssh.remote("files/in/big.persons"), tmp_path / "back")
     assert _digest(tmp_path / "back") == _digest(big)
-    assert len(renewals) > 5, "once at login, and then with every 2 MiB"
+    assert len(renewals) > 2, "once at login, and again on the way there and back"
 
 
 def _digest(path: Path) -> str:
