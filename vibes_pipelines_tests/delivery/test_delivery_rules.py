@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -25,8 +25,8 @@ from vibes_pipelines.delivery.tally import Tally, tally
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import Change, Operation, OperationCount, Receipt
 from vibes_pipelines.sync_config import FieldType
+from vibes_pipelines_tests.support.operations import NOON, cleared, operation, set_to
 
-NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 LAG = timedelta(hours=24)
 TYPES: dict[str, FieldType] = {
     "name": "string",
@@ -35,33 +35,6 @@ TYPES: dict[str, FieldType] = {
     "likes": "multi_select",
     "score": "number",
 }
-
-
-def set_to(field: str, after: str, before: str | None = None) -> Change:
-    return Change(field, "set", before, after, "crm_changed")
-
-
-def cleared(field: str, before: str = "x") -> Change:
-    return Change(field, "clear", before, None, "clear")
-
-
-def operation(*changes: Change, **more: Any) -> Operation:
-    values: dict[str, Any] = {
-        "operation_id": "op-1",
-        "diff_set": "d",
-        "day": "2026-01-05",
-        "as_of": NOON,
-        "lane": "persons",
-        "route": "file",
-        "route_reason": "",
-        "kind": "update",
-        "external_person_id": "C1",
-        "person_key": "k1",
-        "mdn": None,
-        "subscription_list_id": None,
-        "changes": changes,
-    }
-    return Operation(**(values | more))
 
 
 def opt_out(**more: Any) -> Operation:

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -19,6 +17,7 @@ from vibes_pipelines.vibes.import_cells import table_of
 from vibes_pipelines.vibes.import_errors import CannotExpress, ImportFileError
 from vibes_pipelines.vibes.import_reader import ImportFile
 from vibes_pipelines_tests.support.import_rows import file_rows_of
+from vibes_pipelines_tests.support.operations import cleared, operation, set_to
 
 TYPES: dict[str, FieldType] = {
     "name": "string",
@@ -37,33 +36,6 @@ PLANNED = pa.schema(
     ]
 )
 BLANKS = [chr(code) for code in range(0x110000) if chr(code).isspace()]
-
-
-def set_to(field: str, after: str, before: str | None = None) -> Change:
-    return Change(field, "set", before, after, "crm_changed")
-
-
-def cleared(field: str, before: str = "x") -> Change:
-    return Change(field, "clear", before, None, "clear")
-
-
-def operation(*changes: Change, **more: Any) -> Operation:
-    values: dict[str, Any] = {
-        "operation_id": "op-1",
-        "diff_set": "d",
-        "day": "2026-01-05",
-        "as_of": datetime(2026, 1, 5, 12, tzinfo=UTC),
-        "lane": "persons",
-        "route": "file",
-        "route_reason": "",
-        "kind": "update",
-        "external_person_id": "C1",
-        "person_key": "k1",
-        "mdn": None,
-        "subscription_list_id": None,
-        "changes": changes,
-    }
-    return Operation(**(values | more))
 
 
 def check(columns: Sequence[str], rows: Sequence[tuple[str, ...]], *planned: Operation) -> None:
