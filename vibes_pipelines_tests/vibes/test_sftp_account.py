@@ -360,12 +360,14 @@ def test_keys_are_renewed_in_the_middle_of_a_file(
 
     monkeypatch.setattr(Packetizer, "set_inbound_cipher", count)
     big = tmp_path / "big"
-    big.write_bytes(os.urandom(10 * 2**20))
+    big.write_bytes(os.urandom(30 * 2**20))
     with _account_at(openssh, tmp_path / "state").session() as session:
         session.upload(big, openssh.remote("files/in"), "big.persons")
         session.download(openssh.remote("files/in/big.persons"), tmp_path / "back")
     assert _digest(tmp_path / "back") == _digest(big)
-    assert len(renewals) > 2, "once at login, and again on the way there and back"
+    assert len(renewals) > 5, (
+        "once at login, and then on the way: the fewer, the more leaves while keys are agreed"
+    )
 
 
 def _digest(path: Path) -> str:
