@@ -1,6 +1,7 @@
 """Measuring whole processes side by side: every run is a fresh process, and rounds alternate."""
 
 import json
+import os
 import re
 import resource
 import statistics
@@ -12,6 +13,8 @@ from pathlib import Path
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _FIGURES = ("wall_s", "cpu_s", "rss_mb")
+_NOT_KEPT = "PYTHONDONTWRITEBYTECODE"
+"""Where it is set, every process compiles the modules anew, as those of no installed package are."""
 
 Measured = dict[str, object]
 
@@ -49,9 +52,15 @@ def compare(
 
 
 def _run(arguments: Sequence[str]) -> Measured:
+    environment = {name: value for name, value in os.environ.items() if name != _NOT_KEPT}
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, *arguments], check=True, capture_output=True, text=True, cwd=_REPOSITORY
+        [sys.executable, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=_REPOSITORY,
+        env=environment,
     )
     measured: Measured = json.loads(done.stdout)
     return measured | {"wall_s": time.perf_counter() - started}

@@ -64,47 +64,79 @@ _IDENTIFIED = """
     LEFT JOIN person_name p ON p.row_number = k.person_row"""
 
 
-def _difference_sql(
-    config: SyncConfig, sides: Sides, without: Mapping[str, str], *, has_base: bool
-) -> str:
-    """Few of a candidate's values differ: all that costs something is done to those alone."""
-    base, join = f"false AS has_base, {_NULL}[] AS base_unknown", ""
-    if has_base:
-        base = "b.row_number IS NOT NULL AS has_base, b.unknown AS base_unknown"
-        join = "LEFT JOIN base_value b ON b.row_number = i.person_row"
-    person_time = "q.updated_at" if has_times(config) else NO_TIME
-    cells = _cells(config, compared_fields(config, sides), without)
-    which = ", ".join(
-        f"CASE WHEN {cell.may_differ} THEN {number}::USMALLINT END"
-        for number, cell in enumerate(cells, start=1)
-    )
-    texts = "".join(
-        f", [{', '.join(getattr(cell, part) for cell in cells)}] AS {part}s"
-        for part in ("contact", "person", "base", "time")
-    )
-    return f"""
-        CREATE TEMP TABLE difference AS
-        SELECT * EXCLUDE (which, contacts, persons, bases, times), {_told(cells)} AS cells
-        FROM (
-            SELECT i.*, {base}, {person_time} AS person_time,
-                   list_filter([{which}], lambda number: number IS NOT NULL) AS which{texts}
-            FROM contact_raw v
-            JOIN identified i ON v.row_number = i.contact_row
-            LEFT JOIN person_raw q ON q.row_number = i.person_row
-            {join})"""
-
-
 @dataclass(frozen=True)
 class _Cell:
-    """SQL for what there is to tell of one field or identifier, if it `may_differ`."""
+    """SQL for what there is to tell of one field or identifier, if it `may_differ`.
+
+    `mark` is the name under which the texts may read `may_differ`.
+    """
 
     field: str
+    mark: str
     contact: str
     person: str
     may_differ: str
     is_unclean: bool = False
     base: str = _NULL
     time: str = NO_TIME
+
+
+def _difference_sql(
+    config: SyncConfig, sides: Sides, without: Mapping[str, str], *, has_base: bool
+) -> str:
+    """Few of a candidate's values differ: all that costs something is done to those alone."""
+    base, join = f"false AS has_base, {_NULL}[] AS base_unknown", ""
+    if has_base:
+        base = r"""b.row_number IS NOT NULL AS has_base, b.unknown AS base_unknown,
+                   b.* SIMILAR TO 'value_\d+'"""
+        join = "LEFT JOIN base_value b ON b.row_number = i.person_row"
+    person_time = "q.updated_at" if has_times(config) else NO_TIME
+    cells = _cells(config, compared_fields(config, sides), without)
+    marks = "".join(f", {cell.may_differ} AS {cell.mark}" for cell in cells)
+    return rf"""
+        CREATE TEMP TABLE difference AS
+        SELECT {_KEPT}, {_told(cells)} AS cells
+        FROM (
+            SELECT {_KEPT}, {_which(cells)} AS which{_lists(cells)}
+            FROM (
+                SELECT *{marks}
+                FROM (
+                    SELECT i.*, {base}, {person_time} AS person_time,
+                           v.* SIMILAR TO 'contact_\d+', q.* SIMILAR TO 'person_\d+'
+                    FROM contact_raw v
+                    JOIN identified i ON v.row_number = i.contact_row
+                    LEFT JOIN person_raw q ON q.row_number = i.person_row
+                    {join})))"""
+
+
+_KEPT = """contact_row, person_row, matched_by, contact_key, contact_mdn, person_key,
+           person_external_id, person_mdn, has_base, base_unknown, person_time"""
+
+
+def _which(cells: Sequence[_Cell]) -> str:
+    """SQL for the numbers of the cells that may differ."""
+    numbers = ", ".join(
+        f"CASE WHEN {cell.mark} THEN {number}::USMALLINT END"
+        for number, cell in enumerate(cells, start=1)
+    )
+    return f"list_filter([{numbers}], lambda number: number IS NOT NULL)"
+
+
+def _lists(cells: Sequence[_Cell]) -> str:
+    """SQL for a list of what the cells hold, for each part that some of them has."""
+    return "".join(
+        f", [{', '.join(getattr(cell, part) for cell in cells)}] AS {part}s"
+        for part in _NOTHING
+        if _have(cells, part)
+    )
+
+
+def _have(cells: Sequence[_Cell], part: str) -> bool:
+    return any(getattr(cell, part) != _NOTHING[part] for cell in cells)
+
+
+_NOTHING = {"contact": _NULL, "person": _NULL, "base": _NULL, "time": NO_TIME}
+"""The parts of a cell beside its field, and what each is where there is none."""
 
 
 def _cells(
@@ -114,31 +146,31 @@ def _cells(
     cells = [
         _Cell(
             field.to,
+            one.name,
             one.contact,
             one.person,
             one.may_differ,
             one.is_unclean,
-            base=_NULL if field.to in without else f"b.value_{index}",
+            base=_NULL if field.to in without else f"value_{index}",
             time=one.changed_at,
         )
         for index, (field, one) in enumerate(zip(config.fields, compared, strict=True))
     ]
     is_new = "{1} IS NULL AND {0} IS NOT NULL"
-    key, mdn = ("i.contact_key", "i.person_external_id"), ("i.contact_mdn", "i.person_mdn")
-    cells.append(_Cell("external_person_id", *key, is_new.format(*key)))
+    key, mdn = ("contact_key", "person_external_id"), ("contact_mdn", "person_mdn")
+    cells.append(_Cell("external_person_id", "is_new_key", *key, is_new.format(*key)))
     # The platform takes a number only where there is none: a replacement is carried in two steps
     # (the Vibes documentation, Person API).
     is_replaced = " OR {1} <> {0}" if config.replaces_numbers else ""
-    cells.append(_Cell("mdn", *mdn, (is_new + is_replaced).format(*mdn)))
+    cells.append(_Cell("mdn", "is_new_mdn", *mdn, (is_new + is_replaced).format(*mdn)))
     return sorted(cells, key=lambda cell: cell.field)
 
 
 def _told(cells: Sequence[_Cell]) -> str:
     """SQL for the list of what differs; texts are cleaned by one expression, not one per field."""
     names = f"[{', '.join(literal(cell.field) for cell in cells)}]"
-    given = _struct(
-        f"{names}[number]", "contacts[number]", "persons[number]", "bases[number]", "times[number]"
-    )
+    parts = (f"{part}s[number]" if _have(cells, part) else _NOTHING[part] for part in _NOTHING)
+    given = _struct(f"{names}[number]", *parts)
     unclean = text_list(cell.field for cell in cells if cell.is_unclean)
     contact, person = (
         f"CASE WHEN cell.field IN {unclean} THEN {clean(f'cell.{side}')} ELSE cell.{side} END"

@@ -1,8 +1,8 @@
 """Phase two: the values of the mapped fields, read only for the rows that need them.
 
 Creates `candidate` (contact_row, person_row or NULL for an add, matched_by), and `contact_raw` and
-`person_raw`, the values as they are: `raw_i` in the order of `scan.raw_columns`, of persons in the
-order of the fields; where an authority is `newest`, also the person's `updated_at`. A contact
+`person_raw`, the values as they are: `contact_i` in the order of `scan.raw_columns`, `person_i` in
+the order of the fields; where an authority is `newest`, also the person's `updated_at`. A contact
 whose value is an unknown option or cannot be read becomes a finding. Semi-joins, because the scan
 then skips what no row needs; a join would have it decode every value.
 """
@@ -53,12 +53,14 @@ def build_values(
 
 @dataclass(frozen=True)
 class Compared:
-    """SQL over `contact_raw` v and `person_raw` q: the canonical texts of one field.
+    """SQL over a row of `contact_raw` and one of `person_raw`: the canonical texts of one field.
 
     Where `may_differ`, which costs less, is false the two are equal, and the texts may be NULL.
     With `is_unclean` they are canonical only once they went through `sql.clean`. `changed_at` is
-    when the contact's value was set.
+    when the contact's value was set. The texts may read `may_differ` under the name `name`.
     """
+
+    name: str
 
     contact: str
     person: str
@@ -75,19 +77,20 @@ def compared_fields(config: SyncConfig, sides: Sides) -> list[Compared]:
 def _compared(config: SyncConfig, sides: Sides, index: int) -> Compared:
     field = config.fields[index]
     contact = _of_contact(config, sides.contacts, field.from_)
-    person = f"q.raw_{index}", sides.persons.column(field.to, f"fields.to: {field.to}")[1]
+    person = f"person_{index}", sides.persons.column(field.to, f"fields.to: {field.to}")[1]
     stand_ins = quick(field, contact, person, "unused")
     may_differ = f"{stand_ins.contact} IS DISTINCT FROM {stand_ins.person}"
     text, platform = contact_text(field, *contact), platform_text(field.type, *person)
     is_unclean = (text, platform) == (clean(contact[0]), clean(person[0]))
+    name = f"may_differ_{index}"
     if is_unclean:
         text, platform = contact[0], person[0]
     else:
-        text, platform = (f"CASE WHEN {may_differ} THEN {one} END" for one in (text, platform))
+        text, platform = (f"CASE WHEN {name} THEN {one} END" for one in (text, platform))
     changed_at = NO_TIME
     if field.changed_at is not None:
         changed_at = moment_of(*_of_contact(config, sides.contacts, field.changed_at))
-    return Compared(text, platform, may_differ, is_unclean, changed_at)
+    return Compared(name, text, platform, may_differ, is_unclean, changed_at)
 
 
 def contact_values_sql(config: SyncConfig, contacts: Source, rows_sql: str) -> str:
@@ -97,8 +100,8 @@ def contact_values_sql(config: SyncConfig, contacts: Source, rows_sql: str) -> s
         for index, field in enumerate(config.fields)
     )
     return f"""
-        SELECT v.row_number{texts}
-        FROM (SELECT * FROM contact_raw WHERE row_number IN ({rows_sql})) v"""
+        SELECT row_number{texts}
+        FROM (SELECT * FROM contact_raw WHERE row_number IN ({rows_sql}))"""
 
 
 def has_times(config: SyncConfig) -> bool:
@@ -107,23 +110,23 @@ def has_times(config: SyncConfig) -> bool:
 
 
 def _of_contact(config: SyncConfig, contacts: Source, name: str) -> tuple[str, str]:
-    """A column of the contacts, and its type, as it stands in `contact_raw` v."""
+    """A column of the contacts, and its type, as it stands in `contact_raw`."""
     column = contacts.column(name, f"fields: {name}")
-    return f"v.raw_{raw_columns(config, contacts).index(column)}", column[1]
+    return f"contact_{raw_columns(config, contacts).index(column)}", column[1]
 
 
 def _contact_raw_sql(config: SyncConfig, sides: Sides) -> str:
     """A table of its own, because texts made while it is unpacked take several times as long."""
     raw = raw_columns(config, sides.contacts)
     if sides.is_landed:
-        columns = "".join(f", {column} AS raw_{index}" for index, (column, _) in enumerate(raw))
+        columns = "".join(f", {column} AS contact_{index}" for index, (column, _) in enumerate(raw))
         return f"""
             CREATE TEMP TABLE contact_raw AS
             SELECT {_identified(sides.contact_ids)}{columns} FROM {sides.contacts.relation}
             WHERE {ROW} IN (SELECT contact_row FROM candidate
                             UNION ALL SELECT contact_row FROM doubtful)"""
     columns = "".join(
-        f", {_typed(f'raw[{index + 1}]', kind)} AS raw_{index}"
+        f", {_typed(f'raw[{index + 1}]', kind)} AS contact_{index}"
         for index, (_, kind) in enumerate(raw)
     )
     return f"""
@@ -135,7 +138,7 @@ def _contact_raw_sql(config: SyncConfig, sides: Sides) -> str:
 
 def _person_raw_sql(config: SyncConfig, sides: Sides) -> str:
     columns = "".join(
-        f", {sides.persons.column(field.to, f'fields.to: {field.to}')[0]} AS raw_{index}"
+        f", {sides.persons.column(field.to, f'fields.to: {field.to}')[0]} AS person_{index}"
         for index, field in enumerate(config.fields)
     )
     if has_times(config):
