@@ -14,7 +14,7 @@ from pathlib import Path
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _FIGURES = ("wall_s", "cpu_s", "rss_mb")
 _NOT_KEPT = "PYTHONDONTWRITEBYTECODE"
-"""Where it is set, every process compiles the modules anew, as those of no installed package are."""
+"""Where it is set, every process compiles anew what an installed package has compiled."""
 
 Measured = dict[str, object]
 
