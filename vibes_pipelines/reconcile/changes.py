@@ -1,9 +1,10 @@
 """What to change per contact: three-way comparison by authority, as lists of changes in SQL.
 
 Creates `difference`, one row per candidate with `cells`, the list of what differs: each {field,
-contact, person, base, time}, the texts of the three sides and when the contact's was set. From it
-`proposal` with the lists `changes` and `crm_changes`, and `drift` (field, kind, contacts), where
-the platform's value moved. A change is {field, action, before, after, reason}; identifiers that an
+contact, person, base, time}, the texts of the three sides and when the contact's was set; without
+base, or time, where no field has any. From it, and from `unmatched_proposal`, the view `proposal`
+with the lists `changes` and `crm_changes`, and `drift` (field, kind, contacts), where the
+platform's value moved. A change is {field, action, before, after, reason}; identifiers that an
 update sets appear as fields too, and in an add they stand in the list until `settle` has compared
 it with what is under way.
 """
@@ -123,20 +124,18 @@ def _which(cells: Sequence[_Cell]) -> str:
 
 
 def _lists(cells: Sequence[_Cell]) -> str:
-    """SQL for a list of what the cells hold, for each part that some of them has."""
+    """SQL for a list of what the cells hold, for each part of a cell."""
     return "".join(
         f", [{', '.join(getattr(cell, part) for cell in cells)}] AS {part}s"
-        for part in _NOTHING
-        if _have(cells, part)
+        for part in _parts(cells)
     )
 
 
-def _have(cells: Sequence[_Cell], part: str) -> bool:
-    return any(getattr(cell, part) != _NOTHING[part] for cell in cells)
-
-
-_NOTHING = {"contact": _NULL, "person": _NULL, "base": _NULL, "time": NO_TIME}
-"""The parts of a cell beside its field, and what each is where there is none."""
+def _parts(cells: Sequence[_Cell]) -> list[str]:
+    """What a cell has beside its field."""
+    may_lack = {"base": _NULL, "time": NO_TIME}
+    had = [part for part, none in may_lack.items() if {getattr(c, part) for c in cells} != {none}]
+    return ["contact", "person", *had]
 
 
 def _cells(
@@ -169,42 +168,42 @@ def _cells(
 def _told(cells: Sequence[_Cell]) -> str:
     """SQL for the list of what differs; texts are cleaned by one expression, not one per field."""
     names = f"[{', '.join(literal(cell.field) for cell in cells)}]"
-    parts = (f"{part}s[number]" if _have(cells, part) else _NOTHING[part] for part in _NOTHING)
-    given = _struct(f"{names}[number]", *parts)
+    parts = {part: f"{part}s[number]" for part in _parts(cells)}
+    given = _struct({"field": f"{names}[number]"} | parts)
     unclean = text_list(cell.field for cell in cells if cell.is_unclean)
-    contact, person = (
-        f"CASE WHEN cell.field IN {unclean} THEN {clean(f'cell.{side}')} ELSE cell.{side} END"
+    same = {part: f"cell.{part}" for part in ("field", *parts)}
+    texts = {
+        side: f"CASE WHEN cell.field IN {unclean} THEN {clean(same[side])} ELSE {same[side]} END"
         for side in ("contact", "person")
-    )
-    cleaned = _struct("cell.field", contact, person, "cell.base", "cell.time")
+    }
+    cleaned = _struct(same | texts)
     told = f"list_transform(list_transform(which, lambda number: {given}), lambda cell: {cleaned})"
     return f"list_filter({told}, lambda cell: cell.contact IS DISTINCT FROM cell.person)"
 
 
-def _struct(field: str, contact: str, person: str, base: str, time: str) -> str:
-    return (
-        f"{{'field': {field}, 'contact': {contact}, 'person': {person}, 'base': {base},"
-        f" 'time': {time}}}"
-    )
+def _struct(parts: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f"{literal(name)}: {sql}" for name, sql in parts.items()) + "}"
 
 
 def _proposal_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
-    changes = {field.to: _change(field, without.get(field.to)) for field in config.fields}
+    time = "cell.time" if has_times(config) else NO_TIME
+    changes = {field.to: _change(field, without.get(field.to), time) for field in config.fields}
     changes["external_person_id"] = _identifier("'adopt'")
     changes["mdn"] = _identifier(
         "CASE WHEN cell.person IS NULL THEN 'mdn_added' ELSE 'mdn_replaced' END"
     )
     crm_changes = {
-        field.to: _crm_change(field, without.get(field.to))
+        field.to: _crm_change(field, without.get(field.to), time)
         for field in config.fields
         if field.authority in {"platform", "newest"}
     }
     return f"""
-        CREATE TEMP TABLE proposal AS
+        CREATE TEMP VIEW proposal AS
         SELECT contact_row, contact_key, person_key, coalesce(person_mdn, contact_mdn) AS mdn,
                matched_by, person_row IS NULL AS is_add, false AS is_unmatched,
                {_called_for(changes)} AS changes, {_called_for(crm_changes)} AS crm_changes
-        FROM difference"""
+        FROM difference
+        UNION ALL BY NAME FROM unmatched_proposal"""
 
 
 def _called_for(by_field: Mapping[str, str]) -> str:
@@ -224,6 +223,8 @@ def _called_for(by_field: Mapping[str, str]) -> str:
 def _drift_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
     """Contacts per field whose person has a value that only, or also, the platform changed."""
     three_way = [field.to for field in config.fields if field.to not in without]
+    if not three_way:
+        return "CREATE TEMP TABLE drift (field VARCHAR, kind VARCHAR, contacts BIGINT)"
     return f"""
         CREATE TEMP TABLE drift AS
         SELECT cell.field AS field,
@@ -271,19 +272,20 @@ _ONLY_PLATFORM_CHANGED = f"({_KNOWN} AND cell.base IS NOT DISTINCT FROM cell.con
 class _Judged:
     """What base and times say of a cell of one field, as SQL.
 
-    `no_base`: why the base cannot tell of the field, None where it can.
+    `no_base`: why the base cannot tell of the field, None where it can. `time`: SQL for when the
+    contact's value was set.
     """
 
-    def __init__(self, field: MappedField, no_base: str | None) -> None:
+    def __init__(self, field: MappedField, no_base: str | None, time: str) -> None:
         known = _KNOWN if no_base is None else "false"
         self.only_crm_changed = _ONLY_CRM_CHANGED if no_base is None else "false"
         only_platform_changed = _ONLY_PLATFORM_CHANGED if no_base is None else "false"
         no_time, self.platform_is_newer = "", "false"
         if field.authority == "newest":
-            no_time = " WHEN cell.time IS NULL OR person_time IS NULL THEN 'no_time'"
+            no_time = f" WHEN {time} IS NULL OR person_time IS NULL THEN 'no_time'"
             self.platform_is_newer = (
                 f"CASE WHEN {self.only_crm_changed} THEN false WHEN {only_platform_changed}"
-                f" THEN true ELSE coalesce(person_time > {latest_possible('cell.time')}, false) END"
+                f" THEN true ELSE coalesce(person_time > {latest_possible(time)}, false) END"
             )
         unknown = f"CASE WHEN has_base THEN {literal(no_base or 'no_base')} ELSE 'no_base' END"
         self.reason = (
@@ -293,9 +295,9 @@ class _Judged:
         )
 
 
-def _change(field: MappedField, no_base: str | None) -> str:
+def _change(field: MappedField, no_base: str | None, time: str) -> str:
     """SQL for the change at Vibes that a cell calls for, or NULL."""
-    judged = _Judged(field, no_base)
+    judged = _Judged(field, no_base, time)
     new = _set(_NULL, "cell.contact", "'new_contact'")
     branches = [f"WHEN person_row IS NULL THEN {new}"]
     if field.authority == "fill":
@@ -315,12 +317,12 @@ def _change(field: MappedField, no_base: str | None) -> str:
     return f"CASE {' '.join(branches)} END"
 
 
-def _crm_change(field: MappedField, no_base: str | None) -> str:
+def _crm_change(field: MappedField, no_base: str | None, time: str) -> str:
     """SQL for the platform's value that the CRM has to take over, or NULL.
 
     `when_null` holds in this direction too: with `keep`, a blank says nothing, on neither side.
     """
-    judged = _Judged(field, no_base)
+    judged = _Judged(field, no_base, time)
     if field.authority == "newest":
         wins = judged.platform_is_newer
     elif field.when_null == "clear":

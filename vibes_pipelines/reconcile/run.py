@@ -178,8 +178,8 @@ def _run_phases(
         build_values(connection, config, sides)
         tell_why_mdns_are_refused(connection, region_of(config))
     with watch.phase("changes"):
-        build_proposal(connection, config, sides, sources.base)
         build_unmatched(connection, config, sides, sources.base, deletes=deletes)
+        build_proposal(connection, config, sides, sources.base)
         lag = timedelta(hours=config.policies.visibility_lag_h)
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
     with watch.phase("consent"):

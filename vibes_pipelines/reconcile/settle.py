@@ -32,9 +32,19 @@ def build_outcome(
     Raises:
         ReconcileError: for a missing column of the pending or blocked input.
     """
-    _create_under_way(connection, "pending_item", _pending_rows(pending, visible_since))
-    _create_under_way(connection, "blocked_item", _blocked_rows(blocked))
-    connection.execute(_OUTCOME)
+    rows = "FROM proposal"
+    # What is not given is not joined: most days nothing is under way, and on some nothing blocked.
+    if pending is not None:
+        _create_under_way(connection, "pending_item", _pending_rows(pending, visible_since))
+        rows = _less(rows, "pending_item", "changes", "not_pending")
+    else:
+        rows = f"SELECT *, changes AS not_pending {rows}"
+    if blocked is not None:
+        _create_under_way(connection, "blocked_item", _blocked_rows(blocked))
+        rows = _less(rows, "blocked_item", "not_pending", "not_blocked")
+    else:
+        rows = f"SELECT *, not_pending AS not_blocked FROM ({rows})"
+    connection.execute(_OUTCOME.format(rows=rows))
 
 
 def _create_under_way(connection: duckdb.DuckDBPyConnection, table: str, rows_sql: str) -> None:
@@ -44,13 +54,8 @@ def _create_under_way(connection: duckdb.DuckDBPyConnection, table: str, rows_sq
         FROM ({rows_sql}) WHERE external_person_id IS NOT NULL GROUP BY external_person_id""")
 
 
-_NOTHING = "SELECT NULL::VARCHAR AS external_person_id, NULL::VARCHAR AS tag WHERE false"
-
-
-def _pending_rows(pending: Source | None, visible_since: datetime | None) -> str:
+def _pending_rows(pending: Source, visible_since: datetime | None) -> str:
     """Only the newest value sent for a field is under way; an older one was overtaken."""
-    if pending is None:
-        return _NOTHING
     role = "the pending input"
     column, column_type = pending.column("accepted_at", role)
     written = column if is_moment_type(column_type) else as_text(column, column_type)
@@ -64,9 +69,7 @@ def _pending_rows(pending: Source | None, visible_since: datetime | None) -> str
             max(accepted) OVER (PARTITION BY external_person_id, field)"""
 
 
-def _blocked_rows(blocked: Source | None) -> str:
-    if blocked is None:
-        return _NOTHING
+def _blocked_rows(blocked: Source) -> str:
     tagged = _tagged(blocked, "the blocked input", "NULL")
     return f"SELECT external_person_id, tag FROM ({tagged})"
 
@@ -91,19 +94,15 @@ def _without(changes: str, tags: str) -> str:
     return f"CASE WHEN {tags} IS NULL THEN {changes} ELSE list_filter({changes}, {unnamed}) END"
 
 
-_OUTCOME = f"""
+def _less(proposals: str, table: str, changes: str, left: str) -> str:
+    """SQL for these proposals with the column `left`: their changes without those of a table."""
+    return f"""
+        SELECT o.*, {_without(f"o.{changes}", "u.tags")} AS {left}
+        FROM ({proposals}) o LEFT JOIN {table} u ON u.external_person_id = o.contact_key"""
+
+
+_OUTCOME = """
     CREATE TEMP TABLE outcome AS
-    WITH under_way AS (
-        SELECT o.*, pending.tags AS pending_tags, blocked.tags AS blocked_tags
-        FROM proposal o
-        LEFT JOIN pending_item pending ON pending.external_person_id = o.contact_key
-        LEFT JOIN blocked_item blocked ON blocked.external_person_id = o.contact_key),
-    unsent AS (
-        SELECT *, {_without("changes", "pending_tags")} AS not_pending
-        FROM under_way),
-    untried AS (
-        SELECT *, {_without("not_pending", "blocked_tags")} AS not_blocked
-        FROM unsent)
     SELECT contact_row, contact_key, person_key, mdn, matched_by, is_add, is_unmatched, crm_changes,
            CASE WHEN len(changes) = 0 THEN 'unchanged'
                 WHEN len(not_blocked) > 0 THEN CASE WHEN is_add THEN 'added' ELSE 'updated' END
@@ -112,4 +111,4 @@ _OUTCOME = f"""
            CASE WHEN is_add THEN list_filter(not_pending, lambda one:
                     one.field NOT IN ('external_person_id', 'mdn'))
                 ELSE not_blocked END AS changes
-    FROM untried"""
+    FROM ({rows})"""

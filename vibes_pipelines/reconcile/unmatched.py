@@ -2,7 +2,8 @@
 
 Creates `unmatched` (contact_row, person_row, and how both are named): contacts that are filtered
 and in no doubt, whose person is there, and of which the base knows that they met the conditions
-before. With `clear` it adds their clears to `proposal`; `opt_out` is carried out in `consent`.
+before. With `clear` their clears stand in `unmatched_proposal`; `opt_out` is carried out in
+`consent`.
 Where the destination deletes them they stand in `deletion` too.
 """
 
@@ -28,13 +29,14 @@ def build_unmatched(
     *,
     deletes: bool = False,
 ) -> None:
-    """Creates the tables above, and with `clear` `unmatched_value`; adds to `proposal`.
+    """Creates the tables above, and with `clear` `unmatched_value`.
 
     Raises:
         HashCollision: a contact was paired with a person whose key only has the same hash.
     """
     connection.execute(_UNMATCHED)
     connection.execute(_DELETION)
+    connection.execute(_PROPOSAL)
     policy = config.contacts.when_unmatched
     if (policy != "keep" or deletes) and base is not None and base.is_recorded:
         _find_unmatched(connection, config, base)
@@ -71,6 +73,12 @@ _UNMATCHED = """
     CREATE TEMP TABLE unmatched (
         contact_row BIGINT, person_row BIGINT, contact_key VARCHAR, person_key VARCHAR, mdn VARCHAR,
         matched_by VARCHAR)"""
+
+_PROPOSAL = f"""
+    CREATE TEMP TABLE unmatched_proposal (
+        contact_row BIGINT, contact_key VARCHAR, person_key VARCHAR, mdn VARCHAR,
+        matched_by VARCHAR, is_add BOOLEAN, is_unmatched BOOLEAN, changes {CHANGES},
+        crm_changes {CHANGES})"""
 
 _DELETION = """
     CREATE TEMP TABLE deletion (
@@ -115,7 +123,7 @@ def _clears_sql(config: SyncConfig) -> str:
         if is_cleared(field)
     }
     return f"""
-        INSERT INTO proposal BY NAME
+        INSERT INTO unmatched_proposal BY NAME
         SELECT contact_row, contact_key, person_key, mdn, matched_by, false AS is_add,
                {present(clears)} AS changes, CAST([] AS {CHANGES}) AS crm_changes,
                true AS is_unmatched

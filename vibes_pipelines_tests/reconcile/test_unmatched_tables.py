@@ -13,7 +13,7 @@ from vibes_pipelines.reconcile.identifiers import HashCollision, Identifiers
 from vibes_pipelines.reconcile.scan import Sides
 from vibes_pipelines.reconcile.unmatched import build_unmatched
 from vibes_pipelines_tests.reconcile.conftest import build_config
-from vibes_pipelines_tests.reconcile.tables import PROPOSAL, TEXT
+from vibes_pipelines_tests.reconcile.tables import TEXT
 
 AUTHORITIES = {"name": "crm", "club": "platform", "score": "fill", "mood": "newest"}
 MAPPED = [
@@ -80,7 +80,6 @@ def left(tables, tmp_path):
         tables.create("contact_text", TEXT, contact_texts or texts)
         people = [(n, external(n), person_key(n), mdns[0], False) for n in numbers]
         tables.create("person_text", TEXT, people)
-        tables.create("proposal", PROPOSAL)
         none = Identifiers("NULL", "NULL", None)
         sides = Sides(persons, persons, none, none)
         build_unmatched(tables.connection, config, sides, bases[base], **more)
@@ -147,7 +146,7 @@ def change(field, before):
 
 def test_clear_proposes_to_empty_what_is_the_crms(left, tables):
     left("clear")
-    proposed = tables.rows("SELECT * FROM proposal")
+    proposed = tables.rows("SELECT * FROM unmatched_proposal")
     assert proposed == [
         (
             *(10, "C0", "k0", "+1", "external_person_id", False, True),
@@ -159,26 +158,26 @@ def test_clear_proposes_to_empty_what_is_the_crms(left, tables):
 
 def test_what_is_empty_already_is_not_cleared(left, tables):
     left("clear", values=[(" ", "chess", "5", "glad")])
-    assert tables.rows("SELECT changes FROM proposal") == [([change("mood", "glad")],)]
+    assert tables.rows("SELECT changes FROM unmatched_proposal") == [([change("mood", "glad")],)]
 
 
 def test_the_number_is_the_contacts_where_the_person_has_none(left, tables):
     left("clear", mdns=(None, "+9"))
-    assert tables.rows("SELECT mdn FROM proposal") == [("+9",)]
+    assert tables.rows("SELECT mdn FROM unmatched_proposal") == [("+9",)]
 
 
 def test_each_contact_is_proposed_with_its_own_person(left, tables):
     other = ("Bob", None, None, None)
     left("clear", [filtered(1), filtered(2, passes=True)], values=[VALUES, other, VALUES])
-    assert tables.rows("SELECT contact_row, contact_key, person_key, changes FROM proposal") == [
-        (11, "C1", "k1", [change("name", "Bob")])
-    ]
+    assert tables.rows(
+        "SELECT contact_row, contact_key, person_key, changes FROM unmatched_proposal"
+    ) == [(11, "C1", "k1", [change("name", "Bob")])]
     assert tables.rows("SELECT * FROM unmatched_value") == [(1, *other)]
 
 
 def test_opt_out_and_keep_propose_nothing(left, tables):
     left("opt_out")
-    assert tables.rows("SELECT * FROM proposal") == []
+    assert tables.rows("SELECT * FROM unmatched_proposal") == []
 
 
 @pytest.mark.parametrize("policy", ["keep", "opt_out"])
