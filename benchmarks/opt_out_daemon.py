@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import dagster as dg
 
-from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
+from vibes_pipelines.orchestration.keys import EFFECT_TAG
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines_tests.support.dagster_services import Services, running_services
 from vibes_pipelines_tests.support.loop import agreed_keys

@@ -5,11 +5,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
     UnresolvedAssetJobDefinition,  # what define_asset_job returns; dagster exports no name for it
 )
 
-from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
 from vibes_pipelines.orchestration.freshness import NEWEST_DAY
 from vibes_pipelines.orchestration.keys import (
     API_PUSH,
     CRM_WRITE_BACK,
+    EFFECT_TAG,
     GUARD_CHECKS,
     INVITES,
     OPT_OUTS,

@@ -7,6 +7,9 @@ OWNERS = ["team:data-engineering"]
 PII = {"pii": "true"}
 """The tag of what holds personal data, be it in a file that only its metadata leads to."""
 
+EFFECT_TAG = {"vibes/effect": "delivery"}
+"""The tag of what may have effects outside this project; jobs that have it run one at a time."""
+
 OUTSIDE = {
     "share/persons": dg.AssetKey(["outside", "share_persons"]),
     "share/subscriptions": dg.AssetKey(["outside", "share_subscriptions"]),

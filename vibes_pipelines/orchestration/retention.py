@@ -3,7 +3,7 @@
 import dagster as dg
 
 from vibes_pipelines import stages
-from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
+from vibes_pipelines.orchestration.keys import EFFECT_TAG
 from vibes_pipelines.orchestration.metadata import as_markdown
 from vibes_pipelines.orchestration.ops import EffectConfig
 from vibes_pipelines.orchestration.resources import ProjectResource

@@ -13,8 +13,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import (
 )
 
 from vibes_pipelines import stages
-from vibes_pipelines.orchestration.assets.delivery import EFFECT_TAG
-from vibes_pipelines.orchestration.keys import OUTSIDE, OWNERS, PII
+from vibes_pipelines.orchestration.keys import EFFECT_TAG, OUTSIDE, OWNERS, PII
 from vibes_pipelines.orchestration.links import check_link
 from vibes_pipelines.orchestration.metadata import Metadata, as_markdown
 

@@ -1,6 +1,7 @@
 """What an alert says of each cause: what is safe, and what to do. Only sentences belong here.
 
-Keys are names of checks and of steps (an asset's key with `__` between its parts, or an op).
+Keys are names of checks and of steps: an asset's key with `__` between its parts, or an op. What is
+said of an asset goes for each step that it is made of, as `delivery__api_push.send`.
 """
 
 from collections.abc import Mapping
@@ -121,4 +122,5 @@ DEFAULT = Advice(
 
 def advice_for(names: tuple[str, ...]) -> Advice:
     """The advice of the first name that has one."""
-    return next((ADVICE[name] for name in names if name in ADVICE), DEFAULT)
+    known = (ADVICE.get(name.partition(".")[0]) for name in names)
+    return next((advice for advice in known if advice is not None), DEFAULT)

@@ -283,6 +283,16 @@ def test_the_lineage_reads_from_left_to_right(dagster: Dagster, page: Page, tmp_
             assert _on_canvas(page, name).is_visible(), name
 
 
+@pytest.mark.chromium
+def test_a_delivery_opens_into_its_steps(dagster: Dagster, page: Page, tmp_path: Path) -> None:
+    page.goto(f"{dagster.url}/locations/vibes_pipelines/jobs/api_push/")
+    page.get_by_text("View as Asset Graph").click()
+    page.get_by_text("Explode graphs").click()
+    for step in ("plan", "send", "account"):
+        _on_canvas(page, f"delivery__api_push.{step}").wait_for(timeout=30_000)
+    page.screenshot(path=tmp_path / "steps.png")
+
+
 def test_a_backfill_of_three_delivered_days_is_one_run_and_sends_nothing(
     dagster: Dagster, backfill: Backfill
 ) -> None:

@@ -11,8 +11,8 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
 
-from vibes_pipelines.orchestration.assets.delivery import DeliveryConfig
 from vibes_pipelines.orchestration.build import build_defs
+from vibes_pipelines.orchestration.delivery_ops import DeliveryConfig
 from vibes_pipelines.orchestration.jobs import DELIVERIES
 from vibes_pipelines.orchestration.ops import EffectConfig
 from vibes_pipelines.orchestration.partitions import DAILY

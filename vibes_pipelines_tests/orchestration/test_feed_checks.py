@@ -1,4 +1,4 @@
-"""What stops a landed feed, and what a forced delivery has to say."""
+"""What stops a landed feed."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,13 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vibes_pipelines.orchestration.assets import delivery
-from vibes_pipelines.orchestration.assets.delivery import DeliveryConfig
 from vibes_pipelines.orchestration.checks import CHECKS, input_share_within_guard
-from vibes_pipelines.orchestration.keys import API_PUSH, FEEDS
+from vibes_pipelines.orchestration.keys import FEEDS
 from vibes_pipelines.orchestration.partitions import DAILY
 from vibes_pipelines.orchestration.resources import ProjectResource
-from vibes_pipelines.stages.delivering import Delivered, Options
 from vibes_pipelines.stages.project import Project, open_project
 from vibes_pipelines.store.snapshots import DATA, Source
 from vibes_pipelines_tests.support.loop import EXAMPLE
@@ -25,7 +22,6 @@ KEY = ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
 DAY = "2026-01-02"
 
 Row = tuple[str | None, ...]
-RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -102,60 +98,3 @@ def test_a_subscription_ended_twice_is_two_rows_and_a_repeated_one_is_not(projec
     _land(project, "2026-01-03", [once, once])
     found = _judge(_unique(), "2026-01-03")
     assert not found.passed
-
-
-def _deliver(
-    reason: str | None, *, days: tuple[str, str] | None = None, dry_run: bool = False
-) -> dg.ExecuteInProcessResult:
-    ends = dict(zip(RANGE, days, strict=True)) if days else {}
-
-    def stage(project: Project, day: str, options: Options) -> Delivered:
-        return Delivered(dry_run=options.dry_run, counts={}, why="a test")
-
-    asset = delivery._delivery_asset(
-        API_PUSH, [], {"http"}, "vibes_api", "Delivers nothing.", lambda: stage
-    )
-    config = DeliveryConfig(dry_run=dry_run, force_reason=reason)
-    with dg.DagsterInstance.ephemeral() as instance:
-        return dg.materialize(
-            [asset],
-            instance=instance,
-            partition_key=None if days else DAY,
-            tags=ends,
-            resources={"project": ProjectResource()},
-            run_config=dg.RunConfig(
-                ops={"__".join(API_PUSH.path): config}, loggers=QUIET["loggers"]
-            ),
-            raise_on_error=False,
-        )
-
-
-@pytest.mark.usefixtures("project")
-def test_a_forced_delivery_shows_why() -> None:
-    [made] = _deliver("the newer day waits").asset_materializations_for_node(
-        "__".join(API_PUSH.path)
-    )
-    assert made.metadata["forced"].value == "the newer day waits"
-    [made] = _deliver(None).asset_materializations_for_node("__".join(API_PUSH.path))
-    assert "forced" not in made.metadata
-
-
-@pytest.mark.usefixtures("project")
-def test_a_blank_reason_forces_nothing() -> None:
-    failed = _deliver("  ")
-    assert not failed.success
-    assert not failed.asset_materializations_for_node("__".join(API_PUSH.path))
-
-
-@pytest.mark.usefixtures("project")
-@pytest.mark.parametrize(("dry_run", "made"), [(False, 0), (True, 2)])
-def test_a_run_of_several_days_delivers_none_of_them(*, dry_run: bool, made: int) -> None:
-    result = _deliver("both are meant", days=(DAY, "2026-01-03"), dry_run=dry_run)
-    assert result.success is dry_run
-    shown = result.asset_materializations_for_node("__".join(API_PUSH.path))
-    assert len(shown) == made
-    if not dry_run:
-        [failed] = [event for event in result.all_events if event.is_step_failure]
-        error = failed.step_failure_data.error
-        assert error is not None
-        assert "a delivery carries one day, not 2" in error.message

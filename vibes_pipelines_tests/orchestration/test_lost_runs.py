@@ -106,7 +106,7 @@ def test_the_command_frees_what_the_run_held(tmp_path: Path) -> None:
             run_id = _run(instance, Status.STARTED)
             storage = instance.event_log_storage
             storage.initialize_concurrency_limit_to_default("vibes_api")
-            storage.claim_concurrency_slot("vibes_api", run_id, "delivery__api_push")
+            storage.claim_concurrency_slot("vibes_api", run_id, "delivery__api_push.send")
         patch.setattr(lost_runs, "SETTLE_S", 0)
         for option, done in ((["--note"], "noted"), ([], "ended")):
             result = CliRunner().invoke(main, ["end-lost-runs", *option], catch_exceptions=False)

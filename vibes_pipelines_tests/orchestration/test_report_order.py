@@ -24,4 +24,4 @@ def test_what_can_go_goes_before_the_first_page_is_made() -> None:
     order = list(steps_in_order("reconcile_daily"))
     assert order.index("diff_set") < order.index("report__draft") < order.index("report__day")
     for delivery in ("delivery__opt_outs", "delivery__crm_write_back"):
-        assert order.index(delivery) < order.index("report__draft")
+        assert order.index(f"{delivery}.account") < order.index("report__draft")
