@@ -2,11 +2,13 @@
 
 `hashes.parquet` stands beside `data.parquet`. It is private to this engine, bound to its version,
 to the mapping and to the snapshot's content, and safe to delete: without it the data is scanned.
+It is sorted by key, so that both sides can be joined range by range, in little memory.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
 import hashlib
+import itertools
 import json
 import tempfile
 from collections.abc import Callable
@@ -36,6 +38,12 @@ from vibes_pipelines.reconcile.values import RULES, as_text, quick_contact, quic
 from vibes_pipelines.sync_config import SyncConfig
 
 HASHES = "hashes.parquet"
+_LAYOUT = "by key"
+"""How the file is laid out; others are written anew."""
+_ROWS_AT_ONCE = 4_000_000
+"""Persons that are joined at once: their hash table takes some 200 MB."""
+_KEYS = 2**64
+"""Keys are hashes: evenly spread below this."""
 
 
 def write_contact_hashes(config: SyncConfig, snapshot: Path, limits: Limits = Limits()) -> None:
@@ -96,21 +104,24 @@ def join_hashes(
     agrees = "coalesce(c.mdn = p.mdn, c.mdn IS NULL)"
     if config.contacts.person_key is not None:
         agrees += " AND coalesce(c.person_key = p.person_key, c.person_key IS NULL)"
-    connection.execute(f"""
-        CREATE TEMP TABLE joined AS
-        SELECT c.row_number AS contact_row, p.row_number AS person_row, c.passes,
-               c.has_issue OR c.bad_mdn AS is_odd, c.person_key IS NOT NULL AS by_person_key,
-               c.fingerprint <> p.fingerprint AS differs,
-               c.row_number IS NOT NULL AND p.row_number IS NOT NULL AND {agrees} AS agrees,
-               CASE WHEN c.row_number IS NULL THEN p.key END AS unlinked_key
-        FROM contact c FULL JOIN person p ON c.key = p.key""")
-    connection.execute("""
-        CREATE TEMP VIEW linked AS
-        SELECT * EXCLUDE (unlinked_key) FROM joined WHERE contact_row IS NOT NULL""")
+    [(rows,)] = connection.execute("SELECT count(*) FROM person").fetchall()
+    makes = "CREATE TEMP TABLE joined AS"
+    for keys in _key_ranges(rows):
+        connection.execute(f"""
+            {makes}
+            SELECT c.row_number AS contact_row, p.row_number AS person_row, c.passes,
+                   c.has_issue OR c.bad_mdn AS is_odd, c.person_key IS NOT NULL AS by_person_key,
+                   c.fingerprint <> p.fingerprint AS differs,
+                   c.row_number IS NOT NULL AND p.row_number IS NOT NULL AND {agrees} AS agrees
+            FROM (FROM contact WHERE {keys}) c FULL JOIN (FROM person WHERE {keys}) p
+              ON c.key = p.key""")
+        makes = "INSERT INTO joined"
+    connection.execute(
+        "CREATE TEMP VIEW linked AS SELECT * FROM joined WHERE contact_row IS NOT NULL"
+    )
     connection.execute("""
         CREATE TEMP VIEW unlinked_person AS
-        SELECT person_row AS row_number, unlinked_key AS key
-        FROM joined WHERE contact_row IS NULL""")
+        SELECT person_row AS row_number FROM joined WHERE contact_row IS NULL""")
 
 
 def _texts_sql(side: str, config: SyncConfig, source: Source) -> str:
@@ -124,6 +135,16 @@ def _texts_sql(side: str, config: SyncConfig, source: Source) -> str:
         FROM (SELECT {ROW} AS row_number, {ids.key} AS key, {ids.person_key} AS person_key,
                      {phone} AS mdn FROM {source.relation}) text
         JOIN {side} USING (row_number)"""
+
+
+def _key_ranges(rows: int) -> list[str]:
+    """SQL for ranges that together hold every key, and none."""
+    parts = -(-rows // _ROWS_AT_ONCE)
+    if parts <= 1:
+        return ["true"]
+    bounds = [_KEYS * part // parts for part in range(parts)]
+    ranges = [f"key >= {low} AND key < {high}" for low, high in itertools.pairwise(bounds)]
+    return [*ranges, f"key >= {bounds[-1]}", "key IS NULL"]
 
 
 def _write(
@@ -150,7 +171,8 @@ def _write(
         version = _version(config, role, snapshot)
         written = Path(folder) / HASHES
         connection.execute(f"""
-            COPY (SELECT * EXCLUDE (phone), {bad_mdn}, {_repeats_sql(connection)} FROM narrow)
+            COPY (SELECT * EXCLUDE (phone), {bad_mdn}, {_repeats_sql(connection)}
+                  FROM narrow ORDER BY key, row_number)
             TO {literal(str(written))}
             (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{version: {literal(version)}}})""")
         written.rename(snapshot / HASHES)
@@ -189,5 +211,5 @@ def _version(config: SyncConfig, role: str, snapshot: Path) -> str:
     manifest = json.loads((snapshot / "manifest.json").read_text(encoding="utf-8"))
     mapping = config.model_dump(mode="json", include={"contacts", "fields", "consents"})
     engines = [duckdb.__version__, phonenumbers.__version__]
-    depends_on = [*engines, RULES, role, manifest["content_hash"], mapping]
+    depends_on = [*engines, _LAYOUT, RULES, role, manifest["content_hash"], mapping]
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
