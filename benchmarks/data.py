@@ -1,8 +1,8 @@
 """Synthetic contacts and persons for benchmarks: deterministic, any size, written as Parquet.
 
 24 columns a side, as a CRM and a share would hold them: phones in mixed spellings against E.164,
-sets joined by `;` against `|`, days against timestamps. 2 % of the contacts differ in one to three
-fields, 0.5 % are new, 0.5 % are gone; the two files are in different row orders.
+sets joined by `;` against `|`, days against timestamps. 2 % of the contacts, or as many as asked,
+differ in one to three fields, 0.5 % are new, 0.5 % are gone; the files are in different row orders.
 """
 
 from pathlib import Path
@@ -46,7 +46,7 @@ def build_config() -> SyncConfig:
     )
 
 
-def write_sides(folder: Path, rows: int) -> tuple[Path, Path]:
+def write_sides(folder: Path, rows: int, changed_percent: int = 2) -> tuple[Path, Path]:
     """Writes contacts.parquet and persons.parquet of about `rows` rows each; returns their paths.
 
     Files that are already there are kept: equal arguments give equal files.
@@ -57,7 +57,9 @@ def write_sides(folder: Path, rows: int) -> tuple[Path, Path]:
         return contacts, persons
     connection = duckdb.connect()
     try:
-        connection.execute(f"COPY ({_contacts_sql(rows)}) TO '{contacts}' (COMPRESSION zstd)")
+        connection.execute(
+            f"COPY ({_contacts_sql(rows, changed_percent)}) TO '{contacts}' (COMPRESSION zstd)"
+        )
         connection.execute(f"COPY ({_persons_sql(rows)}) TO '{persons}' (COMPRESSION zstd)")
     finally:
         connection.close()
@@ -69,14 +71,14 @@ def _draw(salt: int, changed: str = "false") -> str:
     return f"(hash(i * 131 + {salt} + CASE WHEN {changed} THEN 7 ELSE 0 END) % 1000000007)::BIGINT"
 
 
-def _changed(column: int) -> str:
-    """2 % of the rows change, in the one, two or three columns their number picks."""
+def _changed(column: int, percent: int) -> str:
+    """So many of the rows change, in the one, two or three columns their number picks."""
     offset = f"({column} + 40 - hash(i, 'which') % 20) % 20"
-    return f"(hash(i, 'changed') % 50 = 0 AND {offset} <= hash(i, 'how many') % 3)"
+    return f"(hash(i, 'changed') % 100 < {percent} AND {offset} <= hash(i, 'how many') % 3)"
 
 
-def _value(index: int, name: str, *, is_contact: bool) -> str:
-    drawn = _draw(index * 1009, _changed(index) if is_contact else "false")
+def _value(index: int, name: str, changed_percent: int, *, is_contact: bool) -> str:
+    drawn = _draw(index * 1009, _changed(index, changed_percent) if is_contact else "false")
     if name in _DATES:
         day = f"(DATE '1940-01-01' + ({drawn} % 28000)::INTEGER)"
         return day if is_contact else f"{day}::TIMESTAMP"
@@ -105,12 +107,13 @@ def _text(name: str, drawn: str) -> str:
     return f"CASE WHEN {drawn} % 50 > 0 THEN '{name} ' || {drawn} % 20000 END"
 
 
-def _fields(*, is_contact: bool) -> str:
+def _fields(changed_percent: int = 0, *, is_contact: bool) -> str:
     names = (*_STRINGS, *_CODES, *_NUMBERS, *_DATES, "tier", "interests", "zip")
     named = []
     for index, name in enumerate(names):
         column = "zip_code" if name == "zip" and not is_contact else name
-        named.append(f"({_value(index, name, is_contact=is_contact)}) AS {column}")
+        value = _value(index, name, changed_percent, is_contact=is_contact)
+        named.append(f"({value}) AS {column}")
     return ", ".join(named)
 
 
@@ -127,12 +130,12 @@ _SPELT = f"""CASE i % 10
     ELSE '(' || {_NATIONAL}[1:3] || ') ' || {_NATIONAL}[4:6] || '-' || {_NATIONAL}[7:10] END"""
 
 
-def _contacts_sql(rows: int) -> str:
+def _contacts_sql(rows: int, changed_percent: int) -> str:
     return f"""
         SELECT {_KEY} AS contact_id, {_SPELT} AS mobile,
                CASE WHEN i % 9 > 0 THEN 'yes' END AS sms_opt_in,
                TIMESTAMP '2025-01-01' + to_minutes((i % 500000)::BIGINT) AS sms_opt_in_at,
-               {_fields(is_contact=True)}
+               {_fields(changed_percent, is_contact=True)}
         FROM range({rows}) r(i) WHERE hash(i, 'gone') % 200 > 0 ORDER BY hash(i, 'contacts')"""
 
 
