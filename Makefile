@@ -65,6 +65,7 @@ bench: $(STAMP) ## Benchmarks: ratios against a reference in the same run
 	$(BIN)/python -m benchmarks.extracts
 	$(BIN)/python -m benchmarks.import_files
 	$(BIN)/python -m benchmarks.push
+	$(BIN)/python -m benchmarks.sandbox
 	$(BIN)/python -m benchmarks.sftp
 	$(BIN)/python -m benchmarks.share
 

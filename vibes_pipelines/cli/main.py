@@ -24,6 +24,7 @@ from vibes_pipelines.cli.quarantine import quarantine
 from vibes_pipelines.cli.report import report
 from vibes_pipelines.cli.retention import retention
 from vibes_pipelines.cli.tribe import tribe
+from vibes_pipelines.cli.upload import upload_files
 
 HELD = 3
 _ASKS_FOR_HELP = "vibes_pipelines.asks_for_help"
@@ -286,3 +287,4 @@ main.add_command(quarantine)
 main.add_command(erase)
 main.add_command(retention)
 main.add_command(tribe)
+main.add_command(upload_files)

@@ -4,7 +4,7 @@ The callback inbox is newer than any snapshot. What a callback says counts wheth
 acted on it yet. Only what asks for consent is withdrawn; a change of a profile is not.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from vibes_pipelines.delivery.intents import evidence_at
 from vibes_pipelines.store.inbox import Inbox, StoredCallback
@@ -15,6 +15,8 @@ from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED, UNMATCHED, Cal
 
 CONSENT_KINDS: frozenset[Kind] = frozenset({"invite"})
 """Kinds that ask for consent. No file carries one: a batch never creates consent."""
+
+_IDENTIFIERS = ("external_person_id", "person_key", "mdn")
 
 OPTED_OUT_SINCE = "a callback says that the person opted out after this was decided on"
 ASKED_TO_STOP = "a text that the person sent asks to stop; it waits at the desk"
@@ -39,12 +41,13 @@ class InboxWatch:
         lists = {o.subscription_list_id for o in asking if o.subscription_list_id is not None}
         if not asking or not lists:
             return {}
-        removals = [
+        persons = _identifiers(asking)
+        removals = _ByPerson(
             callback
-            for callback in self._inbox.events(SUBSCRIPTION_REMOVED, lists, _identifiers(asking))
+            for callback in self._inbox.events(SUBSCRIPTION_REMOVED, lists, persons)
             if callback.company_key in {None, self._company_key}
-        ]
-        texts = list(self._texts_to_stop(_identifiers(asking)))
+        )
+        texts = _ByPerson(self._texts_to_stop(persons))
         return {
             operation.operation_id: reason
             for operation in asking
@@ -67,40 +70,43 @@ class InboxWatch:
                 yield text
 
 
-def _why_not(
-    operation: Operation, removals: Sequence[StoredCallback], texts: Sequence[StoredCallback]
-) -> str | None:
-    if any(_speaks_against(removal, operation) for removal in removals):
+class _ByPerson:
+    """Callbacks by each identifier of their person: one that is shared is enough."""
+
+    def __init__(self, callbacks: Iterable[StoredCallback]) -> None:
+        self._of: dict[tuple[str, str], list[StoredCallback]] = {}
+        for callback in callbacks:
+            for key in _keys(callback):
+                self._of.setdefault(key, []).append(callback)
+
+    def since(self, operation: Operation) -> Iterator[StoredCallback]:
+        """Those of the operation's person that are not older than its opt-in."""
+        opted_in_at = evidence_at(operation)
+        for key in _keys(operation):
+            for callback in self._of.get(key, ()):
+                if opted_in_at is None or callback.order_at >= opted_in_at:
+                    yield callback
+
+
+def _why_not(operation: Operation, removals: _ByPerson, texts: _ByPerson) -> str | None:
+    asked_to = operation.subscription_list_id
+    if any(removal.subscription_list_id == asked_to for removal in removals.since(operation)):
         return OPTED_OUT_SINCE
-    if any(_is_newer(text, operation) and _is_of(text, operation) for text in texts):
+    if any(texts.since(operation)):
         return ASKED_TO_STOP
     return None
 
 
 def _identifiers(operations: Sequence[Operation]) -> dict[str, set[str]]:
-    names = ("external_person_id", "person_key", "mdn")
-    return {
-        name: {value for o in operations if (value := getattr(o, name)) is not None}
-        for name in names
-    }
+    found: dict[str, set[str]] = {name: set() for name in _IDENTIFIERS}
+    for operation in operations:
+        for name, value in _keys(operation):
+            found[name].add(value)
+    return found
 
 
-def _speaks_against(removal: StoredCallback, operation: Operation) -> bool:
-    is_same_list = removal.subscription_list_id == operation.subscription_list_id
-    return is_same_list and _is_newer(removal, operation) and _is_of(removal, operation)
-
-
-def _is_newer(callback: StoredCallback, operation: Operation) -> bool:
-    opted_in_at = evidence_at(operation)
-    return opted_in_at is None or callback.order_at >= opted_in_at
-
-
-def _is_of(callback: StoredCallback, operation: Operation) -> bool:
-    return any(
-        value is not None and value == getattr(operation, name)
-        for name, value in (
-            ("external_person_id", callback.external_person_id),
-            ("person_key", callback.person_key),
-            ("mdn", callback.mdn),
-        )
-    )
+def _keys(named: Operation | StoredCallback) -> Iterator[tuple[str, str]]:
+    for name in _IDENTIFIERS:
+        value = getattr(named, name)
+        if value is not None:
+            yield name, value

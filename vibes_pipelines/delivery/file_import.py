@@ -6,20 +6,19 @@ file that was recorded as sent is looked for on the server before it is uploaded
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 
-from vibes_pipelines.delivery.checked_files import write_checked
+from vibes_pipelines.delivery.batch_files import BatchFiles
 from vibes_pipelines.delivery.lane_lease import lease_name
 from vibes_pipelines.delivery.ports import ConsentWatch, FileSession, OpenFileSession
 from vibes_pipelines.delivery.receipts import receipt
 from vibes_pipelines.store.leases import Lease
 from vibes_pipelines.store.ledger import Ledger
-from vibes_pipelines.store.ledger_rows import chunks
-from vibes_pipelines.store.records import Batch, Lane, Operation, Receipt
+from vibes_pipelines.store.records import FINAL_OUTCOMES, Batch, Lane, Operation, Receipt
 from vibes_pipelines.sync_config import FieldType
 from vibes_pipelines.vibes.import_kinds import kind_of, report_name, summary_name
 from vibes_pipelines.vibes.import_reports import ImportReport, RowError, read_report
@@ -28,7 +27,7 @@ LEASE = timedelta(minutes=30)
 """Longer than the upload of one file may take; renewed before each file."""
 
 LOST = "ReportMissing"
-"""The error class of the rows of a file that left no trace on the server."""
+"""The error class of the rows of a file of which no whole report came."""
 
 NOT_SUBSCRIBED = "SubscriptionErrors::NotSubscribed"
 """What a row of an `.opt_outs` file asks for is so already; the API calls the same accepted."""
@@ -97,7 +96,7 @@ def deliver_files(
     if not waiting:
         return FilesResult()
     with duckdb.connect() as engine:
-        files = _Files(ledger, types, workdir, engine)
+        files = BatchFiles(ledger, types, workdir, engine)
         if dry_run:
             rows = sum(map(files.write, waiting))
             return FilesResult(files=len(waiting), rows=rows)
@@ -106,7 +105,7 @@ def deliver_files(
 
 def _deliver(
     waiting: Sequence[Batch],
-    files: "_Files",
+    files: BatchFiles,
     watch: ConsentWatch | None,
     open_session: OpenFileSession,
     folders: Folders,
@@ -135,41 +134,6 @@ def _deliver(
     )
 
 
-@dataclass
-class _Files:
-    """Writes the files of one delivery."""
-
-    ledger: Ledger
-    types: Mapping[str, FieldType]
-    workdir: Path
-    engine: duckdb.DuckDBPyConnection
-    withdrawn: int = 0
-
-    def read_again(self, batches: Sequence[Batch]) -> list[Batch]:
-        """The batches as the ledger has them now."""
-        now = {batch.batch_id: batch for batch in self.ledger.batches(diff_set=batches[0].diff_set)}
-        return [now[batch.batch_id] for batch in batches]
-
-    def write(self, batch: Batch) -> int:
-        """Writes the file of a batch, if it has rows; returns their count."""
-        return write_checked(batch, self.ledger, self.types, self.workdir, self.engine)
-
-    def write_last(self, batch: Batch, watch: ConsentWatch | None) -> Batch:
-        """Writes it without the rows that must not leave any more; the batch as it leaves."""
-        if watch is not None:
-            self.withdrawn += self._withdraw(batch, watch)
-        return replace(batch, rows=self.write(batch))
-
-    def _withdraw(self, batch: Batch, watch: ConsentWatch) -> int:
-        operations = self.ledger.batch_operations(batch.batch_id)
-        reasons: dict[str, str] = {}
-        for chunk in chunks(operations):
-            reasons.update(watch.withdrawn(chunk))
-        if reasons:
-            self.ledger.withdraw(reasons, operations[0].day)
-        return len(reasons)
-
-
 def lane_of(batch: Batch) -> Lane:
     """The lane that a file belongs to."""
     return "opt_outs" if kind_of(batch.name) == "opt_outs" else "persons"
@@ -186,9 +150,11 @@ def collect_reports(
 
     With `lane` only for the files of that lane.
 
-    A file without a report stays sent; one of an earlier day that is not on the server in any form
-    is closed as lost, its rows unknown: the upload was cut, or its report was removed. `day` is
-    the logical day on which the receipts become known. Opens no session when no file waits.
+    A file without a whole report stays sent. One of an earlier day is closed as lost when it is not
+    on the server in any form, for the upload was cut, or its report was removed; and when half a
+    report is there, once certificates have told of every row what became of it. Rows without such
+    a verdict are unknown then. `day` is the logical day on which the receipts become known. Opens
+    no session when no file waits.
 
     Raises:
         ReportMismatch: a report counts other rows than the file has.
@@ -211,8 +177,11 @@ def collect_reports(
                 receipts = _receipts(ledger.batch_operations(batch.batch_id), report)
                 ledger.finish_batch(batch.batch_id, _as_document(report), receipts, day)
                 done += 1
-            elif batch.batch_id in old and not _has_trace(batch, imports, reports):
-                receipts = _unknown(ledger.batch_operations(batch.batch_id))
+            elif batch.batch_id in old and batch.name not in imports:
+                unseen = _without_verdict(ledger.batch_operations(batch.batch_id))
+                if unseen and _has_trace(batch, imports, reports):
+                    continue
+                receipts = _unknown(unseen)
                 ledger.finish_batch(batch.batch_id, {"lost": True}, receipts, day)
                 lost += 1
             else:
@@ -302,6 +271,10 @@ def _receipt(operation: Operation, error: RowError | None) -> Receipt:
     if error is None or is_so_already:
         return receipt(operation.operation_id, "accepted")
     return receipt(operation.operation_id, "rejected", error.error_class, error.message)
+
+
+def _without_verdict(operations: Sequence[Operation]) -> list[Operation]:
+    return [operation for operation in operations if operation.outcome not in FINAL_OUTCOMES]
 
 
 def _unknown(operations: Sequence[Operation]) -> list[Receipt]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vibes_pipelines.store.records import Change, Kind, Operation
 from vibes_pipelines.sync_config import FieldType
+from vibes_pipelines.vibes.import_cells import NUL
 from vibes_pipelines.vibes.import_errors import ImportFileError
 from vibes_pipelines.vibes.import_files import Member, Named
 from vibes_pipelines.vibes.person_import import (
@@ -114,7 +115,8 @@ def why_not_by_file(operation: Operation, types: Mapping[str, FieldType]) -> str
     """Why an import file cannot carry this operation safely; None when it can."""
     if operation.kind == "mdn_replace":
         return "a number in place of another takes two steps"
-    if operation.external_person_id in {None, "", CLEARED_EXTERNAL_ID}:
+    named = operation.external_person_id
+    if named in {None, "", CLEARED_EXTERNAL_ID} or NUL in (named or ""):
         return "an import row needs an external_person_id that can be read as one"
     for change in operation.changes:
         reason = _why_not(change, types)

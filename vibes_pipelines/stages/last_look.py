@@ -67,12 +67,16 @@ class LastLook:
         if not persons:
             return {}
         contacts = {o.external_person_id for o in persons if o.external_person_id}
+        newer: dict[str | None, list[Operation]] = {}
         with closing(RealtimeBook(self._project.settings.ledger_url)) as book:
-            newer = book.sent_in_real_time(contacts, min(o.as_of for o in persons))
+            for one in book.sent_in_real_time(contacts, min(o.as_of for o in persons)):
+                newer.setdefault(one.external_person_id, []).append(one)
         return {
             operation.operation_id: SENT_SINCE
             for operation in persons
-            if any(_overtakes(one, operation) for one in newer)
+            if any(
+                _overtakes(one, operation) for one in newer.get(operation.external_person_id, ())
+            )
         }
 
     def _opted_in(self, contacts: Collection[str]) -> set[tuple[str, str]]:
@@ -82,6 +86,6 @@ class LastLook:
 
 
 def _overtakes(sent: Operation, operation: Operation) -> bool:
+    """Whether what was sent to the same person is newer, and about a field of the operation."""
     is_later = sent.as_of > operation.as_of
-    is_same_person = sent.external_person_id == operation.external_person_id
-    return is_later and is_same_person and any(operation.touches(c.field) for c in sent.changes)
+    return is_later and any(operation.touches(change.field) for change in sent.changes)

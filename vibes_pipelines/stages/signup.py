@@ -136,9 +136,10 @@ class SignupRegistrar:
     async def _send(self, wish: Wish, number: int, *, look_first: bool) -> SignupAnswer:
         try:
             invitation = await self._invite(wish, look_first=look_first)
-        except VibesAuthError:
-            log.error("a sign-up was not sent: the platform refuses the login")  # noqa: TRY400 - said whole
-            await self._finish(number, UNCONFIRMED if look_first else "unavailable", "HTTP 401")
+        except VibesAuthError as refused:
+            log.error("a sign-up was not sent: %s", refused)  # noqa: TRY400 - said whole
+            ended: Result = UNCONFIRMED if look_first else "unavailable"
+            await self._finish(number, ended, refused.error_class)
             return SignupAnswer("unavailable")
         except VibesApiError:
             # Only looking can fail like this; what was in doubt stays so.

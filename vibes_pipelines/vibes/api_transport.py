@@ -9,9 +9,11 @@ import asyncio
 import base64
 import json
 import random
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +21,7 @@ import aiohttp
 from yarl import URL
 
 from vibes_pipelines.vibes.api_version import ApiVersion
+from vibes_pipelines.vibes.error_classes import lookup
 from vibes_pipelines.vibes.rate_limit import RateLimiter
 
 LONGEST_BACKOFF_S = 30.0
@@ -35,6 +38,17 @@ class VibesApiError(Exception):
 
 class VibesAuthError(VibesApiError):
     """The login was refused; every further request would be."""
+
+    error_class = "HTTP 401"
+
+
+class VibesForbidden(VibesAuthError):  # noqa: N818 - the name says what is wrong
+    """The login is known and has no right to this; other requests of its kind have none either.
+
+    An assumption: the documentation knows a 403 of broadcasts alone, which nothing here writes.
+    """
+
+    error_class = "HTTP 403"
 
 
 class VibesUnavailable(VibesApiError):  # noqa: N818 - the name says what is wrong
@@ -203,7 +217,7 @@ class ApiTransport:
                 only sent again after one that certainly did nothing.
 
         Raises:
-            VibesAuthError: 401 or 403, at once.
+            VibesAuthError: 401, at once; `VibesForbidden` for 403.
             VibesUnavailable: every attempt failed, or one whose effect is unknown did.
         """
         url = URL(self._base_url + path, encoded=True)
@@ -308,17 +322,28 @@ async def _sent_once(
 def _judge(response: aiohttp.ClientResponse, content: bytes) -> Reply:
     """A reply, or the error that stops the push (login) or asks for another attempt."""
     status = response.status
-    if status in {401, 403}:
-        msg = (
-            f"Vibes API: HTTP {status}, the login was refused; check VIBES_API_USER and "
-            "VIBES_API_PASSWORD (the US and EU instances have their own)"
-        )
-        raise VibesAuthError(msg)
+    if status == 401:
+        raise VibesAuthError(f"Vibes API: HTTP 401, {_advice('HTTP 401')}")
+    if status == 403:
+        asked = f"{response.method} {_resource(response.url)}"
+        raise VibesForbidden(f"Vibes API: HTTP 403 to {asked}, {_advice('HTTP 403')}")
     if status == 429 or status >= 500:
         retry_after = response.headers.get("Retry-After", "")
         asked_s = float(retry_after) if retry_after.isdigit() else None
         raise VibesUnavailable(f"HTTP {status}", status, asked_s, did_nothing=status == 429)
     return Reply(status, content)
+
+
+def _advice(error_class: str) -> str:
+    """The registry's sentence within one of ours."""
+    advice = lookup(error_class).advice
+    return advice[0].lower() + advice[1:].removesuffix(".")
+
+
+def _resource(url: URL) -> str:
+    """The kind of resource asked for: neither the company nor whom it was about."""
+    below = url.path.partition("/companies/")[2].split("/")[1:3]
+    return "/".join(takewhile(re.compile("[a-z_]+").fullmatch, below)) or "the API"
 
 
 def _has_message(error: object) -> bool:

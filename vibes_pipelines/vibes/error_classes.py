@@ -95,11 +95,14 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
         "The request is malformed: check company_key and the API URL, and read the message.",
     ),
     "HTTP 401": ErrorClass(
-        "retry_later", "The login was refused; check VIBES_API_USER and VIBES_API_PASSWORD."
+        "retry_later",
+        "The login was refused; check VIBES_API_USER and VIBES_API_PASSWORD (the US and EU "
+        "instances have their own).",
     ),
     "HTTP 403": ErrorClass(
         "retry_later",
-        "The login may not do this, or the record's state does not allow it; ask Vibes for rights.",
+        "The login is right, but may not do this; ask your Vibes representative for the right to "
+        "it, or set VIBES_API_USER to a login that has it.",
     ),
     "HTTP 404": ErrorClass(
         "retry_later",
@@ -130,6 +133,11 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     ),
     "ReportMissing": ErrorClass(
         "retry_later", "The import file was never reported on; what it did not do is sent again."
+    ),
+    "HandedOver": ErrorClass(
+        "retry_later",
+        "The import file was handed over: upload it on the platform's page. What the platform does "
+        "not show after the visibility lag is sent again.",
     ),
     "ContactNotFound": ErrorClass(
         "identity", "The CRM has no contact with this key any more; the next reconcile decides."

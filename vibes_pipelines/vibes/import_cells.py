@@ -21,6 +21,9 @@ import pyarrow.compute as pc
 
 from vibes_pipelines.vibes.import_errors import ImportFileError, ImportFileUnwritable
 
+NUL = "\0"
+"""No file says it: many readers take a file with one for binary, or end a text there."""
+
 _ROWS_AT_ONCE = 25_000
 
 # What Python and Unicode call a blank, spelt so that DuckDB and Arrow read the same.
@@ -58,7 +61,7 @@ def write_cells(
     """Writes the preamble and the cells, strings in the order of the file's rows and columns.
 
     Raises:
-        ImportFileError: a cell is NULL, or a column does not hold strings.
+        ImportFileError: a cell is NULL or holds a NUL, or a column does not hold strings.
         ImportFileUnwritable: the file cannot be written there.
     """
     by_hand = _look(cells)
@@ -88,7 +91,20 @@ def _look(cells: pa.Table) -> bool:
         if column.null_count:
             msg = f"column {number} has rows without a text; a cell is a text or blank"
             raise ImportFileError(msg)
+        if any(map(_has_nul, column.chunks)):
+            row = pc.index(pc.match_substring(column, NUL), value=True).as_py() + 1
+            msg = f"row {row} holds NUL in column {number}; send the value through the API"
+            raise ImportFileError(msg)
     return any(_has_blank_edge(chunk) for column in cells.columns for chunk in column.chunks)
+
+
+def _has_nul(texts: pa.StringArray) -> bool:
+    _, places, text = texts.buffers()
+    if not text:
+        return False
+    bounds = np.frombuffer(places, np.int32)[texts.offset :][: len(texts) + 1]
+    marks = np.frombuffer(text, np.uint8)[bounds[0] : bounds[-1]]
+    return bool(marks.size and marks.min() == 0)
 
 
 def _has_blank_edge(texts: pa.StringArray) -> bool:

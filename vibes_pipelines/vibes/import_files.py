@@ -31,10 +31,10 @@ SHORT_CODE = 12
 
 _FORMS: Mapping[Identifier, re.Pattern[str]] = {
     "person_id": re.compile(r"[0-9]+"),
-    "person_key": re.compile(r"[^A-Z\s]+"),
+    "person_key": re.compile(r"[^A-Z\s\x00]+"),
     "external_person_id": re.compile(r"(?!\[null\]$)(?=.*\S)[^\x00-\x1f]{1,128}"),
     "mdn": re.compile(r"\+[1-9][0-9]{6,14}"),
-    "vibes_device_id": re.compile(r"\S+"),
+    "vibes_device_id": re.compile(r"[^\s\x00]+"),
 }
 _LIST_ID = re.compile(r"[0-9]+")
 _POOL_ID = re.compile(r"[0-9A-Za-z_-]+")

@@ -88,8 +88,8 @@ def read_file(path: Path) -> ImportFile:
     """Reads a file of any kind, with or without a header section.
 
     Raises:
-        ImportFileError: not UTF-8, malformed quotes, no identifying column, an unknown header, or
-            a row of another width.
+        ImportFileError: not UTF-8 or with a NUL, malformed quotes, no identifying column, an
+            unknown header, or a row of another width.
     """
     kind = kind_of(path.name)
     headers, body = _split_sections(_text(path)) if KINDS[kind].headers else ({}, _text(path))
@@ -175,8 +175,12 @@ def _named(name: str, number: int, cells: dict[str, str]) -> NamedRow:
 
 
 def _text(path: Path) -> str:
+    content = path.read_bytes()
+    if (place := content.find(b"\0")) >= 0:
+        msg = f"{path.name}: NUL at byte {place}, which no text has; write it in UTF-8"
+        raise ImportFileError(msg)
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as undecodable:
         msg = f"{path.name}: not UTF-8 at byte {undecodable.start}; write it in UTF-8"
         raise ImportFileError(msg) from undecodable
@@ -209,7 +213,7 @@ def _check_headers(path: Path, kind: ImportKind, headers: Mapping[str, str]) -> 
         if len(told) != 1:
             msg = f"{path.name}: header {name} must be one character"
             raise ImportFileError(msg)
-        if name == "delimiter" and (not told.isascii() or told in '"\0'):
+        if name == "delimiter" and (not told.isascii() or told == '"'):
             msg = f"{path.name}: header {name} must be an ASCII character other than a quote"
             raise ImportFileError(msg)
 

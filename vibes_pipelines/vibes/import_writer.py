@@ -47,8 +47,7 @@ class PartLimits:
 
 
 BY_SFTP = PartLimits()
-BY_UPLOAD = PartLimits(max_rows=100_000, max_bytes=5_000_000)
-"""What the documentation advises for the upload page; it has no limit for SFTP."""
+"""SFTP takes any size (the Vibes documentation, File-Based Data Imports)."""
 
 
 @dataclass(frozen=True)

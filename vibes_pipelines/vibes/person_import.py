@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from vibes_pipelines.sync_config import SELECT_TYPES, FieldType
 from vibes_pipelines.vibes.bodies import api_date
+from vibes_pipelines.vibes.import_cells import NUL
 from vibes_pipelines.vibes.import_errors import CannotExpress, ImportFileError, ImportReportError
 from vibes_pipelines.vibes.import_reader import ImportFile
 from vibes_pipelines.vibes.import_reader import read_file as read_import
@@ -48,14 +49,14 @@ def check_expressible(
 
     Raises:
         CannotExpress: a clear of a string, number, date or postal code (a blank cell keeps those),
-            or a value the file would give another meaning.
+            a value the file would give another meaning, or one with a NUL, which no text file has.
     """
     if action == "clear":
         if field_type in SELECT_TYPES:
             return
         msg = f"an import cannot clear a {field_type} field; send the change through the API"
         raise CannotExpress(msg)
-    if value is None or not value.strip() or value == CLEARED_EXTERNAL_ID:
+    if value is None or not value.strip() or value == CLEARED_EXTERNAL_ID or NUL in value:
         msg = (
             f"an import cannot set a {field_type} field to this value; it would not be read as one"
         )

@@ -358,6 +358,22 @@ class TestReports:
             del server.files["/reports"][name]
         assert collect(ready, server, NEXT_DAY) == ReportsResult(waiting=4)
 
+    def test_half_a_report_is_waited_for_until_certificates_have_told_of_every_row(
+        self, ready: Ledger, server: FakeServer, tmp_path: Path
+    ) -> None:
+        deliver(ready, server, tmp_path)
+        server.process()
+        for name in [name for name in server.files["/reports"] if name.endswith(".summary.csv")]:
+            del server.files["/reports"][name]
+        operations = [o for b in ready.batches() for o in ready.batch_operations(b.batch_id)]
+        seen, last = operations[:-1], operations[-1]
+        ready.record_outcomes([(o.operation_id, "confirmed", "share") for o in seen], NEXT_DAY)
+        ready.record_outcomes([(last.operation_id, "pending", "share")], NEXT_DAY)
+        assert collect(ready, server, NEXT_DAY) == ReportsResult(waiting=1, lost=3)
+        ready.record_outcomes([(last.operation_id, "unexplained", "share")], NEXT_DAY)
+        assert collect(ready, server, NEXT_DAY) == ReportsResult(lost=1)
+        assert statuses(ready) == {"sent": 5}, "no receipt is made up where a verdict stands"
+
     def test_a_report_without_its_summary_is_not_read_yet(
         self, ready: Ledger, server: FakeServer, tmp_path: Path
     ) -> None:

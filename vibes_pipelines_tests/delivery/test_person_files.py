@@ -196,15 +196,15 @@ class TestPersonFiles:
         return path.read_text(encoding="utf-8")
 
     def test_changes_may_stand_in_any_order(self, tmp_path: Path) -> None:
-        name, born = set_to("name", "\u0000\U0001f600"), set_to("born", "2000-01-01")
+        name, born = set_to("name", "\u0001\U0001f600"), set_to("born", "2000-01-01")
         planned = [
             operation(name, born, kind="add", mdn="+13125550142"),
             operation(born, name, kind="add", mdn="+13125550143"),
         ]
         assert self.written(tmp_path, *planned) == (
             "external_person_id,mdn,born,name\n"
-            "C1,+13125550142,2000-01-01T00:00:00Z,\u0000\U0001f600\n"
-            "C1,+13125550143,2000-01-01T00:00:00Z,\u0000\U0001f600\n"
+            "C1,+13125550142,2000-01-01T00:00:00Z,\u0001\U0001f600\n"
+            "C1,+13125550143,2000-01-01T00:00:00Z,\u0001\U0001f600\n"
         )
 
     @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ class TestRoads:
             (update("C1", change("external_person_id", "C1")), "adopting"),
             (update("C1", change("mdn", "+13125550142")), "number of an existing person"),
             (add("[null]", change("first_name", "Ada")), "external_person_id"),
+            (add("C\0001", change("first_name", "Ada")), "external_person_id"),
+            (update("C1", change("first_name", "A\0da")), "cannot set a string field"),
         ],
     )
     def test_what_a_file_cannot_say_safely_goes_by_api(

@@ -28,7 +28,7 @@ def canonical(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-texts = st.text(st.characters(codec="utf-8") | st.sampled_from('",|\r\n\t:[]'))
+texts = st.text(st.characters(codec="utf-8") | st.sampled_from('",|\r\n\t:[]\0'))
 values = texts.map(canonical).filter(bool)
 keys = st.from_regex(r"[a-z0-9_]{1,8}", fullmatch=True)
 field_changes = st.fixed_dictionaries(

@@ -20,7 +20,7 @@ VIBES_COMMANDS = frozenset(
         *("callbacks parked drop", "callbacks parked list", "callbacks parked retry"),
         *("events send", "events send-new", "events status"),
         *("quarantine list", "quarantine resolve", "quarantine show", "quarantine undo"),
-        *("retention apply", "retention plan"),
+        *("retention apply", "retention plan", "upload-files"),
     }
 )
 """What meets the canaries of test_canary_people.py."""

@@ -25,9 +25,9 @@ from vibes_pipelines.stages.failures import write_failures
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.vibes.api_calls import Answer
-from vibes_pipelines.vibes.api_transport import Limits, VibesAuthError
+from vibes_pipelines.vibes.api_transport import Limits, VibesAuthError, VibesForbidden
 from vibes_pipelines.vibes.campaign_api import Invitation
-from vibes_pipelines.vibes.error_classes import ERROR_CLASSES
+from vibes_pipelines.vibes.error_classes import ERROR_CLASSES, lookup
 from vibes_pipelines.vibes.vibes_api import VibesApi
 from vibes_pipelines_tests.sandbox.stand_in import (
     ADA_KEY,
@@ -136,13 +136,14 @@ NOTED = {
     "Unreadable",
     "NoActiveCallback",
     "ReportMissing",
+    "HandedOver",
     "ContactNotFound",
     "ChangedMeanwhile",
     "ValueDoesNotFit",
 }
 
 ENDING = {"HTTP 401": 401, "HTTP 403": 403}
-"""Refusals of the login, which end the whole delivery: an error, and no row."""
+"""Refusals of the login or its rights, which end the whole delivery: an error, and no row."""
 
 ELSEWHERE = {"et127_no_incentive_codes"}
 """About an event, which is no row of a delivery: in the tests of events."""
@@ -261,11 +262,27 @@ def test_a_refusal_by_api_is_shown_with_what_to_do(
 
 
 @pytest.mark.parametrize("name", ENDING)
-def test_a_refused_login_ends_the_delivery_and_says_what_to_check(
-    name: str, served: StandIn
+def test_a_refused_login_ends_the_delivery_and_says_what_to_do(
+    name: str, desk: Desk, served: StandIn, tmp_path: Path
 ) -> None:
-    with pytest.raises(VibesAuthError, match=f"{name}.*check VIBES_API_USER and VIBES_API_PASS"):
+    with pytest.raises(VibesAuthError) as said:
         asked(served, struck("status", ENDING[name]))
+    assert said.value.error_class == name
+    assert isinstance(said.value, VibesForbidden) is (name == "HTTP 403")
+    with pytest.raises(VibesAuthError) as shown:
+        pushed(desk, tmp_path, said.value)
+    assert name in str(shown.value)
+    advice = lookup(name).advice[1:].removesuffix(".")
+    assert str(shown.value).endswith(advice), "the failure of the run is its text"
+    assert desk.ledger.status_counts(DIFF_SET) == {("persons", "api", "planned"): 1}
+
+
+def test_a_missing_right_is_told_by_the_resource_and_never_by_the_person(served: StandIn) -> None:
+    with pytest.raises(VibesForbidden) as said:
+        asked(served, struck("status", 403))
+    assert "HTTP 403 to PUT mobiledb/persons, " in str(said.value)
+    assert "CRM-1" not in str(said.value)
+    assert COMPANY_KEY not in str(said.value)
 
 
 @pytest.mark.parametrize("name", sorted(NOTED))

@@ -58,6 +58,7 @@ OWN: dict[str, Category] = {
     "Unreadable": "retry_later",
     "NoActiveCallback": "fix_data",
     "ReportMissing": "retry_later",
+    "HandedOver": "retry_later",
     "ContactNotFound": "identity",
     "ChangedMeanwhile": "retry_later",
     "ValueDoesNotFit": "fix_data",

@@ -47,7 +47,6 @@ HOSTILE = [
     "\n\n",
     "\x85\u2028\u2029",
     "\ufeff",
-    "\x00",
     "\t",
     "=1+1",
     "=HYPERLINK(0)",
@@ -69,7 +68,7 @@ HOSTILE = [
 ]
 texts = st.one_of(
     st.sampled_from(HOSTILE),
-    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12),
     st.lists(st.sampled_from(HOSTILE), max_size=4).map("".join),
 )
 layouts = st.builds(
@@ -125,7 +124,7 @@ def test_what_a_reader_could_trim_or_skip_is_quoted_and_nothing_else(
 ) -> None:
     quoted = [f"{mark}a" for mark in BLANKS] + [f"a{mark}" for mark in BLANKS] if others else []
     quoted += ["#", "a#b", "a,b", 'a"b', "\n", "a\rb", '"']
-    plain = ["a b", "a\u3000b", "a\tb", "a;b", "a|b", "\u200b", "\ufeffa", "'", "\\", "\x00", "007"]
+    plain = ["a b", "a\u3000b", "a\tb", "a;b", "a|b", "\u200b", "\ufeffa", "'", "\\", "007"]
     path = tmp_path / "a.persons"
     rows = [(text, "") for text in quoted + plain] + others
     write_persons(path, ("mdn", "note"), rows)
@@ -303,9 +302,25 @@ def test_half_a_character_is_named_by_its_row(tmp_path: Path) -> None:
         write_table(tmp_path / "a.persons", Table("persons", ("mdn",)), [("+1",), ("\ud83d",)])
 
 
+@pytest.mark.parametrize("cut", [0, 2], ids=["whole", "of a larger one"])
+def test_a_nul_is_refused_by_its_row_and_column(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "a.persons"
+    cells = pa.table({"mdn": ["?\0", "?", "+1", "+2"], "note": ["", "", "b", "a\0b"]}).slice(cut)
+    clean = cells.slice(0 if cut else 1, 1)
+    table = Table("persons", ("mdn", "note"))
+    where = "row 2 holds NUL in column 2" if cut else "row 1 holds NUL in column 1"
+    with duckdb.connect() as engine:
+        with pytest.raises(ImportFileError, match=rf"a\.persons: {where}; send .* through the API"):
+            write_columns(path, table, cells, engine)
+        assert not path.exists()
+        write_columns(path, table, clean, engine)
+    assert read_file(path).cells.num_rows == 1
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
+        ("a.persons", "mdn,b\n+1,\0\n", "NUL at byte 9, which no text has"),
         ("a.csv", "mdn\n", r"a\.csv: no import file; its name must end in one of persons"),
         ("a.persons", 'mdn,b\n"x"y,1\n', r"a\.persons: line 2 of the body is malformed"),
         ("a.persons", 'mdn\n"x\n', "of the body is malformed: unexpected end of data"),
@@ -313,7 +328,7 @@ def test_half_a_character_is_named_by_its_row(tmp_path: Path) -> None:
         ("a.persons", "Delimiter: ab\n\nmdn\n", "header delimiter must be one character"),
         *(
             ("a.persons", f"Delimiter: {mark}\n\nmdn{mark}b\n", "must be an ASCII character")
-            for mark in '·"\0'
+            for mark in '·"'
         ),
         ("a.opt_outs", "first_name\nAda\n", "no identifying column"),
         ("a.opt_outs", "mdn,tier\n+1\n", "row 1 has 1 cells, expected 2"),

@@ -204,10 +204,12 @@ def test_retry_after_is_respected() -> None:
     assert ask(platform, timed) >= 1.0
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_login_stops_everything_at_once(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "cure"), [(401, "VIBES_API_PASSWORD"), (403, "for the right to it")]
+)
+def test_a_refused_login_or_right_stops_everything_at_once(status: int, cure: str) -> None:
     platform = FakePlatform([refusal(status, "no")])
-    with pytest.raises(VibesAuthError, match=rf"HTTP {status}, .* VIBES_API_PASSWORD") as error:
+    with pytest.raises(VibesAuthError, match=rf"HTTP {status}.* {cure}") as error:
         ask(platform, lambda api: api.add({}))
     assert len(platform.requests) == 1
     assert "secret" not in str(error.value)

@@ -7,15 +7,17 @@ again, which its log shows. How a lock-out feels is in the tests of the sandbox'
 import hashlib
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from vibes_pipelines.delivery.file_import import FilesResult, Folders, deliver_files
 from vibes_pipelines.sandbox.sftp_server import generate_key_pair
+from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.vibes.sftp import SftpAccount
 from vibes_pipelines.vibes.sftp_errors import AuthenticationRefused, SftpUnavailable
 from vibes_pipelines.vibes.sftp_requests import Exchange
+from vibes_pipelines_tests.support.deliveries import BY_FILE, TYPES, change, planned, update
 from vibes_pipelines_tests.support.openssh import OpensshServer
 
 pytestmark = pytest.mark.openssh
@@ -47,25 +49,35 @@ def big(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def cut(openssh: OpensshServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Kills the server's side of the session at one of the next requests, once."""
-    send = Exchange.send
+class Cut:
+    """Kills the server's side of the session at one of the next requests, once.
 
-    def arm() -> None:
-        sent = 0
+    Before every request it looks who stands in `folder`: a file that nobody saw was never there.
+    """
 
-        def counted(self: Exchange, request: bytes) -> None:
+    def __init__(self, server: OpensshServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seen: set[str] = set()
+        self._server = server
+        self._patch = monkeypatch
+
+    def arm(self, folder: Path) -> None:
+        send, sent = Exchange.send, 0
+
+        def watched(exchange: Exchange, request: bytes) -> None:
             nonlocal sent
             sent += 1
+            self.seen |= {file.name for file in folder.iterdir()}
             if sent == CUT_AT_REQUEST:
-                for pid in _descendants(openssh.pid):
+                for pid in _descendants(self._server.pid):
                     os.kill(pid, signal.SIGKILL)
-            send(self, request)
+            send(exchange, request)
 
-        monkeypatch.setattr(Exchange, "send", counted)
+        self._patch.setattr(Exchange, "send", watched)
 
-    return arm
+
+@pytest.fixture
+def cut(openssh: OpensshServer, monkeypatch: pytest.MonkeyPatch) -> Cut:
+    return Cut(openssh, monkeypatch)
 
 
 @pytest.mark.parametrize("wrong", ["key", "user"])
@@ -84,11 +96,11 @@ def test_a_refused_login_is_one_attempt(openssh: OpensshServer, tmp_path: Path, 
     assert waits == []
 
 
-def test_an_upload_resumes_after_a_cut(
-    openssh: OpensshServer, tmp_path: Path, big: Path, cut: Callable[[], None]
+def test_an_upload_is_made_again_after_a_cut(
+    openssh: OpensshServer, tmp_path: Path, big: Path, cut: Cut
 ) -> None:
     folder = openssh.root / "files" / "in"
-    cut()
+    cut.arm(folder)
     broken = pytest.raises(SftpUnavailable, match="connection broke")
     with account(openssh, tmp_path).session() as session, broken:
         session.upload(big, openssh.remote("files/in"), "big.persons")
@@ -97,23 +109,78 @@ def test_an_upload_resumes_after_a_cut(
     assert left.stat().st_size < FILE_BYTES
     with account(openssh, tmp_path).session() as session:
         session.upload(big, openssh.remote("files/in"), "big.persons")
+    assert cut.seen == {"big.persons.tmp"}, "no half of it was ever there under that name"
     assert [file.name for file in folder.iterdir()] == ["big.persons"]
     assert _digest(folder / "big.persons") == _digest(big)
 
 
-def test_a_download_resumes_after_a_cut(
-    openssh: OpensshServer, tmp_path: Path, big: Path, cut: Callable[[], None]
+def test_a_cut_upload_leaves_the_file_that_it_was_to_replace(
+    openssh: OpensshServer, tmp_path: Path, big: Path, cut: Cut
+) -> None:
+    folder = openssh.root / "files" / "in"
+    with account(openssh, tmp_path).session() as session:
+        session.upload(openssh.key_file, openssh.remote("files/in"), "big.persons")
+        before = _digest(folder / "big.persons")
+        cut.arm(folder)
+        with pytest.raises(SftpUnavailable, match="connection broke"):
+            session.upload(big, openssh.remote("files/in"), "big.persons")
+    assert before == _digest(openssh.key_file) == _digest(folder / "big.persons")
+
+
+def test_a_download_is_made_again_after_a_cut(
+    openssh: OpensshServer, tmp_path: Path, big: Path, cut: Cut
 ) -> None:
     (openssh.root / "files" / "out" / "big.txt").write_bytes(big.read_bytes())
-    fetched, remote = tmp_path / "fetched", openssh.remote("files/out/big.txt")
-    cut()
+    landing, remote = tmp_path / "landing", openssh.remote("files/out/big.txt")
+    landing.mkdir()
+    cut.arm(landing)
     broken = pytest.raises(SftpUnavailable, match="connection broke")
     with account(openssh, tmp_path).session() as session, broken:
-        session.download(remote, fetched)
-    assert not fetched.exists()
+        session.download(remote, landing / "big.txt")
+    assert not list(landing.iterdir()), "what had arrived is removed"
     with account(openssh, tmp_path).session() as session:
-        session.download(remote, fetched)
-    assert _digest(fetched) == _digest(big)
+        session.download(remote, landing / "big.txt")
+    assert cut.seen == {"big.txt.unfinished"}, "no half of it was ever there under its name"
+    assert [file.name for file in landing.iterdir()] == ["big.txt"]
+    assert _digest(landing / "big.txt") == _digest(big)
+
+
+def test_a_download_cut_with_its_process_is_overwritten_by_the_next(
+    openssh: OpensshServer, tmp_path: Path, big: Path
+) -> None:
+    (openssh.root / "files" / "out" / "big.txt").write_bytes(big.read_bytes())
+    landing = tmp_path / "landing"
+    landing.mkdir()
+    (landing / "big.txt.unfinished").write_bytes(b"x" * (FILE_BYTES + 1))
+    with account(openssh, tmp_path).session() as session:
+        session.download(openssh.remote("files/out/big.txt"), landing / "big.txt")
+    assert [file.name for file in landing.iterdir()] == ["big.txt"]
+    assert _digest(landing / "big.txt") == _digest(big)
+
+
+def test_a_delivery_that_was_cut_leaves_one_whole_file(
+    openssh: OpensshServer, tmp_path: Path, cut: Cut
+) -> None:
+    """The rows are more than a request, so that the cut is within the file."""
+    folder, name = openssh.root / "files" / "in", "x" * 100_000
+    there = Folders(openssh.remote("files/in"), openssh.remote("files/reports"))
+    rows = [update(f"C{number}", change("first_name", name)) for number in range(200)]
+
+    def deliver(ledger: Ledger) -> FilesResult:
+        batches, open_session = ledger.batches(), account(openssh, tmp_path).session
+        work = tmp_path / "work"
+        return deliver_files(batches, open_session, there, ledger, TYPES, work, dry_run=False)
+
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        planned(ledger, tmp_path / "out", persons=rows, estimates=BY_FILE)
+        cut.arm(folder)
+        with pytest.raises(SftpUnavailable, match="connection broke"):
+            deliver(ledger)
+        assert [file.suffix for file in folder.iterdir()] == [".tmp"]
+        assert deliver(ledger).files == 1
+        assert deliver(ledger) == FilesResult(already_there=1), "it is not uploaded twice"
+    (file,) = folder.iterdir()
+    assert _digest(file) == _digest(tmp_path / "work" / file.name)
 
 
 def _descendants(pid: int) -> list[int]:

@@ -1,0 +1,67 @@
+"""Handing over: the import files of the newest diff set are written for a person to upload.
+
+For a day on which the file server cannot be used. What is released, and what is withdrawn at the
+last look, is as in `delivering`; what the API carries stays with it.
+"""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vibes_pipelines.delivery import release
+from vibes_pipelines.delivery.file_import import lane_of
+from vibes_pipelines.delivery.hand_over import HandedOver, hand_over
+from vibes_pipelines.stages.erase_lock import not_while_erasing
+from vibes_pipelines.stages.last_look import LastLook
+from vibes_pipelines.stages.planning import Options, planned_lane, reason_of, verdict_of
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.reconciling import NotReconciledError
+from vibes_pipelines.store.inbox import Inbox
+from vibes_pipelines.store.records import Lane
+
+_LANES: tuple[Lane, ...] = ("opt_outs", "persons")
+
+
+@dataclass(frozen=True)
+class ForUpload:
+    """The files of one day by lane, opt-outs first, and why each other lane may not leave."""
+
+    day: str
+    lanes: Mapping[Lane, HandedOver]
+    held: Mapping[Lane, str] = field(default_factory=dict)
+
+
+@not_while_erasing
+def hand_over_files(project: Project, folder: Path) -> ForUpload:
+    """Writes the files of every lane that may leave into `folder`; the ledger has them as sent.
+
+    Raises:
+        NotReconciledError: there is no diff set.
+        ReplayMismatch: a file would not do what was planned.
+        ImportFileError, ImportFileUnwritable: a file cannot be written.
+        LaneBusy: a delivery uploads files of a lane now.
+    """
+    newest = project.ledger.newest_diff_set()
+    if newest is None:
+        raise NotReconciledError("there is no diff set; run the reconcile first")
+    verdicts = {lane: verdict_of(project, newest.diff_set, lane) for lane in _LANES}
+    held = {lane: reason_of(one) for lane, one in verdicts.items() if not one.allowed}
+    lanes = {
+        lane: _hand_over(project, newest.day, lane, folder) for lane in _LANES if lane not in held
+    }
+    release.accept_if_delivered(project.ledger, newest.diff_set)
+    return ForUpload(newest.day, lanes, held)
+
+
+def _hand_over(project: Project, day: str, lane: Lane, folder: Path) -> HandedOver:
+    planned = planned_lane(project, day, lane, Options(dry_run=False))
+    with closing(Inbox(project.settings.ledger_url)) as inbox:
+        return hand_over(
+            [batch for batch in planned.batches if lane_of(batch) == lane],
+            folder,
+            project.ledger,
+            {mapped.to: mapped.type for mapped in project.config.fields},
+            project.work_folder(day),
+            watch=LastLook(project, inbox),
+        )

@@ -1,0 +1,70 @@
+"""Import files for the platform's upload page, where a person puts them instead of the SFTP.
+
+The page takes smaller files than the SFTP (the Vibes documentation, File-Based Data Imports): a
+larger one is written again in parts. What the rows say is the business of whoever wrote the file.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from vibes_pipelines.vibes.import_errors import ImportFileError
+from vibes_pipelines.vibes.import_kinds import KINDS, kind_of
+from vibes_pipelines.vibes.import_reader import ImportFile, read_file
+from vibes_pipelines.vibes.import_writer import (
+    Layout,
+    PartLimits,
+    Table,
+    WrittenFile,
+    write_parts,
+)
+
+BY_UPLOAD = PartLimits(max_rows=100_000, max_bytes=5_000_000)
+"""What the documentation advises for the page; it has no limit for SFTP."""
+
+# Said by the layout itself, or the same in every file of a kind.
+_OF_THE_LAYOUT = frozenset({"fields", "delimiter", "multi-select-delimiter", "content-type"})
+
+
+def write_for_upload(path: Path, folder: Path, limits: PartLimits = BY_UPLOAD) -> list[WrittenFile]:
+    """Writes the import file at `path` into `folder`, in as many parts as the page needs.
+
+    Each has the header section and the columns of the whole; no row is cut. The parts are named
+    `<name>-001` and so on, are read back, and say the same as the whole.
+
+    Raises:
+        ImportFileError: the file cannot be read, or a row alone is larger than the page takes.
+        ImportFileUnwritable: a part cannot be written there.
+    """
+    whole = read_file(path)
+    table = Table(kind_of(path.name), whole.columns, _layout(whole))
+    parts = write_parts(folder, path.stem, table, whole.rows, limits)
+    try:
+        _check(whole, [read_file(part.path) for part in parts])
+    except ImportFileError:
+        for part in parts:
+            part.path.unlink(missing_ok=True)
+        raise
+    return parts
+
+
+def _layout(whole: ImportFile) -> Layout:
+    spelt = {name.lower(): name for name in KINDS[kind_of(whole.name)].headers}
+    return Layout(
+        delimiter=whole.headers.get("delimiter", ","),
+        multi_select_delimiter=whole.multi_select_delimiter,
+        fields_in_header="fields" in whole.headers,
+        headers={
+            spelt[name]: value
+            for name, value in whole.headers.items()
+            if name not in _OF_THE_LAYOUT
+        },
+    )
+
+
+def _check(whole: ImportFile, parts: list[ImportFile]) -> None:
+    """Raises ImportFileError when the parts together are not the whole."""
+    said = pa.concat_tables([whole.cells.slice(0, 0), *(part.cells for part in parts)])
+    if any(part.headers != whole.headers for part in parts) or not said.equals(whole.cells):
+        msg = f"{whole.name}: its parts say something else than the whole; upload the whole file"
+        raise ImportFileError(msg)
