@@ -80,7 +80,7 @@ BREAKAGES: dict[str, tuple[Any, str, Callable[[Any], Any]]] = {
         invites, "_wanted_sql", without(f"coalesce({CHANGED} >", f"coalesce(true OR {CHANGED} >"),
     ),
     "nobody looks before an invitation leaves": (last_look.LastLook, "withdrawn", always({})),
-    "a callback withdraws no invitation": (consent_watch, "_is_newer", always(answer=False)),
+    "a callback withdraws no invitation": (consent_watch, "_why_not", always(None)),
     "the drain ignores opt-outs": (inbox_opt_outs, "_find_contacts", always(([], []))),
     "a callback is ended before its effect": (inbox, "settle_subscriptions", marked_first),
     "an older opt-out overwrites a newer yes": (
