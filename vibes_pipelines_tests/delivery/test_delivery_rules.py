@@ -153,6 +153,10 @@ class TestRoutes:
         assert few == RoadChoice(frozenset(), 0.0, 5.0, 5.0)
         assert many == RoadChoice(frozenset({columns}), 600 + 0.2 + 100, 0.0, 1_000.0)
 
+    def test_a_replaced_number_takes_two_steps_and_no_file(self) -> None:
+        replaced = operation(set_to("tier", "gold"), kind="mdn_replace")
+        assert why_not_by_file(replaced, TYPES) == "a number in place of another takes two steps"
+
     @pytest.mark.parametrize("external", [None, "", "[null]"])
     def test_a_row_needs_an_external_id_that_is_read_as_one(self, external: str | None) -> None:
         told = why_not_by_file(operation(external_person_id=external), TYPES)
