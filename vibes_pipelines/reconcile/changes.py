@@ -23,7 +23,7 @@ from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.moments import latest_possible
 from vibes_pipelines.reconcile.payload import NO_TIME, Compared, compared_fields, has_times
 from vibes_pipelines.reconcile.scan import Sides
-from vibes_pipelines.reconcile.sql import clean, literal, text_list
+from vibes_pipelines.reconcile.sql import literal, text_list
 from vibes_pipelines.sync_config import MappedField, SyncConfig
 
 CHANGES = "STRUCT(field VARCHAR, action VARCHAR, before VARCHAR, after VARCHAR, reason VARCHAR)[]"
@@ -67,17 +67,12 @@ _IDENTIFIED = """
 
 @dataclass(frozen=True)
 class _Cell:
-    """SQL for what there is to tell of one field or identifier, if it `may_differ`.
-
-    `mark` is the name under which the texts may read `may_differ`.
-    """
+    """SQL for what there is to tell of one field or identifier, if it `may_differ`."""
 
     field: str
-    mark: str
     contact: str
     person: str
     may_differ: str
-    is_unclean: bool = False
     base: str = _NULL
     time: str = NO_TIME
 
@@ -93,49 +88,20 @@ def _difference_sql(
         join = "LEFT JOIN base_value b ON b.row_number = i.person_row"
     person_time = "q.updated_at" if has_times(config) else NO_TIME
     cells = _cells(config, compared_fields(config, sides), without)
-    marks = "".join(f", {cell.may_differ} AS {cell.mark}" for cell in cells)
     return rf"""
         CREATE TEMP TABLE difference AS
         SELECT {_KEPT}, {_told(cells)} AS cells
         FROM (
-            SELECT {_KEPT}, {_which(cells)} AS which{_lists(cells)}
-            FROM (
-                SELECT *{marks}
-                FROM (
-                    SELECT i.*, {base}, {person_time} AS person_time,
-                           v.* SIMILAR TO 'contact_\d+', q.* SIMILAR TO 'person_\d+'
-                    FROM contact_raw v
-                    JOIN identified i ON v.row_number = i.contact_row
-                    LEFT JOIN person_raw q ON q.row_number = i.person_row
-                    {join})))"""
+            SELECT i.*, {base}, {person_time} AS person_time,
+                   v.* SIMILAR TO 'contact_\d+', q.* SIMILAR TO 'person_\d+'
+            FROM contact_raw v
+            JOIN identified i ON v.row_number = i.contact_row
+            LEFT JOIN person_raw q ON q.row_number = i.person_row
+            {join})"""
 
 
 _KEPT = """contact_row, person_row, matched_by, contact_key, contact_mdn, person_key,
            person_external_id, person_mdn, has_base, base_unknown, person_time"""
-
-
-def _which(cells: Sequence[_Cell]) -> str:
-    """SQL for the numbers of the cells that may differ."""
-    numbers = ", ".join(
-        f"CASE WHEN {cell.mark} THEN {number}::USMALLINT END"
-        for number, cell in enumerate(cells, start=1)
-    )
-    return f"list_filter([{numbers}], lambda number: number IS NOT NULL)"
-
-
-def _lists(cells: Sequence[_Cell]) -> str:
-    """SQL for a list of what the cells hold, for each part of a cell."""
-    return "".join(
-        f", [{', '.join(getattr(cell, part) for cell in cells)}] AS {part}s"
-        for part in _parts(cells)
-    )
-
-
-def _parts(cells: Sequence[_Cell]) -> list[str]:
-    """What a cell has beside its field."""
-    may_lack = {"base": _NULL, "time": NO_TIME}
-    had = [part for part, none in may_lack.items() if {getattr(c, part) for c in cells} != {none}]
-    return ["contact", "person", *had]
 
 
 def _cells(
@@ -145,11 +111,9 @@ def _cells(
     cells = [
         _Cell(
             field.to,
-            one.name,
             one.contact,
             one.person,
             one.may_differ,
-            one.is_unclean,
             base=_NULL if field.to in without else f"value_{index}",
             time=one.changed_at,
         )
@@ -157,32 +121,32 @@ def _cells(
     ]
     is_new = "{1} IS NULL AND {0} IS NOT NULL"
     key, mdn = ("contact_key", "person_external_id"), ("contact_mdn", "person_mdn")
-    cells.append(_Cell("external_person_id", "is_new_key", *key, is_new.format(*key)))
+    cells.append(_Cell("external_person_id", *key, is_new.format(*key)))
     # The platform takes a number only where there is none: a replacement is carried in two steps
     # (the Vibes documentation, Person API).
     is_replaced = " OR {1} <> {0}" if config.replaces_numbers else ""
-    cells.append(_Cell("mdn", "is_new_mdn", *mdn, (is_new + is_replaced).format(*mdn)))
+    cells.append(_Cell("mdn", *mdn, (is_new + is_replaced).format(*mdn)))
     return sorted(cells, key=lambda cell: cell.field)
 
 
 def _told(cells: Sequence[_Cell]) -> str:
-    """SQL for the list of what differs; texts are cleaned by one expression, not one per field."""
-    names = f"[{', '.join(literal(cell.field) for cell in cells)}]"
-    parts = {part: f"{part}s[number]" for part in _parts(cells)}
-    given = _struct({"field": f"{names}[number]"} | parts)
-    unclean = text_list(cell.field for cell in cells if cell.is_unclean)
-    same = {part: f"cell.{part}" for part in ("field", *parts)}
-    texts = {
-        side: f"CASE WHEN cell.field IN {unclean} THEN {clean(same[side])} ELSE {same[side]} END"
-        for side in ("contact", "person")
-    }
-    cleaned = _struct(same | texts)
-    told = f"list_transform(list_transform(which, lambda number: {given}), lambda cell: {cleaned})"
-    return f"list_filter({told}, lambda cell: cell.contact IS DISTINCT FROM cell.person)"
+    """SQL for the list of what differs."""
+    parts = ["contact", "person", *_parts_of_some(cells)]
+    told = ", ".join(
+        f"CASE WHEN {cell.may_differ} THEN {_struct(cell, parts)} END" for cell in cells
+    )
+    return f"list_filter([{told}], lambda cell: cell.contact IS DISTINCT FROM cell.person)"
 
 
-def _struct(parts: Mapping[str, str]) -> str:
-    return "{" + ", ".join(f"{literal(name)}: {sql}" for name, sql in parts.items()) + "}"
+def _parts_of_some(cells: Sequence[_Cell]) -> list[str]:
+    """Those of base and time that some cell has."""
+    none = {"base": _NULL, "time": NO_TIME}
+    return [part for part in none if {getattr(cell, part) for cell in cells} != {none[part]}]
+
+
+def _struct(cell: _Cell, parts: Sequence[str]) -> str:
+    given = "".join(f", {literal(part)}: {getattr(cell, part)}" for part in parts)
+    return f"{{'field': {literal(cell.field)}{given}}}"
 
 
 def _proposal_sql(config: SyncConfig, without: Mapping[str, str]) -> str:

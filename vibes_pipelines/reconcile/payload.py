@@ -18,7 +18,7 @@ from vibes_pipelines.reconcile.identifiers import NONE, Identifiers
 from vibes_pipelines.reconcile.moments import moment_of
 from vibes_pipelines.reconcile.scan import Sides, raw_columns
 from vibes_pipelines.reconcile.sources import ROW, Source
-from vibes_pipelines.reconcile.sql import clean, literal
+from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.values import (
     INVALID_VALUE,
     UNKNOWN_OPTION,
@@ -55,17 +55,13 @@ def build_values(
 class Compared:
     """SQL over a row of `contact_raw` and one of `person_raw`: the canonical texts of one field.
 
-    Where `may_differ`, which costs less, is false the two are equal, and the texts may be NULL.
-    With `is_unclean` they are canonical only once they went through `sql.clean`. `changed_at` is
-    when the contact's value was set. The texts may read `may_differ` under the name `name`.
+    Where `may_differ`, which costs less, is false the two are equal. `changed_at` is when the
+    contact's value was set.
     """
-
-    name: str
 
     contact: str
     person: str
     may_differ: str
-    is_unclean: bool
     changed_at: str
 
 
@@ -81,16 +77,10 @@ def _compared(config: SyncConfig, sides: Sides, index: int) -> Compared:
     stand_ins = quick(field, contact, person, "unused")
     may_differ = f"{stand_ins.contact} IS DISTINCT FROM {stand_ins.person}"
     text, platform = contact_text(field, *contact), platform_text(field.type, *person)
-    is_unclean = (text, platform) == (clean(contact[0]), clean(person[0]))
-    name = f"may_differ_{index}"
-    if is_unclean:
-        text, platform = contact[0], person[0]
-    else:
-        text, platform = (f"CASE WHEN {name} THEN {one} END" for one in (text, platform))
     changed_at = NO_TIME
     if field.changed_at is not None:
         changed_at = moment_of(*_of_contact(config, sides.contacts, field.changed_at))
-    return Compared(name, text, platform, may_differ, is_unclean, changed_at)
+    return Compared(text, platform, may_differ, changed_at)
 
 
 def contact_values_sql(config: SyncConfig, contacts: Source, rows_sql: str) -> str:
