@@ -2,7 +2,7 @@
 
 `hashes.parquet` stands beside `data.parquet`. It is private to this engine, bound to its version,
 to the mapping and to the snapshot's content, and safe to delete: without it the data is scanned.
-It is sorted by key, so that both sides can be joined range by range, in little memory.
+A large one is sorted by key, so that both sides can be joined range by range, in little memory.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -38,10 +38,10 @@ from vibes_pipelines.reconcile.values import RULES, as_text, quick_contact, quic
 from vibes_pipelines.sync_config import SyncConfig
 
 HASHES = "hashes.parquet"
-_LAYOUT = "by key"
+_ROWS_AT_ONCE = 6_000_000
+"""Rows of a side that are joined at once: the persons' hash table takes some 300 MB."""
+_LAYOUT = f"by key beyond {_ROWS_AT_ONCE}"
 """How the file is laid out; others are written anew."""
-_ROWS_AT_ONCE = 4_000_000
-"""Persons that are joined at once: their hash table takes some 200 MB."""
 _KEYS = 2**64
 """Keys are hashes: evenly spread below this."""
 
@@ -168,11 +168,13 @@ def _write(
         bad_mdn = "phone IS NOT NULL AS bad_mdn"
         if role == "persons":
             name_odd_numbers(connection, "narrow")
+        [(rows,)] = connection.execute("SELECT count(*) FROM narrow").fetchall()
+        order = "ORDER BY key, row_number" if rows > _ROWS_AT_ONCE else ""
         version = _version(config, role, snapshot)
         written = Path(folder) / HASHES
         connection.execute(f"""
             COPY (SELECT * EXCLUDE (phone), {bad_mdn}, {_repeats_sql(connection)}
-                  FROM narrow ORDER BY key, row_number)
+                  FROM narrow {order})
             TO {literal(str(written))}
             (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{version: {literal(version)}}})""")
         written.rename(snapshot / HASHES)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from vibes_pipelines.reconcile import identifiers, narrow
 from vibes_pipelines.reconcile.landed import HASHES, write_contact_hashes, write_person_hashes
@@ -62,22 +63,25 @@ class World:
         return summary, json.loads((out / "run.json").read_text())["plan"]
 
 
-@given(contact_rows, person_rows, subscription_rows)
+@given(contact_rows, person_rows, subscription_rows, st.sampled_from([1, 3, 1_000]))
 @settings(
     max_examples=examples(16),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_diff_set_from_hashes_equals_the_one_from_a_scan(
-    tmp_path, contacts, persons, subscriptions
+    tmp_path, contacts, persons, subscriptions, rows_at_once
 ):
+    """However many ranges of keys it is joined in."""
     folder = tmp_path / "world"
     shutil.rmtree(folder, ignore_errors=True)
     world = World(folder, contacts, persons, subscriptions)
     scanned, plan = world.reconcile("scanned")
     assert plan == "scan"
-    world.hash()
-    landed, plan = world.reconcile("landed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vibes_pipelines.reconcile.landed._ROWS_AT_ONCE", rows_at_once)
+        world.hash()
+        landed, plan = world.reconcile("landed")
     assert plan == "landed hashes"
     assert landed == scanned
 
