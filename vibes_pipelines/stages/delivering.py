@@ -5,7 +5,6 @@ whether its lane is released, and plans what is not planned yet, so that it can 
 dry run reports the plan and writes nothing to the ledger.
 """
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -26,6 +25,7 @@ from vibes_pipelines.stages.api import person_api, vibes_api
 from vibes_pipelines.stages.api_rate import calls_of_deliveries
 from vibes_pipelines.stages.crm_side import crm_writer
 from vibes_pipelines.stages.erase_lock import not_while_erasing
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.landing import sftp_account
 from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.planning import (
@@ -244,7 +244,9 @@ def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> De
     inbox = Inbox(project.settings.ledger_url)
     with closing(inbox), calls_of_deliveries(project) as calls:
         watch = LastLook(project, inbox)
-        result = asyncio.run(_push(project, planned.diff_set, lane, watch, progress, calls))
+        result = run_until_interrupted(
+            _push(project, planned.diff_set, lane, watch, progress, calls)
+        )
     release.accept_if_delivered(project.ledger, planned.diff_set)
     names = ("planned", "accepted", "rejected", "unknown", "repeated", "withdrawn")
     return Delivered(

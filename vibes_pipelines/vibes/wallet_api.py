@@ -1,7 +1,8 @@
-"""The Wallet API: campaigns, passes (items) and the messages to their holders.
+"""The Wallet API: campaigns and their passes (items).
 
 Rules: the Vibes documentation, Wallet API. Passes come into being when somebody opens a link,
-never here; templates and locations belong to the platform's own pages.
+never here; templates, locations and the messages to a campaign's holders belong to the platform's
+own pages.
 """
 
 from collections.abc import Mapping, Sequence
@@ -127,29 +128,5 @@ class WalletApi:
             repeatable=not change.is_message,
         )
 
-    async def messages(self, wallet_id: str) -> list[Record] | None:
-        """The messages sent to the campaign's holders; None when the campaign is not there."""
-        found = await self._calls.read(self._messages(wallet_id))
-        return None if found is None else all_records(found)
-
-    async def message(self, wallet_id: str, message_id: str) -> Record | None:
-        """One message."""
-        return one_record(
-            await self._calls.read(f"{self._messages(wallet_id)}/{segment(message_id)}")
-        )
-
-    async def send_message(
-        self, wallet_id: str, message: Mapping[str, str], filters: Sequence[Mapping[str, Any]] = ()
-    ) -> Answer:
-        """Sends a message to the holders that match every filter; never repeated blindly."""
-        body: dict[str, Any] = {"message": dict(message)}
-        if filters:
-            body["filters"] = [dict(one) for one in filters]
-        path = self._messages(wallet_id)
-        return await self._calls.write("POST", path, body, lane=GOOGLE_WALLET, repeatable=False)
-
     def _item(self, wallet_id: str, wallet_item_id: str) -> str:
         return f"{self._root}/{segment(wallet_id)}/items/{segment(wallet_item_id)}"
-
-    def _messages(self, wallet_id: str) -> str:
-        return f"{self._root}/{segment(wallet_id)}/messages"

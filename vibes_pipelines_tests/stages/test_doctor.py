@@ -16,6 +16,7 @@ from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.sandbox.service import Sandbox
 from vibes_pipelines.stages.doctor.registry import CHECKS, table
 from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines_tests.sandbox.receiver import eventually
 from vibes_pipelines_tests.support.doctoring import Patient, header_eater, the_failure
 from vibes_pipelines_tests.support.loop import EXAMPLE
 from vibes_pipelines_tests.support.real_parts import free_port
@@ -387,8 +388,16 @@ def test_a_host_key_of_somebody_else(patient: Patient) -> None:
     the_failure(lines, "sftp/login", "host key", "Vibes representative|someone may be listening")
 
 
+def open_sessions(patient: Patient) -> int:
+    """Sessions whose end the server has not noted; it does so a moment after the client's."""
+    sessions = patient.sandbox.audit()["sessions"]
+    assert isinstance(sessions, dict)
+    return int(sessions["opened"] - sessions.get("closed", 0))
+
+
 def test_no_session_is_begun_inside_the_gap(patient: Patient) -> None:
     patient.account("sftp/login", VIBES_SFTP_GAP_S=300)
+    eventually(lambda: open_sessions(patient) == 0, "the end of the session to be noted")
     before = patient.sandbox.audit()
     lines = patient.account("sftp/folders", "api/rate", VIBES_SFTP_GAP_S=300)
     assert patient.sandbox.audit() == before

@@ -109,9 +109,6 @@ async def talk_of_wallets(api: VibesApi) -> None:
     await api.wallet.item("r3", "u1")
     change = ItemChange({"tier": "gold"}, [{"latitude": 1.5, "longitude": 2.5}], "Hi", "Hi", "Ada")
     await api.wallet.update_item("r3", "u1", change)
-    await api.wallet.messages("r3")
-    await api.wallet.message("r3", "5")
-    await api.wallet.send_message("r3", {"template": "Hi", "header": "Ada"})
 
 
 class Anything(FakePlatform):

@@ -90,13 +90,6 @@ CONFIG = f"{COMPANY}/config"
             "PUT",
             f"{WALLET}/r3/items/u1",
         ),
-        (lambda api: api.wallet.messages("r3"), "GET", f"{WALLET}/r3/messages"),
-        (lambda api: api.wallet.message("r3", "5"), "GET", f"{WALLET}/r3/messages/5"),
-        (
-            lambda api: api.wallet.send_message("r3", {"template": "Hi"}),
-            "POST",
-            f"{WALLET}/r3/messages",
-        ),
     ],
 )
 def test_routes_are_the_documented_ones(talk: Talk, method: str, path: str) -> None:
@@ -118,7 +111,6 @@ def test_routes_are_the_documented_ones(talk: Talk, method: str, path: str) -> N
         (lambda api: api.push.device("app", "d1"), None),
         (lambda api: api.wallet.items("r3"), None),
         (lambda api: api.wallet.item("r3", "u1"), None),
-        (lambda api: api.wallet.messages("r3"), None),
     ],
 )
 def test_what_is_not_there_is_none(talk: Talk, expected: Any) -> None:
@@ -311,7 +303,6 @@ def test_a_change_of_a_pass_is_repeated_only_when_nobody_gets_to_read_it() -> No
     [
         lambda api: api.wallet.update_item("r3", "u1", ItemChange(notification="Hi")),
         lambda api: api.wallet.update_item("r3", "u1", ItemChange(google_body="Hi"), "passbook"),
-        lambda api: api.wallet.send_message("r3", {"template": "Hi"}, [{"name": "x"}]),
     ],
 )
 def test_what_reaches_a_phone_is_never_sent_twice(talk: Talk, lost: web.Response | str) -> None:
