@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vibes_pipelines.delivery import release
 from vibes_pipelines.delivery.file_import import lane_of
-from vibes_pipelines.delivery.hand_over import HandedOver, hand_over
+from vibes_pipelines.delivery.hand_over import HandedOver, Tell, hand_over
 from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.planning import Options, planned_lane, reason_of, verdict_of
@@ -33,11 +33,20 @@ class ForUpload:
 
 
 @not_while_erasing
-def hand_over_files(project: Project, folder: Path) -> ForUpload:
+def hand_over_files(
+    project: Project,
+    folder: Path,
+    *,
+    also_begun: bool = False,
+    tell: Tell = lambda _: None,
+) -> ForUpload:
     """Writes the files of every lane that may leave into `folder`; the ledger has them as sent.
+
+    `also_begun` and `tell` are as in `hand_over`.
 
     Raises:
         NotReconciledError: there is no diff set.
+        DiffSetSuperseded: a newer one was registered meanwhile.
         ReplayMismatch: a file would not do what was planned.
         ImportFileError, ImportFileUnwritable: a file cannot be written.
         LaneBusy: a delivery uploads files of a lane now.
@@ -48,13 +57,17 @@ def hand_over_files(project: Project, folder: Path) -> ForUpload:
     verdicts = {lane: verdict_of(project, newest.diff_set, lane) for lane in _LANES}
     held = {lane: reason_of(one) for lane, one in verdicts.items() if not one.allowed}
     lanes = {
-        lane: _hand_over(project, newest.day, lane, folder) for lane in _LANES if lane not in held
+        lane: _hand_over(project, newest.day, lane, folder, tell, also_begun=also_begun)
+        for lane in _LANES
+        if lane not in held
     }
     release.accept_if_delivered(project.ledger, newest.diff_set)
     return ForUpload(newest.day, lanes, held)
 
 
-def _hand_over(project: Project, day: str, lane: Lane, folder: Path) -> HandedOver:
+def _hand_over(
+    project: Project, day: str, lane: Lane, folder: Path, tell: Tell, *, also_begun: bool
+) -> HandedOver:
     planned = planned_lane(project, day, lane, Options(dry_run=False))
     with closing(Inbox(project.settings.ledger_url)) as inbox:
         return hand_over(
@@ -64,4 +77,6 @@ def _hand_over(project: Project, day: str, lane: Lane, folder: Path) -> HandedOv
             {mapped.to: mapped.type for mapped in project.config.fields},
             project.work_folder(day),
             watch=LastLook(project, inbox),
+            also_begun=also_begun,
+            tell=tell,
         )

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from vibes_pipelines.store.database import Database
 from vibes_pipelines.store.ledger_rows import diff_set_from, diff_set_row, insert_if_absent
 from vibes_pipelines.store.models import accepted_snapshots, diff_sets
-from vibes_pipelines.store.records import DiffSet, LedgerError
+from vibes_pipelines.store.records import DiffSet, DiffSetSuperseded, LedgerError
 
 
 class DiffSetRecords(Database):
@@ -116,6 +116,18 @@ class DiffSetRecords(Database):
         if record is None:
             raise LedgerError(f"diff set {diff_set} is not registered; rebuild its day first")
         return record
+
+    def _require_newest(self, connection: sa.Connection, diff_set: str) -> None:
+        """Raises DiffSetSuperseded unless it is the newest, and stays so in this transaction."""
+        locked = sa.select(diff_sets.c.day).where(diff_sets.c.diff_set == diff_set)
+        connection.execute(locked.with_for_update()).all()
+        newest = self._newest(connection)
+        if newest is not None and newest.diff_set != diff_set:
+            raise DiffSetSuperseded(
+                f"diff set {diff_set[:12]} is not the newest any more, which is "
+                f"{newest.diff_set[:12]} of {newest.day}; nothing of the file was recorded: run "
+                "this again for the newest"
+            )
 
     def _insert_diff_set(self, connection: sa.Connection, record: DiffSet, status: str) -> None:
         row = diff_set_row(record) | {"status": status, "sequence": _next_sequence(connection)}

@@ -18,6 +18,7 @@ from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.store.ledger_rows import (
     CHUNK_ROWS,
     batch_from,
+    batch_row,
     chunks,
     insert_if_absent,
     operation_from,
@@ -69,7 +70,7 @@ class Ledger(DiffSetRecords, Leases):
             if row.plan is not None:
                 return False
             now = self._clock()
-            insert_if_absent(connection, batches, (_batch_row(b, now) for b in planned_batches))
+            insert_if_absent(connection, batches, (batch_row(b, now) for b in planned_batches))
             insert_if_absent(connection, operations, map(operation_row, planned_operations))
             connection.execute(
                 sa.update(diff_sets)
@@ -193,29 +194,28 @@ class Ledger(DiffSetRecords, Leases):
 
     def mark_batch_sent(self, batch_id: str) -> None:
         """Records the intent to upload a file now, for the file and each of its rows."""
-        now = self._clock()
         with self._writer.begin() as connection:
-            connection.execute(
-                sa.update(batches)
-                .where(batches.c.batch_id == batch_id)
-                .values(status="sent", sent_at=now)
-            )
-            _require_source(connection, operations.c.batch_id == batch_id, "sent")
-            connection.execute(
-                sa.update(operations).where(operations.c.batch_id == batch_id).values(_sent(now))
-            )
+            self._mark_batch_sent(connection, batch_id)
 
     def finish_batch(
         self, batch_id: str, report: Mapping[str, Any], receipts: Iterable[Receipt], day: str
     ) -> None:
         """Records the platform's report on a file: the batch is done, each row has its receipt."""
         with self._writer.begin() as connection:
-            connection.execute(
-                sa.update(batches)
-                .where(batches.c.batch_id == batch_id)
-                .values(status="done", report=dict(report), done_at=self._clock())
-            )
-            self._record(connection, receipts, day)
+            self._finish_batch(connection, batch_id, report, receipts, day)
+
+    def hand_over_batch(
+        self, batch: Batch, report: Mapping[str, Any], receipts: Iterable[Receipt], day: str
+    ) -> None:
+        """Records a file as sent and done at once: a person takes it, and no report is read.
+
+        Raises:
+            DiffSetSuperseded: its diff set is not the newest any more.
+        """
+        with self._writer.begin() as connection:
+            self._require_newest(connection, batch.diff_set)
+            self._mark_batch_sent(connection, batch.batch_id)
+            self._finish_batch(connection, batch.batch_id, report, receipts, day)
 
     def failures(self, diff_set: str) -> Iterator[Operation]:
         """Operations of a diff set that were refused, got no answer or were withdrawn, by id."""
@@ -313,6 +313,26 @@ class Ledger(DiffSetRecords, Leases):
         with self._engine.begin() as connection:
             return [operation_from(row) for row in connection.execute(query)]
 
+    def _mark_batch_sent(self, connection: sa.Connection, batch_id: str) -> None:
+        now, in_batch = self._clock(), operations.c.batch_id == batch_id
+        sent = sa.update(batches).where(batches.c.batch_id == batch_id)
+        connection.execute(sent.values(status="sent", sent_at=now))
+        _require_source(connection, in_batch, "sent")
+        connection.execute(sa.update(operations).where(in_batch).values(_sent(now)))
+
+    def _finish_batch(
+        self,
+        connection: sa.Connection,
+        batch_id: str,
+        report: Mapping[str, Any],
+        receipts: Iterable[Receipt],
+        day: str,
+    ) -> None:
+        done = sa.update(batches).where(batches.c.batch_id == batch_id)
+        done = done.values(status="done", report=dict(report), done_at=self._clock())
+        connection.execute(done)
+        self._record(connection, receipts, day)
+
     def _record(self, connection: sa.Connection, receipts: Iterable[Receipt], day: str) -> None:
         statement = (
             sa.update(operations)
@@ -375,14 +395,3 @@ def _verdict_on(table: sa.Table, day: str) -> sa.Update:
 
 def _sent(now: datetime) -> dict[str, Any]:
     return {"status": "sent", "sent_at": now, "attempts": operations.c.attempts + 1}
-
-
-def _batch_row(batch: Batch, now: datetime) -> dict[str, Any]:
-    return {
-        "batch_id": batch.batch_id,
-        "diff_set": batch.diff_set,
-        "name": batch.name,
-        "rows": batch.rows,
-        "status": batch.status,
-        "created_at": now,
-    }

@@ -1,6 +1,7 @@
 """Turns ledger rows into records and back, and writes them in chunks. No decisions belong here."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -72,6 +73,18 @@ def batch_from(row: sa.Row[Any]) -> Batch:
         status=row.status,
         report=row.report,
     )
+
+
+def batch_row(batch: Batch, now: datetime) -> dict[str, Any]:
+    """The record as a row of the batches table, made now."""
+    return {
+        "batch_id": batch.batch_id,
+        "diff_set": batch.diff_set,
+        "name": batch.name,
+        "rows": batch.rows,
+        "status": batch.status,
+        "created_at": now,
+    }
 
 
 def diff_set_from(row: sa.Row[Any]) -> DiffSet:

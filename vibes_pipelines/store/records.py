@@ -42,6 +42,10 @@ class LedgerError(RuntimeError):
     """The ledger cannot do what was asked; the message names the record and the cure."""
 
 
+class DiffSetSuperseded(LedgerError):  # noqa: N818 - the name says what is wrong
+    """A newer diff set took the place of the one that was asked for; nothing was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One field of an operation: `before` and `after` are canonical text, None for empty."""

@@ -4,11 +4,15 @@ The page takes smaller files than the SFTP (the Vibes documentation, File-Based 
 larger one is written again in parts. What the rows say is the business of whoever wrote the file.
 """
 
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
-from vibes_pipelines.vibes.import_errors import ImportFileError
+from vibes_pipelines.vibes.import_errors import ImportFileError, ImportFileUnwritable
 from vibes_pipelines.vibes.import_kinds import KINDS, kind_of
 from vibes_pipelines.vibes.import_reader import ImportFile, read_file
 from vibes_pipelines.vibes.import_writer import (
@@ -30,7 +34,8 @@ def write_for_upload(path: Path, folder: Path, limits: PartLimits = BY_UPLOAD) -
     """Writes the import file at `path` into `folder`, in as many parts as the page needs.
 
     Each has the header section and the columns of the whole; no row is cut. The parts are named
-    `<name>-001` and so on, are read back, and say the same as the whole.
+    `<name>-001` and so on, are read back, and say the same as the whole; only this user may read
+    them. Where that fails none of them stays.
 
     Raises:
         ImportFileError: the file cannot be read, or a row alone is larger than the page takes.
@@ -38,14 +43,47 @@ def write_for_upload(path: Path, folder: Path, limits: PartLimits = BY_UPLOAD) -
     """
     whole = read_file(path)
     table = Table(kind_of(path.name), whole.columns, _layout(whole))
-    parts = write_parts(folder, path.stem, table, whole.rows, limits)
-    try:
+    with ExitStack() as undone:
+        undone.callback(_remove_parts, folder, path.name)
+        with _only_for_this_user():
+            parts = write_parts(folder, path.stem, table, whole.rows, limits)
         _check(whole, [read_file(part.path) for part in parts])
-    except ImportFileError:
-        for part in parts:
-            part.path.unlink(missing_ok=True)
-        raise
+        undone.pop_all()
     return parts
+
+
+def remove_earlier(folder: Path, name: str) -> None:
+    """Removes what an earlier run left of the import file `name`, whole or in parts.
+
+    Raises:
+        ImportFileUnwritable: it cannot be removed.
+    """
+    try:
+        (folder / name).unlink(missing_ok=True)
+        _remove_parts(folder, name)
+    except OSError as refused:
+        msg = (
+            f"{folder}: what an earlier run left of {name} cannot be removed: {refused.strerror}; "
+            "let this user write into the folder, or name another one"
+        )
+        raise ImportFileUnwritable(msg) from refused
+
+
+def _remove_parts(folder: Path, name: str) -> None:
+    stem, _, kind = name.rpartition(".")
+    is_part = re.compile(rf"{re.escape(stem)}-\d{{3,}}\.{re.escape(kind)}").fullmatch
+    for path in [path for path in folder.glob("*") if is_part(path.name)]:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _only_for_this_user() -> Iterator[None]:
+    """New files are readable and writable for this user alone, from their first byte."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _layout(whole: ImportFile) -> Layout:

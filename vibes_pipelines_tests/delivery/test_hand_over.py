@@ -1,5 +1,6 @@
 """Files for a person to upload: checked like all others, handed over once, open until seen."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +13,12 @@ from vibes_pipelines.delivery.lane_lease import lease_name
 from vibes_pipelines.delivery.ports import ConsentWatch
 from vibes_pipelines.store.leases import LaneBusy
 from vibes_pipelines.store.ledger import Ledger
-from vibes_pipelines.store.records import Operation
+from vibes_pipelines.store.records import Batch, DiffSetSuperseded, Operation
+from vibes_pipelines.vibes import import_writer
+from vibes_pipelines.vibes.import_errors import ImportFileUnwritable
 from vibes_pipelines.vibes.import_reader import read_file
+from vibes_pipelines.vibes.import_writer import PartLimits, WrittenFile
+from vibes_pipelines.vibes.upload_page import write_for_upload
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
     NEXT_DAY,
@@ -22,6 +27,7 @@ from vibes_pipelines_tests.support.deliveries import (
     Killed,
     add,
     change,
+    opt_out,
     planned,
     update,
 )
@@ -36,10 +42,28 @@ ROWS = [
 ]
 
 
-def handed(ledger: Ledger, tmp_path: Path, watch: ConsentWatch | None = None) -> HandedOver:
-    batches = ledger.batches(diff_set=DIFF_SET)
-    work, out = tmp_path / "work", tmp_path / "out"
-    return hand_over(batches, out, ledger, TYPES, work, watch=watch)
+def handed(
+    ledger: Ledger,
+    tmp_path: Path,
+    watch: ConsentWatch | None = None,
+    *,
+    also_begun: bool = False,
+    told: list[WrittenFile] | None = None,
+) -> HandedOver:
+    return hand_over(
+        ledger.batches(diff_set=DIFF_SET),
+        tmp_path / "out",
+        ledger,
+        TYPES,
+        tmp_path / "work",
+        watch=watch,
+        also_begun=also_begun,
+        tell=(told if told is not None else []).append,
+    )
+
+
+def names(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in (tmp_path / "out").iterdir())
 
 
 def statuses(ledger: Ledger) -> dict[str, int]:
@@ -79,39 +103,134 @@ def test_no_job_sends_it_any_more_nor_looks_for_its_report(ledger: Ledger, tmp_p
     assert server.sessions == 0
 
 
-def test_it_is_handed_over_once(ledger: Ledger, tmp_path: Path) -> None:
-    planned(ledger, tmp_path, persons=ROWS, estimates=BY_FILE)
-    handed(ledger, tmp_path)
-    assert handed(ledger, tmp_path) == HandedOver()
-
-
-def test_a_file_that_went_to_the_server_is_left_to_the_server(
+def test_it_is_handed_over_once_and_listed_as_long_as_it_stands_there(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     planned(ledger, tmp_path, persons=ROWS, estimates=BY_FILE)
-    sent, *_ = ledger.batches(diff_set=DIFF_SET)
-    ledger.mark_batch_sent(sent.batch_id)
+    first = handed(ledger, tmp_path)
+    assert handed(ledger, tmp_path) == HandedOver(before=first.files)
+    uploaded, *left = first.files
+    uploaded.path.unlink()
+    assert handed(ledger, tmp_path) == HandedOver(before=tuple(left))
+
+
+def test_nobody_else_may_read_the_files(ledger: Ledger, tmp_path: Path) -> None:
+    planned(ledger, tmp_path, persons=ROWS[3:], estimates=BY_FILE)
+    (file,) = handed(ledger, tmp_path).files
+    assert oct(file.path.stat().st_mode & 0o777) == "0o600"
+    assert oct(file.path.parent.stat().st_mode & 0o777) == "0o700"
+
+
+def test_a_file_that_was_begun_on_the_server_is_left_to_it_unless_asked_for(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    planned(ledger, tmp_path, persons=ROWS, estimates=BY_FILE)
+    begun, *_ = ledger.batches(diff_set=DIFF_SET)
+    ledger.mark_batch_sent(begun.batch_id)
     result = handed(ledger, tmp_path)
-    assert (len(result.files), result.at_server) == (2, 1)
+    assert (len(result.files), result.begun) == (2, 1)
+    also = handed(ledger, tmp_path, also_begun=True)
+    assert (len(also.files), len(also.before), also.begun) == (1, 2, 0)
+    assert statuses(ledger) == {"unknown": 4}
 
 
-def test_a_cut_before_the_ledger_knows_hands_the_same_file_over_again(
+@pytest.mark.parametrize("lane", ["persons", "opt_outs"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_cut_around_the_record_loses_no_file(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: str, when: str
+) -> None:
+    persons, lists = (ROWS[3:], []) if lane == "persons" else ([], [opt_out("C9")])
+    planned(ledger, tmp_path, persons=persons, subscriptions=lists, estimates=BY_FILE)
+    record = Ledger.hand_over_batch
+
+    def dies(*arguments: object) -> None:
+        if when == "after":
+            record(*arguments)  # type: ignore[arg-type]
+        raise Killed
+
+    with monkeypatch.context() as cut:
+        cut.setattr(Ledger, "hand_over_batch", dies)
+        with pytest.raises(Killed):
+            handed(ledger, tmp_path)
+    assert statuses(ledger) == {"planned" if when == "before" else "unknown": 1}
+    (stands,) = (tmp_path / "out").iterdir()
+    said = stands.read_bytes()
+
+    again = handed(ledger, tmp_path)
+    (file,) = again.files + again.before
+    assert (file.path, file.rows, file.path.read_bytes()) == (stands, 1, said)
+    assert statuses(ledger) == {"unknown": 1}
+    assert (len(again.files), len(again.before)) == ((1, 0) if when == "before" else (0, 1))
+
+
+def test_what_was_written_before_a_cut_and_withdrawn_then_is_removed(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planned(ledger, tmp_path, persons=ROWS[3:], estimates=BY_FILE)
 
-    def dies(self: Ledger, batch_id: str) -> None:
+    def dies(*_: object) -> None:
         raise Killed
 
     with monkeypatch.context() as cut:
-        cut.setattr(Ledger, "mark_batch_sent", dies)
+        cut.setattr(Ledger, "hand_over_batch", dies)
         with pytest.raises(Killed):
             handed(ledger, tmp_path)
-    (first,) = (tmp_path / "out").iterdir()
-    before = first.read_bytes()
-    (again,) = handed(ledger, tmp_path).files
-    assert again.path == first
-    assert again.path.read_bytes() == before
+    others = ["2026-01-01_dddddddddddd_01-001.persons", "payroll.xlsx"]
+    for name in others:
+        (tmp_path / "out" / name).write_text("not ours")
+    assert handed(ledger, tmp_path, WithdrawsAll()).files == ()
+    assert names(tmp_path) == others
+
+
+def test_of_a_file_that_cannot_be_written_whole_no_part_stays(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first file is in the ledger, and told; the second one's second part has no room."""
+    planned(ledger, tmp_path, persons=ROWS[1:], estimates=BY_FILE)
+    batches = ledger.batches(diff_set=DIFF_SET)
+    full = f"{batches[0].batch_id}-002.persons"
+    write_table = import_writer.write_table
+
+    def has_no_room(path: Path, table: import_writer.Table, rows: list[list[str]]) -> int:
+        if path.name == full:
+            raise ImportFileUnwritable("no room")
+        return write_table(path, table, rows)
+
+    monkeypatch.setattr(import_writer, "write_table", has_no_room)
+    small = functools.partial(write_for_upload, limits=PartLimits(max_rows=1))
+    monkeypatch.setattr("vibes_pipelines.delivery.hand_over.write_for_upload", small)
+    told: list[WrittenFile] = []
+    with pytest.raises(ImportFileUnwritable):
+        handed(ledger, tmp_path, told=told)
+    assert (names(tmp_path), told, statuses(ledger)) == ([], [], {"planned": 3})
+
+    full = f"{batches[1].batch_id}-001.persons"
+    with pytest.raises(ImportFileUnwritable):
+        handed(ledger, tmp_path, told=told)
+    assert names(tmp_path) == [file.path.name for file in told]
+    assert (sum(file.rows for file in told), statuses(ledger)) == (2, {"planned": 1, "unknown": 2})
+
+
+@pytest.mark.parametrize("lane", ["persons", "opt_outs"])
+def test_a_newer_diff_set_is_not_set_back_by_the_files_of_the_former(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: str
+) -> None:
+    """It comes after the first file was recorded; opt-outs that are recorded stay for the page."""
+    outs = [opt_out("C8"), opt_out("C9") | {"subscription_list_id": "5678"}]
+    persons, lists = (ROWS[2:], []) if lane == "persons" else ([], outs)
+    planned(ledger, tmp_path, persons=persons, subscriptions=lists, estimates=BY_FILE)
+    record = Ledger.hand_over_batch
+
+    def newer_after_the_first(self: Ledger, batch: Batch, *rest: object) -> None:
+        record(self, batch, *rest)  # type: ignore[arg-type]
+        planned(ledger, tmp_path / "newer", diff_set="e" * 64, day=NEXT_DAY, persons=ROWS[1:2])
+
+    monkeypatch.setattr(Ledger, "hand_over_batch", newer_after_the_first)
+    told: list[WrittenFile] = []
+    with pytest.raises(DiffSetSuperseded, match=f"eeeeeeeeeeee of {NEXT_DAY}"):
+        handed(ledger, tmp_path, told=told)
+    assert statuses(ledger) == {"planned": 1, "unknown": 1}
+    assert names(tmp_path) == ([] if lane == "persons" else [file.path.name for file in told])
 
 
 class WithdrawsBea:

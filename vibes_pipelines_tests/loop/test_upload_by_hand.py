@@ -5,6 +5,7 @@ environment of the project has an address of it where nobody answers.
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,13 +17,17 @@ from vibes_pipelines.sandbox.home import IMPORT_DIR
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages import delivering
 from vibes_pipelines.stages.failures import write_failures
-from vibes_pipelines.store.records import LedgerError
+from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.store.records import Batch, LedgerError
 from vibes_pipelines.vibes.error_classes import lookup
+from vibes_pipelines.vibes.sftp_errors import SftpError
 from vibes_pipelines_tests.support.loop import SEND, Loop, agreed_keys
 from vibes_pipelines_tests.support.second_morning import running_second_morning
 
 POPULATION = (300, 31)  # people and seed
-EDITED = agreed_keys(build_world(*POPULATION))[:80]
+AGREED = agreed_keys(build_world(*POPULATION))
+EDITED = AGREED[:80]
+LEAVING = 8
 # So slow an API that a file is the faster road, and no SFTP.
 CUT_OFF = {"VIBES_API_RATE_PER_S": "1", "VIBES_SFTP_GAP_S": "0", "VIBES_SFTP_PORT": "9"}
 
@@ -33,6 +38,14 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
     with running_second_morning(tmp_path, POPULATION) as running:
         running.edit_contacts("last_name = 'Ada, the first'", EDITED)
         yield running
+
+
+def opt_out(loop: Loop) -> None:
+    """Some contacts withdraw their consent in the CRM: fewer than a guard holds."""
+    said = {str(row["contact_id"]): row["sms_opt_in"] for row in loop.sandbox.crm.rows()}
+    leaving = [key for key in AGREED[80:] if said[key] == "true"][:LEAVING]
+    assert len(leaving) == LEAVING
+    loop.edit_contacts("sms_opt_in = 'false', sms_opt_in_at = '2026-01-02 00:30:00'", leaving)
 
 
 def upload_files(out: Path, *options: str) -> tuple[int, str, str]:
@@ -48,35 +61,100 @@ def test_what_a_person_uploads_is_confirmed_by_the_next_day(
     loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "for the page"
+    opt_out(loop)
     summary = loop.reconcile()
     with loop.changed(**CUT_OFF) as cut_off:
-        code, _, why = upload_files(out)
+        code, told, why = upload_files(out)
         assert (code, "held: persons: updates: " in why) == (3, True)
-        assert not list(out.glob("*.persons")), "what is held is not handed over"
+        (first,) = out.iterdir()
+        assert first.suffix == ".opt_outs", "what is held is not handed over"
+        assert (
+            f"{first}  {LEAVING} rows\nfiles of {loop.today}: 1, to be uploaded in this order"
+            in told
+        )
+        assert "upload before the next daily run; afterwards delete, do not upload" in told
 
         loop.approve(summary)
         with monkeypatch.context() as failing:
             failing.setattr("vibes_pipelines.delivery.hand_over._record", fail)
-            code, _, why = upload_files(out)
-        assert (code, f"what stands in {out} is handed over all the same" in why) == (1, True)
+            code, told, why = upload_files(out)
+        assert (code, told) == (1, "")
+        assert "were handed over" not in why, "nothing was, in this run"
+        assert list(out.iterdir()) == [first], "nothing stays that the ledger does not know"
 
         code, told, _ = upload_files(out, "--json")
-        (file,) = json.loads(told)["files"]
-        assert (code, file["lane"], file["rows"]) == (0, "persons", 80)
-        code, told, _ = upload_files(out)
-        assert (code, told) == (0, f"{loop.today}: no file waits to be handed over\n")
+        files = json.loads(told)["files"]
+        assert code == 0
+        assert [(one["lane"], one["rows"], one["handed_over_before"]) for one in files] == [
+            ("opt_outs", LEAVING, True),
+            ("persons", 80, False),
+        ], "opt-outs first"
+        code, again, _ = upload_files(out, "--json")
+        assert (code, json.loads(again)["files"]) == (
+            0,
+            [one | {"handed_over_before": True} for one in files],
+        )
 
-        imported = delivering.import_persons(cut_off.project, loop.today, SEND)
-        assert imported.counts["files"] == 0, "no session is needed: nothing is left for it"
+        for deliver in (delivering.deliver_opt_outs, delivering.import_persons):
+            sent = deliver(cut_off.project, loop.today, SEND)
+            assert not sent.counts.get("files"), "no session is needed: nothing is left for it"
         failures = write_failures(cut_off.project, loop.today)
-        assert ("HandedOver", 80, "retry_later", lookup("HandedOver").advice) in failures.advised
+        handed = 80 + LEAVING
+        advice = lookup("HandedOver").advice
+        assert ("HandedOver", handed, "retry_later", advice) in failures.advised
 
-    waiting = Path(file["path"])
-    waiting.rename(loop.sandbox.home.sftp_folder(IMPORT_DIR) / waiting.name)
+    for file in files:
+        shutil.move(file["path"], loop.sandbox.home.sftp_folder(IMPORT_DIR))
+    with loop.changed(**CUT_OFF):
+        assert upload_files(out)[1] == f"{loop.today}: no file waits to be handed over\n"
     loop.sandbox.next_day(edits=False)
     after = loop.day()
-    assert loop.sandbox.audit()["effects"] == {"import_update": 80}, "nothing was sent twice"
-    assert (after.confirmed, after.updated, after.unexplained) == (80, 0, 0)
+    effects = {"import_update": 80, "import_unsubscribe": LEAVING}
+    assert loop.sandbox.audit()["effects"] == effects, "nothing was sent twice"
+    assert (after.confirmed, after.updated, after.unexplained) == (80 + LEAVING, 0, 0)
+
+
+def test_whether_a_begun_upload_arrived_is_not_known(loop: Loop, tmp_path: Path) -> None:
+    """Its connection broke in the middle: only who asks for it hands the same over again."""
+    out = tmp_path / "for the page"
+    loop.approve(loop.reconcile())
+    with loop.changed(VIBES_API_RATE_PER_S="1", VIBES_SFTP_GAP_S="0") as slow:
+        loop.sandbox.set_faults([{"on": "sftp", "action": "reset"}])
+        with pytest.raises(SftpError):
+            delivering.import_persons(slow.project, loop.today, SEND)
+    with loop.changed(**CUT_OFF):
+        code, told, why = upload_files(out)
+        assert (code, told) == (1, f"{loop.today}: no file waits to be handed over\n")
+        assert "files begun on the file server: 1; whether they arrived is not known" in why
+        code, told, _ = upload_files(out, "--also-begun", "--json")
+        (file,) = json.loads(told)["files"]
+        assert (code, file["rows"], json.loads(told)["begun"]) == (0, 80, 0)
+        assert upload_files(out)[0] == 0, "nothing is left for the file server"
+
+
+def test_what_was_handed_over_before_a_failure_is_named(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "full of other files"
+    out.mkdir()
+    (out / "payroll.xlsx").touch()
+    opt_out(loop)
+    loop.approve(loop.reconcile())
+    record = Ledger.hand_over_batch
+
+    def fails_for_persons(self: Ledger, batch: Batch, *rest: object) -> None:
+        if batch.name.endswith(".persons"):
+            fail()
+        record(self, batch, *rest)  # type: ignore[arg-type]
+
+    with loop.changed(**CUT_OFF), monkeypatch.context() as failing:
+        failing.setattr(Ledger, "hand_over_batch", fails_for_persons)
+        code, told, why = upload_files(out)
+    (opt_outs,) = out.glob("*.opt_outs")
+    assert (code, told) == (1, "")
+    assert f"before this failed these were handed over:\n{opt_outs}  {LEAVING} rows\n" in why
+    assert "payroll" not in why
+    assert {path.name for path in out.iterdir()} == {"payroll.xlsx", opt_outs.name}
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from vibes_pipelines.store.records import (
     Batch,
     Change,
     DiffSet,
+    DiffSetSuperseded,
     LedgerError,
     Operation,
     Receipt,
@@ -281,6 +282,32 @@ class TestReceipts:
         ledger.finish_batch("b", {"rows": 1}, [Receipt("op-1", "rejected", "X")], DAY)
         assert [b.report for b in ledger.batches(status="done")] == [{"rows": 1}]
         assert ledger.status_counts("one") == {("persons", "file", "rejected"): 1}
+
+    def test_a_batch_is_handed_over_whole_or_not_at_all(self, ledger: Ledger) -> None:
+        ledger.register(diff_set())
+        batch = Batch("b", "one", "b.persons", 1)
+        write(ledger, operation(batch_id="b", row_number=1, route="file"), batches=(batch,))
+
+        def cut() -> Iterator[Receipt]:
+            yield Receipt("op-1", "unknown", "X")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            ledger.hand_over_batch(batch, {}, cut(), DAY)
+        assert ledger.batches() == [batch]
+        assert ledger.status_counts("one") == {("persons", "file", "planned"): 1}
+        ledger.hand_over_batch(batch, {"by": "hand"}, [Receipt("op-1", "unknown", "X")], DAY)
+        assert ledger.batches() == [replace(batch, status="done", report={"by": "hand"})]
+        assert ledger.status_counts("one") == {("persons", "file", "unknown"): 1}
+
+    def test_a_batch_of_a_superseded_diff_set_is_not_handed_over(self, ledger: Ledger) -> None:
+        ledger.register(diff_set())
+        batch = Batch("b", "one", "b.persons", 1)
+        write(ledger, operation(batch_id="b", row_number=1, route="file"), batches=(batch,))
+        ledger.register(diff_set("two", NEXT_DAY))
+        with pytest.raises(DiffSetSuperseded, match=f"which is two of {NEXT_DAY}"):
+            ledger.hand_over_batch(batch, {}, [Receipt("op-1", "unknown", "X")], DAY)
+        assert ledger.batches() == [batch]
 
 
 def test_the_rows_of_a_file_are_read_in_columns_in_the_order_of_the_file(ledger: Ledger) -> None:

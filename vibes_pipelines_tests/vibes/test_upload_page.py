@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vibes_pipelines.vibes.import_errors import ImportFileError
+from vibes_pipelines.vibes.import_errors import ImportFileError, ImportFileUnwritable
 from vibes_pipelines.vibes.import_reader import read_file
 from vibes_pipelines.vibes.import_writer import (
     Layout,
@@ -16,7 +16,7 @@ from vibes_pipelines.vibes.import_writer import (
     write_parts,
     write_table,
 )
-from vibes_pipelines.vibes.upload_page import BY_UPLOAD, write_for_upload
+from vibes_pipelines.vibes.upload_page import BY_UPLOAD, remove_earlier, write_for_upload
 
 COLUMNS = ("external_person_id", "first_name", "tier")
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
@@ -112,3 +112,18 @@ def test_parts_that_would_say_something_else_are_removed(
     with pytest.raises(ImportFileError, match="its parts say something else"):
         write_for_upload(path, tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_an_earlier_run_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    left = ("day.persons", "day-001.persons", "day-1000.persons")
+    others = ("day-001.opt_outs", "day-001.persons.old", "day-1.persons", "day-x-001.persons")
+    for name in (*left, *others):
+        (tmp_path / name).touch()
+    remove_earlier(tmp_path, "day.persons")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+
+
+def test_what_cannot_be_removed_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "day-001.persons").mkdir()
+    with pytest.raises(ImportFileUnwritable, match=r"left of day\.persons cannot be removed"):
+        remove_earlier(tmp_path, "day.persons")
