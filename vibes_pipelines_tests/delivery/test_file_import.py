@@ -71,6 +71,14 @@ def deliver(
     )
 
 
+def deliver_with_half_reports(ready: Ledger, server: FakeServer, tmp_path: Path) -> None:
+    """Of every report the rows are there, and the summary is not."""
+    deliver(ready, server, tmp_path)
+    server.process()
+    for name in [name for name in server.files["/reports"] if name.endswith(".summary.csv")]:
+        del server.files["/reports"][name]
+
+
 def collect(ledger: Ledger, server: FakeServer, day: str = DAY) -> ReportsResult:
     return collect_reports(ledger, server.session, FOLDERS, day)
 
@@ -352,19 +360,13 @@ class TestReports:
     def test_a_file_whose_summary_is_late_is_not_lost(
         self, ready: Ledger, server: FakeServer, tmp_path: Path
     ) -> None:
-        deliver(ready, server, tmp_path)
-        server.process()
-        for name in [name for name in server.files["/reports"] if name.endswith(".summary.csv")]:
-            del server.files["/reports"][name]
+        deliver_with_half_reports(ready, server, tmp_path)
         assert collect(ready, server, NEXT_DAY) == ReportsResult(waiting=4)
 
     def test_half_a_report_is_waited_for_until_certificates_have_told_of_every_row(
         self, ready: Ledger, server: FakeServer, tmp_path: Path
     ) -> None:
-        deliver(ready, server, tmp_path)
-        server.process()
-        for name in [name for name in server.files["/reports"] if name.endswith(".summary.csv")]:
-            del server.files["/reports"][name]
+        deliver_with_half_reports(ready, server, tmp_path)
         operations = [o for b in ready.batches() for o in ready.batch_operations(b.batch_id)]
         seen, last = operations[:-1], operations[-1]
         ready.record_outcomes([(o.operation_id, "confirmed", "share") for o in seen], NEXT_DAY)
