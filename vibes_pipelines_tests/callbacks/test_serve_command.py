@@ -1,5 +1,6 @@
 """`callbacks serve` as a process: its address, its stops, and every answer kept through a kill."""
 
+import http.client
 import os
 import signal
 import socket
@@ -36,7 +37,7 @@ class Stream:
 
     def send(self, sender: int) -> None:
         number = 0
-        with suppress(OSError):
+        with suppress(OSError, http.client.HTTPException):  # also an answer cut in its body
             while True:
                 body = removal(f"{sender}/{number}")
                 status, _ = http_request(self.port, "POST", "/callbacks", body)
