@@ -29,6 +29,9 @@ def build_cases(
     connection: duckdb.DuckDBPyConnection, config: SyncConfig, contacts: Source
 ) -> None:
     """Creates `case_row` from the findings and decisions of a finished reconcile."""
+    if not connection.execute("SELECT 1 FROM finding LIMIT 1").fetchall():
+        connection.execute(_NO_CASE)
+        return
     connection.execute(_NAMED)
     connection.execute(_OTHERS)
     texts = "SELECT NULL::BIGINT AS row_number WHERE false"
@@ -54,6 +57,10 @@ _WRITTEN = (
     *("kind", "source", "record", "external_person_id", "person_key", "mdn", "detail"),
     *("evidence", "own", "others", "state"),
 )
+
+_NO_CASE = f"""
+    CREATE TEMP TABLE case_row (
+        {", ".join(f"{name} VARCHAR{'[]' if name == 'others' else ''}" for name in _WRITTEN)})"""
 
 QUARANTINE = "SELECT kind, source, external_person_id, person_key, mdn, detail FROM case_row"
 """The rows of quarantine.parquet. A contact's mdn is shown as it was given when it is invalid."""

@@ -23,10 +23,11 @@ from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.moments import latest_possible
 from vibes_pipelines.reconcile.payload import NO_TIME, Compared, compared_fields, has_times
 from vibes_pipelines.reconcile.scan import Sides
-from vibes_pipelines.reconcile.sql import literal, text_list
+from vibes_pipelines.reconcile.sql import clean, literal, text_list
 from vibes_pipelines.sync_config import MappedField, SyncConfig
 
 CHANGES = "STRUCT(field VARCHAR, action VARCHAR, before VARCHAR, after VARCHAR, reason VARCHAR)[]"
+_CLEANED = ("contact", "person")
 _NULL = "NULL::VARCHAR"
 
 
@@ -40,7 +41,9 @@ def build_proposal(
     Raises:
         HashCollision: a contact was paired with a person whose key only has the same hash.
     """
-    connection.execute(_IDENTIFIED)
+    # Few rows that are named already, where the plan has them.
+    names = "contact_name" if sides.is_landed else "contact_raw"
+    connection.execute(_IDENTIFIED.format(names=names))
     refuse_collision(connection, "SELECT 1 FROM identified WHERE contact_key <> person_external_id")
     if base is not None:
         build_base_value(connection, config, base)
@@ -61,7 +64,7 @@ _IDENTIFIED = """
            END AS contact_mdn,
            p.person_key, p.key AS person_external_id, p.mdn AS person_mdn
     FROM candidate k
-    JOIN contact_name c ON c.row_number = k.contact_row
+    JOIN {names} c ON c.row_number = k.contact_row
     LEFT JOIN person_name p ON p.row_number = k.person_row"""
 
 
@@ -130,12 +133,18 @@ def _cells(
 
 
 def _told(cells: Sequence[_Cell]) -> str:
-    """SQL for the list of what differs."""
+    """SQL for the list of what differs. To clean a canonical text again changes nothing."""
     parts = ["contact", "person", *_parts_of_some(cells)]
     told = ", ".join(
         f"CASE WHEN {cell.may_differ} THEN {_struct(cell, parts)} END" for cell in cells
     )
-    return f"list_filter([{told}], lambda cell: cell.contact IS DISTINCT FROM cell.person)"
+    cleaned = ", ".join(
+        f"{literal(part)}: {clean(f'cell.{part}') if part in _CLEANED else f'cell.{part}'}"
+        for part in ("field", *parts)
+    )
+    told = f"list_filter([{told}], lambda cell: cell.field IS NOT NULL)"
+    told = f"list_transform({told}, lambda cell: {{{cleaned}}})"
+    return f"list_filter({told}, lambda cell: cell.contact IS DISTINCT FROM cell.person)"
 
 
 def _parts_of_some(cells: Sequence[_Cell]) -> list[str]:

@@ -84,6 +84,10 @@ def tell_why_mdns_are_refused(connection: duckdb.DuckDBPyConnection, region: str
     refused = """
         SELECT f.row_number, c.mdn FROM finding f JOIN contact_name c USING (row_number)
         WHERE f.source = 'contact' AND f.kind = 'invalid_mdn'"""
+    if not connection.execute(
+        "SELECT 1 FROM finding WHERE kind = 'invalid_mdn' LIMIT 1"
+    ).fetchall():
+        return
     judge_phones(connection, f"SELECT mdn FROM ({refused})", region)
     texts = [[str(one) for one in REFUSED_MDNS], list(REFUSED_MDNS.values())]
     connection.execute(

@@ -24,9 +24,12 @@ def judge_phones(connection: duckdb.DuckDBPyConnection, texts_sql: str, region: 
     connection.execute("""
         CREATE TEMP TABLE IF NOT EXISTS judged_phone (
             phone VARCHAR, mdn BIGINT, refusal VARCHAR)""")
+    given = f"FROM ({texts_sql}) given(phone)"
+    if not connection.execute(f"SELECT 1 {given} WHERE phone IS NOT NULL LIMIT 1").fetchall():
+        return
     connection.execute(f"""
         CREATE OR REPLACE TEMP TABLE odd_phone AS
-        SELECT DISTINCT given.phone FROM ({texts_sql}) given(phone)
+        SELECT DISTINCT given.phone {given}
         ANTI JOIN judged_phone USING (phone) WHERE given.phone IS NOT NULL""")
     if _count(connection, "odd_phone") >= _WORTH_A_QUERY:
         _judge_by_plans(connection, region)

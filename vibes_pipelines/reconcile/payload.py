@@ -18,7 +18,7 @@ from vibes_pipelines.reconcile.identifiers import NONE, Identifiers
 from vibes_pipelines.reconcile.moments import moment_of
 from vibes_pipelines.reconcile.scan import Sides, raw_columns
 from vibes_pipelines.reconcile.sources import ROW, Source
-from vibes_pipelines.reconcile.sql import literal
+from vibes_pipelines.reconcile.sql import clean, literal
 from vibes_pipelines.reconcile.values import (
     INVALID_VALUE,
     UNKNOWN_OPTION,
@@ -53,10 +53,10 @@ def build_values(
 
 @dataclass(frozen=True)
 class Compared:
-    """SQL over a row of `contact_raw` and one of `person_raw`: the canonical texts of one field.
+    """SQL over a row of `contact_raw` and one of `person_raw`: the texts of one field.
 
-    Where `may_differ`, which costs less, is false the two are equal. `changed_at` is when the
-    contact's value was set.
+    Once cleaned they are canonical. Where `may_differ`, which costs less, is false the two are
+    equal then. `changed_at` is when the contact's value was set.
     """
 
     contact: str
@@ -74,9 +74,13 @@ def _compared(config: SyncConfig, sides: Sides, index: int) -> Compared:
     field = config.fields[index]
     contact = _of_contact(config, sides.contacts, field.from_)
     person = f"person_{index}", sides.persons.column(field.to, f"fields.to: {field.to}")[1]
-    stand_ins = quick(field, contact, person, "unused")
-    may_differ = f"{stand_ins.contact} IS DISTINCT FROM {stand_ins.person}"
     text, platform = contact_text(field, *contact), platform_text(field.type, *person)
+    if (text, platform) == (clean(contact[0]), clean(person[0])):
+        text, platform = contact[0], person[0]
+        may_differ = f"{text} IS DISTINCT FROM {platform}"
+    else:
+        stand_ins = quick(field, contact, person, "unused")
+        may_differ = f"{stand_ins.contact} IS DISTINCT FROM {stand_ins.person}"
     changed_at = NO_TIME
     if field.changed_at is not None:
         changed_at = moment_of(*_of_contact(config, sides.contacts, field.changed_at))
@@ -121,9 +125,9 @@ def _contact_raw_sql(config: SyncConfig, sides: Sides) -> str:
     )
     return f"""
         CREATE TEMP TABLE contact_raw AS
-        SELECT {ROW} AS row_number{columns} FROM raw_contact
-        WHERE {ROW} IN (SELECT contact_row FROM candidate
-                        UNION ALL SELECT row_number FROM contact WHERE has_issue)"""
+        SELECT * EXCLUDE (raw){columns} FROM raw_contact
+        WHERE row_number IN (SELECT contact_row FROM candidate
+                             UNION ALL SELECT row_number FROM contact WHERE has_issue)"""
 
 
 def _person_raw_sql(config: SyncConfig, sides: Sides) -> str:

@@ -24,7 +24,7 @@ from vibes_pipelines.reconcile.narrow import (
     quick_name,
     region_of,
 )
-from vibes_pipelines.reconcile.sources import ROW, Source
+from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.values import Quick, quick
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -45,9 +45,9 @@ class Sides:
 
 
 def scan_sides(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides: Sides) -> None:
-    """Creates the tables above, and `raw_contact`: the mapped columns of contacts that may differ.
+    """Creates the tables above, and `raw_contact`: `contact_text` of those that may differ, `raw`.
 
-    `raw` of it is the list of their values as texts, in the order of `raw_columns`.
+    `raw` is the list of the mapped columns' values as texts, in the order of `raw_columns`.
 
     Raises:
         ReconcileError: for a column that the sync config maps and a side does not have.
@@ -67,10 +67,8 @@ def scan_sides(connection: duckdb.DuckDBPyConnection, config: SyncConfig, sides:
     connection.execute("""
         CREATE TEMP VIEW contact AS
         SELECT * EXCLUDE (key_text, person_key_text, phone, raw) FROM contact_cell""")
-    connection.execute(f"""
-        CREATE TEMP VIEW raw_contact AS
-        SELECT row_number AS {ROW}, raw FROM contact_cell WHERE raw IS NOT NULL""")
-    connection.execute(_TEXTS.format(side="contact"))
+    connection.execute(_texts_sql("contact"))
+    connection.execute(f"{_texts_sql('contact', 'raw_contact', ', raw')} WHERE raw IS NOT NULL")
     for side in ("contact", "person"):
         connection.execute(f"CREATE TEMP VIEW {side}_name AS SELECT * FROM {side}_text")
     _create_links(connection, has_person_key=config.contacts.person_key is not None)
@@ -106,7 +104,7 @@ def _scan_persons(
     connection.execute("""
         CREATE TEMP VIEW person AS
         SELECT * EXCLUDE (key_text, person_key_text, phone) FROM person_cell""")
-    connection.execute(_TEXTS.format(side="person"))
+    connection.execute(_texts_sql("person"))
 
 
 def raw_columns(config: SyncConfig, contacts: Source) -> list[tuple[str, str]]:
@@ -163,12 +161,13 @@ def _once(connection: duckdb.DuckDBPyConnection, contacts: Source) -> str:
     return "DISTINCT ON (contact_row)" if joined > rows else ""
 
 
-_TEXTS = """
-    CREATE TEMP VIEW {side}_text AS
-    SELECT row_number, key_text AS key, person_key_text AS person_key,
-           CASE WHEN mdn > 0 THEN '+' || mdn ELSE phone END AS mdn,
-           phone IS NOT NULL AS bad_mdn
-    FROM {side}_cell"""
+def _texts_sql(side: str, name: str = "", more: str = "") -> str:
+    return f"""
+        CREATE TEMP VIEW {name or f"{side}_text"} AS
+        SELECT row_number, key_text AS key, person_key_text AS person_key,
+               CASE WHEN mdn > 0 THEN '+' || mdn ELSE phone END AS mdn,
+               phone IS NOT NULL AS bad_mdn{more}
+        FROM {side}_cell"""
 
 
 def _stand_ins(config: SyncConfig, sides: Sides) -> list[Quick]:

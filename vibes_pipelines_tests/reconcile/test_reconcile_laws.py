@@ -242,3 +242,21 @@ def test_files_are_the_same_bytes_whatever_the_row_order_threads_and_memory(
     assert summary.updated > 1000
     assert summary.quarantined > 1000
     assert hashes[0] == hashes[1] == hashes[2]
+
+
+def test_files_of_several_row_groups_are_the_same_bytes_each_time(make_config, tmp_path):
+    inputs = Inputs(tmp_path / "contacts.parquet", tmp_path / "persons.parquet")
+    with duckdb.connect() as connection:
+        for path, sql in (
+            (inputs.contacts, "SELECT printf('C%06d', i) AS id, 'n' || i AS name"),
+            (inputs.persons, "SELECT NULL AS external_person_id, NULL AS person_key, '' AS name"),
+        ):
+            rows = "range(260_000)" if path == inputs.contacts else "range(0)"
+            connection.execute(f"COPY ({sql} FROM {rows} r(i)) TO '{path}'")
+    config = make_config(contacts={"key": "id"}, fields=FIELDS[:1])
+    summaries = [
+        reconcile(config, inputs, tmp_path / "out", Limits(threads=threads))
+        for threads in (1, 2, 4, 4)
+    ]
+    assert summaries[0].added == 260_000
+    assert len({summary.diff_set for summary in summaries}) == 1
