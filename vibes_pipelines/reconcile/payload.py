@@ -14,8 +14,11 @@ from dataclasses import dataclass
 import duckdb
 
 from vibes_pipelines.reconcile.consent import UNREADABLE
+from vibes_pipelines.reconcile.home_numbers import quick_number
 from vibes_pipelines.reconcile.identifiers import NONE, Identifiers
 from vibes_pipelines.reconcile.moments import moment_of
+from vibes_pipelines.reconcile.narrow import region_of
+from vibes_pipelines.reconcile.phone import e164_number
 from vibes_pipelines.reconcile.scan import Sides, raw_columns
 from vibes_pipelines.reconcile.sources import ROW, Source
 from vibes_pipelines.reconcile.sql import clean, literal
@@ -114,9 +117,10 @@ def _contact_raw_sql(config: SyncConfig, sides: Sides) -> str:
     raw = raw_columns(config, sides.contacts)
     if sides.is_landed:
         columns = "".join(f", {column} AS contact_{index}" for index, (column, _) in enumerate(raw))
+        number = quick_number(_phone_text(sides.contact_ids), region_of(config))
         return f"""
             CREATE TEMP TABLE contact_raw AS
-            SELECT {_identified(sides.contact_ids)}{columns} FROM {sides.contacts.relation}
+            SELECT {_identified(sides.contact_ids, number)}{columns} FROM {sides.contacts.relation}
             WHERE {ROW} IN (SELECT contact_row FROM candidate
                             UNION ALL SELECT contact_row FROM doubtful)"""
     columns = "".join(
@@ -139,7 +143,7 @@ def _person_raw_sql(config: SyncConfig, sides: Sides) -> str:
         columns += f", {_updated_at(sides.persons)} AS updated_at"
     names, doubtful = f"{ROW} AS row_number", ""
     if sides.is_landed:
-        names = _identified(sides.person_ids)
+        names = _identified(sides.person_ids, e164_number(_phone_text(sides.person_ids)))
         doubtful = """
             UNION ALL SELECT person_row FROM doubtful
             UNION ALL SELECT row_number FROM finding WHERE source = 'person'"""
@@ -162,10 +166,17 @@ def _updated_at(persons: Source) -> str:
     return moment_of(*persons.column("updated_at", "authority newest"))
 
 
-def _identified(ids: Identifiers) -> str:
-    """The columns that name a row: landed data is read once for names and values."""
-    phone = as_text(*ids.phone) if ids.phone else NONE
-    return f"{ROW} AS row_number, {ids.key} AS key, {ids.person_key} AS person_key, {phone} AS mdn"
+def _identified(ids: Identifiers, number: str) -> str:
+    """The columns that name a row: landed data is read once for names and values.
+
+    `number` is SQL for the number of the E.164 of the phone, NULL where it needs a judgement.
+    """
+    return f"""{ROW} AS row_number, {ids.key} AS key, {ids.person_key} AS person_key,
+               {_phone_text(ids)} AS mdn, {number} AS number"""
+
+
+def _phone_text(ids: Identifiers) -> str:
+    return as_text(*ids.phone) if ids.phone else NONE
 
 
 def _find_bad_values(
@@ -226,8 +237,14 @@ _DOUBTFUL = """
                AS person_row
     FROM suspect LEFT JOIN link USING (contact_row) GROUP BY contact_row"""
 
+# Only a text that needs a judgement is looked up among the hashes, where the judgement stands.
 _NAMES = """
     CREATE TEMP VIEW {side}_name AS
-    SELECT v.row_number, v.key, v.person_key, n.bad_mdn,
-           CASE WHEN n.mdn > 0 THEN '+' || n.mdn ELSE v.mdn END AS mdn
-    FROM {side}_raw v JOIN {side} n USING (row_number)"""
+    SELECT v.row_number, v.key, v.person_key, coalesce(judged.bad_mdn, false) AS bad_mdn,
+           coalesce('+' || coalesce(v.number, CASE WHEN judged.mdn > 0 THEN judged.mdn END), v.mdn)
+               AS mdn
+    FROM {side}_raw v LEFT JOIN (
+        SELECT row_number, mdn, bad_mdn FROM {side}
+        WHERE row_number IN (SELECT row_number FROM {side}_raw
+                             WHERE number IS NULL AND mdn IS NOT NULL)) judged
+      USING (row_number)"""
