@@ -5,7 +5,6 @@ takes the place of is withdrawn, an opt-out never is. Nobody is opted in whose c
 no more. Opt-outs made there go back to the CRM, where the label is removed; opt-ins never do.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -20,6 +19,7 @@ from vibes_pipelines.stages.apsis_landing import newest_reads
 from vibes_pipelines.stages.apsis_last_look import LastLook, NewerWatch
 from vibes_pipelines.stages.apsis_sync import ApsisSync
 from vibes_pipelines.stages.crm_side import crm_writer
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.store.consent_looks import ConsentLooks, Look
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import Lane, Operation, Route
@@ -110,7 +110,9 @@ def _push(
 ) -> None:
     operations = sync.project.ledger.open_operations(planned.diff_set, lane, "api")
     before = written.accepted + written.rejected + written.unknown
-    result = asyncio.run(push_lane(sync, operations, lambda done: on_progress(before + done)))
+    result = run_until_interrupted(
+        push_lane(sync, operations, lambda done: on_progress(before + done))
+    )
     written.accepted += result.accepted
     written.rejected += result.rejected
     written.unknown += result.unknown

@@ -5,7 +5,6 @@ account, with its consents and events. Otherwise what stays there is counted, fo
 An opt-out that was read there stays known under the pseudonym, as it does of everybody.
 """
 
-import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -24,6 +23,7 @@ from vibes_pipelines.stages.apsis_sync import ApsisSync, open_apsis
 from vibes_pipelines.stages.erasing_files import Naming
 from vibes_pipelines.stages.erasing_parquet import count_changes, rewrite_parquet, rows_with
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.pseudonyms import pseudonym
 from vibes_pipelines.store.database import open_engine, writer
@@ -88,7 +88,7 @@ def _ask(
         return None
     try:
         with open_apsis(project.settings) as sync:
-            return asyncio.run(do(sync, key))
+            return run_until_interrupted(do(sync, key))
     except ApsisError as failed:
         msg = f"APSIS One did not confirm the erasure: {failed}; run the same erase again"
         raise ErasureError(msg) from failed

@@ -4,7 +4,6 @@
 <home>/apsis/replaced/<day>/<n>/                 what earlier full syncs of that day landed
 """
 
-import asyncio
 import heapq
 import shutil
 from collections import defaultdict
@@ -31,6 +30,7 @@ from vibes_pipelines.stages.apsis_known import (
     write_reads,
 )
 from vibes_pipelines.stages.apsis_sync import ApsisSync
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.landing import CONTACTS, land_raw_contacts
 from vibes_pipelines.stages.masking import hash_key
 from vibes_pipelines.stages.project import end_of_day
@@ -113,7 +113,7 @@ def land_profiles(sync: ApsisSync, day: str, contacts: Snapshot, check: Check) -
     before = newest_reads(sync, day)
 
     def write_read(folder: Path) -> Source:
-        found, troubles = asyncio.run(_read(sync, contacts, before, check))
+        found, troubles = run_until_interrupted(_read(sync, contacts, before, check))
         write_reads(before.data if before else None, found, folder / DATA)
         lines = enumerate(sorted(troubles.items()), start=1)
         write_rejects(folder, (Reject(line, key, why) for line, (key, why) in lines))

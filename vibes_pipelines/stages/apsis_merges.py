@@ -29,6 +29,7 @@ from vibes_pipelines.apsis.errors import (
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.stages.apsis_opt_out_times import OPT_OUT
 from vibes_pipelines.stages.apsis_sync import ApsisSync
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.store.full_syncs import FullSyncs
 from vibes_pipelines.store.records import ERASED_PREFIX
 from vibes_pipelines.store.sent_changes import SentChanges
@@ -69,7 +70,7 @@ def merge_same_email(sync: ApsisSync, sync_id: str, contacts: Path) -> Counter[s
         return Counter()
     report = sync.project.settings.home / MERGES / f"{sync_id}.parquet"
     ends = _read_report(report)
-    failed = asyncio.run(_merge_all(sync, addresses, _shared(sync, contacts), ends))
+    failed = run_until_interrupted(_merge_all(sync, addresses, _shared(sync, contacts), ends))
     _write_report(report, ends)
     if failed:
         raise failed[0]

@@ -3,7 +3,6 @@
 A sync stops at the first; whoever corrects sync.yaml wants to know of all of them.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from vibes_pipelines.crm.contacts import column_names, place_of
 from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column
 from vibes_pipelines.crm.mapped_columns import mapped_columns
 from vibes_pipelines.stages.apsis_sync import ApsisSync
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.tribe_contacts import tribe_client
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.apsis import Apsis
@@ -77,7 +77,7 @@ def all_missing(sync: ApsisSync) -> list[str]:
     with suppress(TribeError, CrmError):
         found += _of_contacts(sync).values()
     with suppress(ApsisError):
-        found += asyncio.run(_of_account(sync))
+        found += run_until_interrupted(_of_account(sync))
     return found
 
 
@@ -85,7 +85,7 @@ def _of_contacts(sync: ApsisSync) -> dict[str, str]:
     project = sync.landing_project
     named = named_columns(project.config, sync.section)
     if project.config.contacts.source == "tribe":
-        return asyncio.run(_of_tribe(sync, named))
+        return run_until_interrupted(_of_tribe(sync, named))
     with crm_engine(project.settings.crm_url) as engine, engine.connect() as connection:
         existing = column_names(connection, project.config)
     return missing_in_database(named, place_of(project.config), existing)

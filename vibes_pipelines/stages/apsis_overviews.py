@@ -22,6 +22,7 @@ from vibes_pipelines.reconcile.identifiers import contact_identifiers
 from vibes_pipelines.reconcile.sources import open_source
 from vibes_pipelines.stages.apsis_sync import ApsisSync
 from vibes_pipelines.stages.erase_lock import no_erasure
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.kept_out import without_erased
 from vibes_pipelines.stages.landing import land_contacts
 from vibes_pipelines.store.realtime import RealtimeBook
@@ -85,7 +86,7 @@ def carry_overview(sync: ApsisSync, name: str) -> Carried:
         joining, leaving = members - before.certainly, before.maybe - members
         # Cut between two tags, the next one finds everybody who may have it, and who may not.
         _Tagged(before.certainly & members, before.maybe | members).note(book, name)
-        missing = asyncio.run(_write(sync, overview, joining, leaving))
+        missing = run_until_interrupted(_write(sync, overview, joining, leaving))
         _Tagged(members - missing, members - missing).note(book, name)
     tagged = len(joining - missing)
     return Carried(name, len(members), tagged, len(leaving), len(missing & members))

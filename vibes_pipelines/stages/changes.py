@@ -22,6 +22,7 @@ from vibes_pipelines.stages.api_rate import calls_of_deliveries
 from vibes_pipelines.stages.carried import Carried
 from vibes_pipelines.stages.consents_now import consents_in
 from vibes_pipelines.stages.erase_lock import not_while_erasing
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.late_joins import late_joins
 from vibes_pipelines.stages.masking import hash_of
 from vibes_pipelines.stages.project import Project
@@ -327,7 +328,7 @@ class _Carrier:
         if not operations:
             return
         self._book.mark_sent([operation.operation_id for operation in operations])
-        receipts = asyncio.run(_send_all(self._project, operations, self._calls))
+        receipts = run_until_interrupted(_send_all(self._project, operations, self._calls))
         self._book.record(receipts)
         self._done.update(taken.status for taken in receipts)
         self._classes.update(taken.error_class for taken in receipts if taken.error_class)

@@ -6,7 +6,6 @@ its status file the name and the words are an assumption: the documentation is s
 asked for only while the share shows it at this person.
 """
 
-import asyncio
 import csv
 import io
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from vibes_pipelines.stages.api import vibes_api
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.landing import sftp_account
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.erasures import Erasures
@@ -50,7 +50,7 @@ def erase_at_platform(
     if route in {"file", "both"} and subject.newest_mdns:
         answers |= _by_file(project, subject.newest_mdns, erasure_id, sleep)
     if route in {"api", "both"} and subject.person_keys:
-        answers |= asyncio.run(_by_api(project, subject.person_keys))
+        answers |= run_until_interrupted(_by_api(project, subject.person_keys))
     if route != "none" and not answers:
         return _earlier_answers(project, erasure_id) or {NOBODY: 1}
     return answers

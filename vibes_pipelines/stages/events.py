@@ -5,7 +5,6 @@ same whenever the same thing is told again, and more new ones at once than `even
 allows are not sent at all.
 """
 
-import asyncio
 import hashlib
 import json
 import math
@@ -22,6 +21,7 @@ from vibes_pipelines.crm.events import EventRow, read_events
 from vibes_pipelines.delivery.events import EventsSent, send_open_events
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.stages.api import vibes_api
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.database import utc_now
 from vibes_pipelines.store.events import (
@@ -106,7 +106,7 @@ def send_crm_events(project: Project, *, dry_run: bool = True) -> EventsRun:
         outcomes = record_outcomes(store)
         store.plan(new)
         expired = store.expire()
-        sent = asyncio.run(_send(project, store))
+        sent = run_until_interrupted(_send(project, store))
     run = EventsRun(dry_run, len(new), refused, expired, outcomes, sent)
     if sent.unknown:
         msg = f"{run.sentence}; the next run sends what is unknown again ({_classes(sent)})"
@@ -137,7 +137,7 @@ def send_one(project: Project, event_type: str, key: str, **parts: Any) -> Event
         store.plan([PlannedEvent(event_id, CALL, event_type, event.event_data, event.debug_data)])
         _require_same(store.planned(event_id), event)
         store.expire()
-        asyncio.run(_send(project, store))
+        run_until_interrupted(_send(project, store))
         found = store.find(event_id)
     return found or EventReceipt(event_id, "unknown")
 

@@ -17,13 +17,13 @@ def run_until_interrupted(work: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run`, in which an interrupt cancels `work` and then does what it did before."""
     former = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(former):
-        return asyncio.run(work)
+        return asyncio.run(work)  # noqa: TID251 - nothing else runs it
     ended = signal.getsignal(signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio cancels for this one alone
     if ended is former:
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        return asyncio.run(work)
+        return asyncio.run(work)  # noqa: TID251 - nothing else runs it
     except KeyboardInterrupt:
         former(signal.SIGINT, None)
         raise

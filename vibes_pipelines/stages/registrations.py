@@ -3,13 +3,13 @@
 A registration to another address than ours is foreign: it is shown and never touched.
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from vibes_pipelines.stages.api import vibes_api
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.realtime import TARGET_EVENTS
@@ -89,13 +89,15 @@ def wanted(config: SyncConfig) -> list[CallbackSpec]:
 def plan_registrations(project: Project, *, prune: bool = False) -> list[Step]:
     """What `apply_registrations` would do; asks the platform and changes nothing."""
     specs = wanted(project.config)
-    return difference(project.config, specs, asyncio.run(_registered(project)), prune=prune)
+    return difference(
+        project.config, specs, run_until_interrupted(_registered(project)), prune=prune
+    )
 
 
 def apply_registrations(project: Project, *, prune: bool = False) -> list[Step]:
     """Registers what is missing and, with `prune`, cancels what of ours is surplus."""
     specs = wanted(project.config)
-    return asyncio.run(_apply(project, specs, prune=prune))
+    return run_until_interrupted(_apply(project, specs, prune=prune))
 
 
 def difference(

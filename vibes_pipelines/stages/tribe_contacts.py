@@ -4,7 +4,6 @@ What the absence of a label means is decided in `tribe_labels`. Labels that coul
 nothing at all: then no snapshot comes about.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.contacts import FEED
 from vibes_pipelines.crm.mapped_columns import mapped_columns
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.tribe_labels import ABSENT, KnownLabels, known_labels, labels_of
 from vibes_pipelines.store.snapshots import DATA, EmptySource, Snapshot, Source
@@ -61,7 +61,7 @@ def land_tribe_contacts(
 
     def write(folder: Path) -> Source:
         copying = _Copying(project.config, known_labels(project, day), as_of)
-        rows = asyncio.run(_copy(project, copying, folder / DATA, None, check))
+        rows = run_until_interrupted(_copy(project, copying, folder / DATA, None, check))
         if rows == 0:
             msg = "Tribe: there is no person; check TRIBE_CLIENT_ID. Nothing was landed"
             raise EmptySource(msg)
@@ -79,7 +79,7 @@ def copy_tribe_contacts(project: Project, path: Path, keys: Collection[str]) -> 
     copying = _Copying(project.config, known_labels(project), datetime.now(UTC))
     # In a thread of its own: a delivery looks at the CRM from within its own event loop.
     with ThreadPoolExecutor(max_workers=1) as apart:
-        return apart.submit(asyncio.run, _copy(project, copying, path, keys)).result()
+        return apart.submit(run_until_interrupted, _copy(project, copying, path, keys)).result()
 
 
 def fields_of(config: SyncConfig) -> dict[str, str]:

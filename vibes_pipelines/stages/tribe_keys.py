@@ -3,11 +3,11 @@
 Only the look-up belongs here; what is done with the contact is decided in `tribe_messages`.
 """
 
-import asyncio
 from collections.abc import Collection
 
 from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.database import CrmError
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.tribe_contacts import tribe_client
 from vibes_pipelines.tribe.errors import TribeError
@@ -25,7 +25,7 @@ def contact_keys(project: Project, persons: Collection[str]) -> dict[str, str]:
     if contacts.source != "tribe" or contacts.key == ID:
         return {person: person for person in persons}
     try:
-        return asyncio.run(_read(project, contacts.key, persons)) if persons else {}
+        return run_until_interrupted(_read(project, contacts.key, persons)) if persons else {}
     except TribeError as failed:
         raise CrmError(str(failed)) from failed
 

@@ -35,6 +35,7 @@ from vibes_pipelines.stages.apsis_last_look import no_longer_opted_in
 from vibes_pipelines.stages.apsis_sync import LEASE, ApsisSync
 from vibes_pipelines.stages.crm_side import copy_crm_contacts, crm_writer
 from vibes_pipelines.stages.erase_lock import no_erasure
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.kept_lease import kept_lease
 from vibes_pipelines.stages.kept_out import without_erased
 from vibes_pipelines.stages.tribe_keys import contact_keys
@@ -218,7 +219,7 @@ class _Applying:
             )
             if left_out:
                 self._why[LEFT_OUT] = None
-            found = asyncio.run(read_now(sync, contacts))
+            found = run_until_interrupted(read_now(sync, contacts))
             self._unheard |= {one.key for one in found if one.read_at == NEVER}
             write_reads(None, found, paths["reads"])
             write_profiles(sync.section, paths["reads"], folder / "persons.parquet")
@@ -269,7 +270,7 @@ class _Applying:
     def _send(self, operations: Sequence[Operation]) -> tuple[list[Receipt], list[str]]:
         if operations[0].route == "crm":
             return self._write_back(operations), []
-        return asyncio.run(self._push(operations))
+        return run_until_interrupted(self._push(operations))
 
     async def _push(self, operations: Sequence[Operation]) -> tuple[list[Receipt], list[str]]:
         # The HTTP client is slow to import; a process that asks nobody does without it.

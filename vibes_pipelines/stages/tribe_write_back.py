@@ -23,6 +23,7 @@ from vibes_pipelines.crm.write_back import (
     OptOut,
     WriteBack,
 )
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.tribe_contacts import tribe_client
 from vibes_pipelines.stages.tribe_label_lease import label_lease
@@ -83,7 +84,7 @@ class TribeWriter:
         if not rows:
             return []
         try:
-            return asyncio.run(self._write(rows, chosen))
+            return run_until_interrupted(self._write(rows, chosen))
         except TribeError as failed:
             raise CrmError(str(failed)) from failed
 

@@ -1,6 +1,5 @@
 """The bench: what checks look at, opened when first needed and kept for the checks after it."""
 
-import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -15,6 +14,7 @@ import sqlalchemy as sa
 from vibes_pipelines.crm.database import crm_engine
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.api import vibes_api_of
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.landing import Connect, sftp_account_of
 from vibes_pipelines.sync_config import SyncConfig, load_sync_config
 from vibes_pipelines.sync_config.apsis_view import apsis_section
@@ -111,7 +111,7 @@ class Bench:
 
     def ask_api(self, question: "Callable[[VibesApi], Awaitable[Answer]]") -> Answer:
         """The answer of the Vibes API; raises VibesApiError."""
-        return asyncio.run(self._ask(question))
+        return run_until_interrupted(self._ask(question))
 
     @cached_property
     def lists(self) -> "dict[str, Record]":
@@ -128,7 +128,7 @@ class Bench:
     @cached_property
     def apsis(self) -> ApsisSeen:
         """The APSIS One account of sync.yaml, with one token; raises ApsisError."""
-        return asyncio.run(self._look_at_apsis())
+        return run_until_interrupted(self._look_at_apsis())
 
     @cached_property
     def sftp_account(self) -> "SftpAccount":

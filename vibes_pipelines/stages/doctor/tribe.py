@@ -1,11 +1,11 @@
 """Checks of Tribe CRM, where contacts come from there: application, fields, labels."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from vibes_pipelines.stages.doctor.bench import Bench
 from vibes_pipelines.stages.doctor.findings import Check, Finding, fail, ok, warn
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.tribe_contacts import fields_of
 from vibes_pipelines.stages.tribe_labels import labels_of
 from vibes_pipelines.tribe.errors import TribeFieldError
@@ -69,7 +69,7 @@ def ask_tribe(bench: Bench, question: "Callable[[TribeClient], Awaitable[Answer]
         async with TribeClient(bench.settings.tribe) as client:
             return await question(client)
 
-    return asyncio.run(ask())
+    return run_until_interrupted(ask())
 
 
 _WELL = ("files/sync.yaml", "tribe/application")

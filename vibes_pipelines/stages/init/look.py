@@ -3,7 +3,6 @@
 Values are looked at to guess with, and go no further than this process and the guessed options.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.database import crm_engine, reflect_table
 from vibes_pipelines.settings import ApiSettings
 from vibes_pipelines.stages.api import vibes_api_of
+from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.landing import Connect
 from vibes_pipelines.vibes.share_catalogue import (
     ObjectName,
@@ -206,7 +206,7 @@ def look_at_lists(
     Raises:
         VibesApiError: the API refuses, or does not answer.
     """
-    return asyncio.run(_lists(account, company_key))
+    return run_until_interrupted(_lists(account, company_key))
 
 
 async def _lists(
