@@ -21,7 +21,7 @@ _ROADS = {
     "invites/api": "invitations, by API: each is a text message",
 }
 
-_WENT = {"superseded": "withdrawn"}
+_WENT = {"superseded": "withdrawn", "unknown": "unreported"}
 """What a status of the ledger is called here, where its own name says too little."""
 
 
@@ -115,7 +115,7 @@ def _held(found: "Preview") -> Iterator[str]:
 def _approving(found: "Preview") -> Iterator[str]:
     yield "nothing was landed or sent"
     if found.is_through:
-        yield "nothing is left of this day: the ledger has an answer to all of it"
+        yield "nothing is left of this day that a job would send"
     elif found.held:
         yield (
             "next: run the daily job for this day; it holds its diff set and names the hash. "

@@ -55,6 +55,7 @@ class Awaited:
 
     day: str
     lane: str
+    route: str
     status: str
     in_real_time: bool
     rows: int
@@ -111,16 +112,18 @@ def paces(connection: sa.Connection, diff_set: str) -> list[Pace]:
 def awaited(connection: sa.Connection, day: str) -> list[Awaited]:
     """What left on `day` or before and had no final verdict when that day was over."""
     found = [
-        Awaited(row[0], row[1], row[2], table is realtime_operations, int(row[3]))
+        Awaited(row[0], row[1], row[2], row[3], table is realtime_operations, int(row[4]))
         for table in (operations, realtime_operations)
         for row in connection.execute(_awaited(table, day))
     ]
-    return sorted(found, key=lambda one: (one.day, one.lane, one.in_real_time, one.status))
+    return sorted(
+        found, key=lambda one: (one.day, one.lane, one.in_real_time, one.status, one.route)
+    )
 
 
 def _awaited(table: sa.Table, day: str) -> sa.Select[Any]:
     ops = table.c
-    keys = [ops.day, ops.lane, ops.status]
+    keys = [ops.day, ops.lane, ops.route, ops.status]
     return (
         sa.select(*keys, sa.func.count())
         .where(

@@ -35,6 +35,9 @@ _WAITING = {
 _MADE_ANEW = "no answer came; the next look at the CRM's changes makes it anew"
 """What `unknown` means in real time."""
 
+_UNREPORTED = "no report tells; the certificates do, and what was not done is sent again"
+"""What it means of an import file: its upload was cut, or it was handed over to a person."""
+
 _WAYS = {
     "to_crm": "from the platform to the CRM",
     "to_platform": "from the CRM to the platform",
@@ -91,7 +94,9 @@ def _road(one: Awaited) -> str:
 
 
 def _waits(one: Awaited) -> str:
-    return _MADE_ANEW if one.in_real_time and one.status == "unknown" else _WAITING[one.status]
+    if one.status == "unknown" and (one.in_real_time or one.route == "file"):
+        return _MADE_ANEW if one.in_real_time else _UNREPORTED
+    return _WAITING[one.status]
 
 
 def _waited_for(view: DayView) -> list[tuple[str, int, str]]:

@@ -25,6 +25,7 @@ from vibes_pipelines.store.records import Kind
 
 _OPT_OUTS: tuple[Kind, ...] = ("opt_out", "crm_opt_out")
 _CHANGES = "subscription_changes.parquet"
+_WITHOUT_REPORT = sa.and_(operations.c.route == "file", operations.c.status == "unknown")
 
 
 def require_nothing_open(project: Project, subject: Subject) -> None:
@@ -40,10 +41,14 @@ def require_nothing_open(project: Project, subject: Subject) -> None:
         cure = "let them be acted on, or see `callbacks parked`; then erase again"
         raise ErasureError(f"{msg}; {cure}")
     for settings in ledgers(project.settings):
-        waiting = _read(settings, _awaited(operations, subject))
+        waiting = _read(settings, _awaited(operations, subject).where(~_WITHOUT_REPORT))
         if waiting:
             msg = f"{waiting} operations about this person await the platform's answer"
             raise ErasureError(f"{msg}; run the job repush, then erase again")
+        unreported = _read(settings, _awaited(operations, subject).where(_WITHOUT_REPORT))
+        if unreported:
+            msg = f"{unreported} operations about this person went in import files without a report"
+            raise ErasureError(f"{msg}; erase again when the next day's certificate is there")
         prompt = _read(settings, _awaited(realtime_operations, subject))
         if prompt:
             msg = f"{prompt} changes of this person were sent in real time without an answer"

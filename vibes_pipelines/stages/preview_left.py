@@ -14,7 +14,7 @@ class Left:
     """What a plan would still send.
 
     `operations` count by `lane/route/kind`, and `seconds` tell of the roads of which nothing went
-    yet. `went` counts by status what needs no sending any more, and is empty before a delivery;
+    yet. `went` counts by status what no job sends any more, and is empty before a delivery;
     `unanswered` of the operations were sent, and nobody knows yet what became of them.
     """
 
@@ -42,14 +42,15 @@ def what_is_left(planned: Plan, ledger: Ledger) -> Left:
     unanswered = 0
     for counted in ledger.operation_counts(planned.diff_set):
         road = f"{counted.lane}/{counted.route}"
-        if counted.status in OPEN_STATUSES:
+        # What a file did without a report only the next certificates tell: no job sends it again.
+        is_ended = counted.route == "file" and counted.status == "unknown"
+        if counted.status in OPEN_STATUSES and not is_ended:
             is_open[f"{road}/{counted.kind}"] += counted.rows
+            unanswered += counted.rows if counted.status != "planned" else 0
         else:
             went[counted.status] += counted.rows
         if counted.status != "planned":
             begun.add(road)
-        if counted.status in {"sent", "unknown"}:
-            unanswered += counted.rows
     return Left(
         dict(sorted(is_open.items())),
         {road: seconds for road, seconds in planned.seconds.items() if road not in begun},
