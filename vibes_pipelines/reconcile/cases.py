@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from vibes_pipelines.reconcile.decisions import CONTACT_RECORD, OWN
-from vibes_pipelines.reconcile.findings import OF_VALUES
+from vibes_pipelines.reconcile.findings import OF_FIELDS
 from vibes_pipelines.reconcile.payload import contact_values_sql
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, text_list
@@ -86,7 +86,7 @@ _NAMED = f"""
     SELECT f.kind, f.source, f.row_number, c.key AS external_person_id, p.person_key, c.mdn,
            f.detail, coalesce({literal(CONTACT_RECORD)} || c.key, 'mdn ' || c.mdn) AS record,
            {OWN.format(row="c")} AS own,
-           CASE WHEN f.kind IN {text_list(OF_VALUES)}
+           CASE WHEN f.kind IN {text_list(OF_FIELDS)}
                 THEN string_split(regexp_replace(f.detail, '^.* (of|in) ', ''), ', ')
            END AS fields
     FROM finding f JOIN contact_name c USING (row_number)
@@ -133,7 +133,7 @@ _OTHERS = f"""
     FROM of_person JOIN contact_mark c ON c.row_number = contact_row GROUP BY ALL"""
 
 _DOUBTED_VALUES = f"""
-    SELECT row_number FROM finding WHERE source = 'contact' AND kind IN {text_list(OF_VALUES)}"""
+    SELECT row_number FROM finding WHERE source = 'contact' AND kind IN {text_list(OF_FIELDS)}"""
 
 # The state is open, ignored, or lapsed: a decision stands and does not hold (any more).
 _CASE = """
@@ -155,11 +155,11 @@ _CASE = """
         SELECT kind, source, record, sha256(string_agg(evidence, '' ORDER BY evidence)) AS evidence
         FROM based WHERE record IS NOT NULL GROUP BY ALL),
     ignored AS (
-        SELECT kind, source, record, any_value(since) AS since, any_value(reason) AS reason,
-               any_value(evidence) AS evidence
-        FROM decision WHERE action = 'ignore' GROUP BY ALL),
+        SELECT kind, source, record,
+               unnest(min({{'since': since, 'reason': reason, 'evidence': evidence}}))
+        FROM decision WHERE action = 'ignore' GROUP BY kind, source, record),
     unheld AS (
-        SELECT contact_row, any_value(action || ' of ' || since) AS what, any_value(why) AS why
+        SELECT contact_row, unnest(min({{'what': action || ' of ' || since, 'why': why}}))
         FROM decided WHERE why IS NOT NULL GROUP BY contact_row)
     SELECT b.* EXCLUDE (detail),
            CASE WHEN i.record IS NOT NULL AND i.evidence = b.evidence THEN 'ignored'

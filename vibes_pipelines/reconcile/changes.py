@@ -41,7 +41,7 @@ def build_proposal(
     Raises:
         HashCollision: a contact was paired with a person whose key only has the same hash.
     """
-    # Few rows that are named already, where the plan has them.
+    # A scan carries the names with the values; landed ones are judged by the hashes.
     names = "contact_name" if sides.is_landed else "contact_raw"
     connection.execute(_IDENTIFIED.format(names=names))
     refuse_collision(connection, "SELECT 1 FROM identified WHERE contact_key <> person_external_id")

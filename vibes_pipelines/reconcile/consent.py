@@ -181,7 +181,7 @@ def _change_sql(index: int, consent: Consent) -> str:
                     ELSE m.is_sure AND {state} <> {OPTED_OUT} AND NOT {newer_at_crm} END
          QUALIFY row_number() OVER (
              PARTITION BY s.person_key, s.list
-             ORDER BY {changed_at} NULLS LAST, c.row_number) = 1)"""
+             ORDER BY {changed_at} NULLS LAST, c.key, c.bad_mdn, c.mdn, c.row_number) = 1)"""
 
 
 _OPT_OUT = """

@@ -29,9 +29,9 @@ _DETAILS = {
 
 OF_NUMBERS = ("mdn_change", "mdn_recycled")
 """Kinds that leave no doubt about who the person is, but about whose number it has."""
-OF_VALUES = ("invalid_mdn", "unknown_option", "invalid_value")
-"""Kinds that are about single values of a contact."""
-NOT_OF_IDENTITY = OF_NUMBERS + OF_VALUES
+OF_FIELDS = ("unknown_option", "invalid_value")
+"""Kinds that are about values of a contact; their details end with the names of the fields."""
+NOT_OF_IDENTITY = (*OF_NUMBERS, "invalid_mdn", *OF_FIELDS)
 DECIDABLE = (
     *("identity_split", "shared_mdn", "shared_person", "mdn_change", "invalid_mdn"),
     *("duplicate_person_key", "duplicate_external_id", "erased_number"),

@@ -271,16 +271,18 @@ _SURE = f"""
     FROM verdict ANTI JOIN doubt ON verdict.contact_row = doubt.row_number
     WHERE person_row IS NOT NULL"""
 
-# A decided contact that is paired by its key and agrees in every identifier is sure by itself.
+# A decided contact that is paired by its key and agrees in every identifier is sure by itself; of
+# one that is odd the decision says not to look at its number.
 _RECOGNISED = f"""
     CREATE TEMP VIEW recognised AS
     WITH holding AS (
-        SELECT contact_row, person_row FROM decided ANTI JOIN pair USING (contact_row)
+        SELECT contact_row, person_row FROM decided
+        ANTI JOIN (SELECT contact_row FROM pair WHERE NOT is_odd) paired USING (contact_row)
         WHERE why IS NULL)
     SELECT sure.* FROM ({_SURE}) sure ANTI JOIN holding USING (contact_row)
     UNION ALL
-    SELECT contact_row, holding.person_row, {literal(LINKED)}, l.passes, true, l.has_issue
-    FROM holding JOIN loose l USING (contact_row)
+    SELECT contact_row, holding.person_row, {literal(LINKED)}, c.passes, true, c.has_issue
+    FROM holding JOIN contact c ON c.row_number = contact_row
     ANTI JOIN ({_IN_DOUBT}) doubt ON holding.contact_row = doubt.row_number
     WHERE holding.person_row IS NOT NULL"""
 

@@ -1,7 +1,7 @@
 """The files of a diff set: exact columns, sorted, byte-identical for equal content.
 
-They are sorted by what tells their rows apart and written in row groups of the writer's own size:
-at any other, row groups of several threads end where it happens, and threads show in the bytes.
+They are sorted by what tells their rows apart and written by one thread: where the row groups of
+several threads end is chance.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -27,7 +27,7 @@ _WITH_DELETIONS = f"""
     UNION ALL
     SELECT 'delete', external_person_id, person_key, NULL, matched_by, []
     FROM deletion
-    ORDER BY external_person_id"""
+    ORDER BY external_person_id, operation"""
 
 _CRM_CHANGES = """
     SELECT contact_id, change.field AS field, change.before AS before, change.after AS after,
@@ -63,10 +63,13 @@ def write_outputs(connection: duckdb.DuckDBPyConnection, out: Path) -> dict[str,
     files = dict(_FILES)
     if connection.execute("SELECT 1 FROM deletion LIMIT 1").fetchall():
         files["person_changes.parquet"] = _WITH_DELETIONS
+    [(threads,)] = connection.execute("SELECT current_setting('threads')").fetchall()
+    connection.execute("SET threads = 1")
     for name, sql in files.items():
         connection.execute(
             f"COPY ({sql}) TO {literal(str(out / name))} (FORMAT parquet, COMPRESSION zstd)"
         )
+    connection.execute(f"SET threads = {int(threads)}")
     return {name: _sha256(out / name) for name in _FILES}
 
 

@@ -78,8 +78,7 @@ _NEWCOMER = """
         FROM newcomer now JOIN number_before before ON before.mdn = now.mdn)
     SELECT row, bool_and(is_same_person),
            bool_or(NOT is_same_person OR coalesce(old_carrier <> new_carrier, false)),
-           any_value(external_person_id), max(since), any_value(old_carrier),
-           any_value(new_carrier)
+           min(external_person_id), max(since), min(old_carrier), min(new_carrier)
     FROM (SELECT * REPLACE (coalesce(is_same_person, false) AS is_same_person) FROM met)
     GROUP BY row"""
 

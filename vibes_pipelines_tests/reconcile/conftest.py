@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vibes_pipelines.reconcile.decisions import COLUMNS
 from vibes_pipelines.reconcile.engine import Limits
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
@@ -105,6 +106,7 @@ def run(tmp_path: Path) -> Callable[..., DiffSet]:
         base: Sequence[Row] | None = None,
         pending: Sequence[Row] | None = None,
         blocked: Sequence[Row] | None = None,
+        decisions: Sequence[Row] | None = None,
         as_of: datetime | None = None,
         accepted_rows: dict[str, int] | None = None,
         relative_guards: bool = False,
@@ -130,6 +132,8 @@ def run(tmp_path: Path) -> Callable[..., DiffSet]:
             blocked=optional(
                 "blocked.parquet", blocked, ("external_person_id", "field", "value", "error_class")
             ),
+            decisions=optional("decisions.parquet", decisions, COLUMNS),
+            for_next_base=True,
             as_of=as_of,
             accepted_rows=accepted_rows,
             relative_guards=relative_guards,

@@ -5,6 +5,7 @@ It understands only the values that `test_reconcile_laws` draws; what they mean 
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 
 NUMBERS = ["+13125550100", "+13125550101", "+13125550102", "+13125550103"]
 SPELT = {"(312) 555-0100": 0, "312.555.0101": 1, "+13125550102": 2, "1 312 555 0103": 3}
@@ -236,11 +237,13 @@ class Oracle:
         if not last_out or last_in > last_out:
             if said == "no" and not (at and last_in > latest_possible(at)):
                 self.consent.add(("platform", c["key"]))
-        elif "crm" in directions and said != "no" and not (said == "yes" and at and at > last_out):
+            return
+        is_newer = said == "yes" and at and last_out and at > latest_possible(last_out)
+        if "crm" in directions and said != "no" and not is_newer:
             self.consent.add(("crm", c["key"]))
 
 
 def latest_possible(at):
-    """A day without a time is as late as its end; texts of instants sort by time."""
+    """A day without a time is as late as the next one begins; texts of instants sort by time."""
     day, _, rest = at.partition("T")
-    return f"{day}T24" if rest in {"", "00:00:00Z"} else at
+    return str(date.fromisoformat(day) + timedelta(1)) if rest in {"", "00:00:00Z"} else at

@@ -5,8 +5,8 @@ import pytest
 from vibes_pipelines.reconcile.findings import (
     DECIDABLE,
     NOT_OF_IDENTITY,
+    OF_FIELDS,
     OF_NUMBERS,
-    OF_VALUES,
     REFUSED_MDNS,
     add_findings,
     create_finding,
@@ -54,8 +54,8 @@ def test_a_row_is_found_once_per_kind_and_side(tables, findings):
 
 def test_what_is_about_numbers_or_values_leaves_no_doubt_who_it_is():
     assert set(OF_NUMBERS) == {"mdn_change", "mdn_recycled"}
-    assert set(OF_VALUES) == {"invalid_mdn", "unknown_option", "invalid_value"}
-    assert set(NOT_OF_IDENTITY) == {*OF_NUMBERS, *OF_VALUES}
+    assert set(OF_FIELDS) == {"unknown_option", "invalid_value"}
+    assert set(NOT_OF_IDENTITY) == {*OF_NUMBERS, "invalid_mdn", *OF_FIELDS}
 
 
 def test_a_person_can_end_a_doubt_by_saying_who_it_is_where_that_is_the_doubt():

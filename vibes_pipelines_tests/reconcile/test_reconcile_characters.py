@@ -144,7 +144,7 @@ def test_bytes_that_are_no_utf8_are_refused_without_repeating_them(tmp_path, mak
 @settings(
     max_examples=examples(8),
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_no_diff_set_carries_a_control_character(run, make_config, names):
     contacts = [{"id": f"C{number}", "name": name} for number, name in enumerate(names)]

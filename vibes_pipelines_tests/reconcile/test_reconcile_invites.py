@@ -267,7 +267,7 @@ times = st.sampled_from([None, OLD, MID, NEW, "2026-01-04", "2027-01-01"])
 @settings(
     max_examples=examples(8),
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_nothing_is_asked_of_whom_no_newer_opt_in_is_on_record(run, said, at, stays, open_since):
     rows = [stay(opt_in, opt_out) for opt_in, opt_out in stays]

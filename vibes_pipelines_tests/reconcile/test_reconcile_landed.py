@@ -57,10 +57,20 @@ class World:
         write_person_hashes(config, self.persons)
 
     def reconcile(self, name, config=CONFIG):
-        inputs = Inputs(self.contacts, self.persons, (self.subscriptions,), relative_guards=False)
+        inputs = Inputs(
+            self.contacts,
+            self.persons,
+            (self.subscriptions,),
+            relative_guards=False,
+            for_next_base=True,
+        )
         out = self.folder / name
         summary = reconcile(config, inputs, out)
         return summary, json.loads((out / "run.json").read_text())["plan"]
+
+    def cases(self, name):
+        """With the evidence that decisions are bound to."""
+        return (self.folder / name / "cases.parquet").read_bytes()
 
 
 @given(contact_rows, person_rows, subscription_rows, st.sampled_from([1, 3, 1_000]))
@@ -84,6 +94,7 @@ def test_a_diff_set_from_hashes_equals_the_one_from_a_scan(
         landed, plan = world.reconcile("landed")
     assert plan == "landed hashes"
     assert landed == scanned
+    assert world.cases("landed") == world.cases("scanned")
 
 
 RULES = build_config(
@@ -119,6 +130,7 @@ def test_it_does_so_with_wrong_texts_comparisons_replacements_and_invitations(
     landed, plan = world.reconcile("landed", RULES)
     assert plan == "landed hashes"
     assert landed == scanned
+    assert world.cases("landed") == world.cases("scanned")
 
 
 CONTACT = {"id": "C1", "phone": "(312) 555-0100", "type": "A", "name": "Ann", "tier": "Gold"}
