@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vibes_pipelines.delivery import release
 from vibes_pipelines.delivery.file_import import lane_of
-from vibes_pipelines.delivery.hand_over import HandedOver, Tell, hand_over
+from vibes_pipelines.delivery.hand_over import HandedOver, Tell, hand_over, others_in
 from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.planning import Options, planned_lane, reason_of, verdict_of
@@ -25,11 +25,17 @@ _LANES: tuple[Lane, ...] = ("opt_outs", "persons")
 
 @dataclass(frozen=True)
 class ForUpload:
-    """The files of one day by lane, opt-outs first, and why each other lane may not leave."""
+    """The files of one day by lane, opt-outs first, and why each other lane may not leave.
+
+    `old` are import files in the folder that are of no lane that may leave, or of another diff set.
+    `in_real_time` says that changes of the CRM may be carried while the files are not uploaded yet.
+    """
 
     day: str
     lanes: Mapping[Lane, HandedOver]
     held: Mapping[Lane, str] = field(default_factory=dict)
+    old: tuple[Path, ...] = ()
+    in_real_time: bool = False
 
 
 @not_while_erasing
@@ -48,7 +54,7 @@ def hand_over_files(
         NotReconciledError: there is no diff set.
         DiffSetSuperseded: a newer one was registered meanwhile.
         ReplayMismatch: a file would not do what was planned.
-        ImportFileError, ImportFileUnwritable: a file cannot be written.
+        ImportFileError, ImportFileUnwritable: a file, or the folder, cannot be written.
         LaneBusy: a delivery uploads files of a lane now.
     """
     newest = project.ledger.newest_diff_set()
@@ -62,7 +68,14 @@ def hand_over_files(
         if lane not in held
     }
     release.accept_if_delivered(project.ledger, newest.diff_set)
-    return ForUpload(newest.day, lanes, held)
+    good = {file.path for one in lanes.values() for file in (*one.before, *one.files)}
+    return ForUpload(
+        day=newest.day,
+        lanes=lanes,
+        held=held,
+        old=others_in(folder, good),
+        in_real_time=project.config.contacts.changes is not None,
+    )
 
 
 def _hand_over(

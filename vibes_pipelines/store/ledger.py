@@ -7,6 +7,7 @@ Only reading and writing records belongs here. Which record may be written when 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -157,20 +158,7 @@ class Ledger(DiffSetRecords, Leases):
             IllegalTransition: one of them was answered already.
         """
         with self._writer.begin() as connection:
-            for chunk in chunks(reasons):
-                _require_source(connection, operations.c.operation_id.in_(chunk), "superseded")
-                for operation_id in chunk:
-                    connection.execute(
-                        sa.update(operations)
-                        .where(operations.c.operation_id == operation_id)
-                        .values(
-                            status="superseded",
-                            message=reasons[operation_id],
-                            finished_at=self._clock(),
-                            finished_day=day,
-                        )
-                    )
-                file_rows.leave_files(connection, chunk, self._clock())
+            self._withdraw(connection, reasons, day)
 
     def record(self, receipts: Iterable[Receipt], day: str) -> None:
         """Records answers; `day` is the logical day on which they became known.
@@ -205,15 +193,23 @@ class Ledger(DiffSetRecords, Leases):
             self._finish_batch(connection, batch_id, report, receipts, day)
 
     def hand_over_batch(
-        self, batch: Batch, report: Mapping[str, Any], receipts: Iterable[Receipt], day: str
+        self,
+        batch: Batch,
+        report: Mapping[str, Any],
+        receipts: Iterable[Receipt],
+        day: str,
+        without: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Records a file as sent and done at once: a person takes it, and no report is read.
+
+        The operations `without` are withdrawn with it, and it has other rows besides.
 
         Raises:
             DiffSetSuperseded: its diff set is not the newest any more.
         """
         with self._writer.begin() as connection:
             self._require_newest(connection, batch.diff_set)
+            self._withdraw(connection, without, day)
             self._mark_batch_sent(connection, batch.batch_id)
             self._finish_batch(connection, batch.batch_id, report, receipts, day)
 
@@ -313,6 +309,15 @@ class Ledger(DiffSetRecords, Leases):
         with self._engine.begin() as connection:
             return [operation_from(row) for row in connection.execute(query)]
 
+    def _withdraw(self, connection: sa.Connection, reasons: Mapping[str, str], day: str) -> None:
+        end = sa.update(operations).where(operations.c.operation_id == sa.bindparam("b_id"))
+        end = end.values(status="superseded", message=sa.bindparam("b_message"))
+        end = end.values(finished_at=self._clock(), finished_day=day)
+        for chunk in chunks(reasons):
+            _require_source(connection, operations.c.operation_id.in_(chunk), "superseded")
+            connection.execute(end, [{"b_id": one, "b_message": reasons[one]} for one in chunk])
+            file_rows.leave_files(connection, chunk, self._clock())
+
     def _mark_batch_sent(self, connection: sa.Connection, batch_id: str) -> None:
         now, in_batch = self._clock(), operations.c.batch_id == batch_id
         sent = sa.update(batches).where(batches.c.batch_id == batch_id)
@@ -334,26 +339,15 @@ class Ledger(DiffSetRecords, Leases):
         self._record(connection, receipts, day)
 
     def _record(self, connection: sa.Connection, receipts: Iterable[Receipt], day: str) -> None:
+        said = ("status", "error_class", "message", "retry_later")
         statement = (
             sa.update(operations)
             .where(operations.c.operation_id == sa.bindparam("b_id"))
-            .values(
-                status=sa.bindparam("b_status"),
-                error_class=sa.bindparam("b_error_class"),
-                message=sa.bindparam("b_message"),
-                retry_later=sa.bindparam("b_retry_later"),
-                finished_at=self._clock(),
-                finished_day=day,
-            )
+            .values(finished_at=self._clock(), finished_day=day)
+            .values({name: sa.bindparam(f"b_{name}") for name in said})
         )
         rows = (
-            {
-                "b_id": receipt.operation_id,
-                "b_status": receipt.status,
-                "b_error_class": receipt.error_class,
-                "b_message": receipt.message,
-                "b_retry_later": receipt.retry_later,
-            }
+            {"b_id": receipt.operation_id} | {f"b_{name}": getattr(receipt, name) for name in said}
             for receipt in receipts
         )
         for chunk in chunks(rows):

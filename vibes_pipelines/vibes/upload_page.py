@@ -52,6 +52,22 @@ def write_for_upload(path: Path, folder: Path, limits: PartLimits = BY_UPLOAD) -
     return parts
 
 
+def make_folder(folder: Path) -> None:
+    """Makes the folder for the files, if it is not there; only this user may read it then.
+
+    Raises:
+        ImportFileUnwritable: it cannot be made there.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as refused:
+        msg = (
+            f"{folder}: the folder for the files cannot be made: {refused.strerror}; nothing was "
+            "handed over: name one that this user may make"
+        )
+        raise ImportFileUnwritable(msg) from refused
+
+
 def remove_earlier(folder: Path, name: str) -> None:
     """Removes what an earlier run left of the import file `name`, whole or in parts.
 

@@ -111,7 +111,7 @@ def test_it_is_handed_over_once_and_listed_as_long_as_it_stands_there(
     assert handed(ledger, tmp_path) == HandedOver(before=first.files)
     uploaded, *left = first.files
     uploaded.path.unlink()
-    assert handed(ledger, tmp_path) == HandedOver(before=tuple(left))
+    assert handed(ledger, tmp_path) == HandedOver(before=tuple(left), not_there=(uploaded,))
 
 
 def test_nobody_else_may_read_the_files(ledger: Ledger, tmp_path: Path) -> None:

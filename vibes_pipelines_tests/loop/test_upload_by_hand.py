@@ -33,10 +33,11 @@ CUT_OFF = {"VIBES_API_RATE_PER_S": "1", "VIBES_SFTP_GAP_S": "0", "VIBES_SFTP_POR
 
 
 @pytest.fixture
-def loop(tmp_path: Path) -> Iterator[Loop]:
+def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
     """The second morning, with so many edits that a guard holds them."""
     with running_second_morning(tmp_path, POPULATION) as running:
         running.edit_contacts("last_name = 'Ada, the first'", EDITED)
+        monkeypatch.setattr("vibes_pipelines.cli.upload.today", lambda: running.today)
         yield running
 
 
@@ -72,7 +73,7 @@ def test_what_a_person_uploads_is_confirmed_by_the_next_day(
             f"{first}  {LEAVING} rows\nfiles of {loop.today}: 1, to be uploaded in this order"
             in told
         )
-        assert "upload before the next daily run; afterwards delete, do not upload" in told
+        assert "upload at once, before the next daily run; afterwards delete, do not" in told
 
         loop.approve(summary)
         with monkeypatch.context() as failing:
@@ -106,7 +107,12 @@ def test_what_a_person_uploads_is_confirmed_by_the_next_day(
     for file in files:
         shutil.move(file["path"], loop.sandbox.home.sftp_folder(IMPORT_DIR))
     with loop.changed(**CUT_OFF):
-        assert upload_files(out)[1] == f"{loop.today}: no file waits to be handed over\n"
+        code, told, why = upload_files(out)
+        assert (code, told) == (1, f"{loop.today}: no file waits to be handed over\n")
+        assert why.startswith(
+            "files: 2, handed over before, and not there any more. If they were up"
+        )
+        assert f"{files[0]['path']}  {LEAVING} rows, opt_outs\n" in why, "uploaded, or lost: both"
     loop.sandbox.next_day(edits=False)
     after = loop.day()
     effects = {"import_update": 80, "import_unsubscribe": LEAVING}
@@ -117,6 +123,9 @@ def test_what_a_person_uploads_is_confirmed_by_the_next_day(
 def test_whether_a_begun_upload_arrived_is_not_known(loop: Loop, tmp_path: Path) -> None:
     """Its connection broke in the middle: only who asks for it hands the same over again."""
     out = tmp_path / "for the page"
+    out.mkdir()
+    old = out / "2026-01-01_0123456789ab_01-001.persons"
+    old.touch()
     loop.approve(loop.reconcile())
     with loop.changed(VIBES_API_RATE_PER_S="1", VIBES_SFTP_GAP_S="0") as slow:
         loop.sandbox.set_faults([{"on": "sftp", "action": "reset"}])
@@ -124,7 +133,11 @@ def test_whether_a_begun_upload_arrived_is_not_known(loop: Loop, tmp_path: Path)
             delivering.import_persons(slow.project, loop.today, SEND)
     with loop.changed(**CUT_OFF):
         code, told, why = upload_files(out)
-        assert (code, told) == (1, f"{loop.today}: no file waits to be handed over\n")
+        assert (code, told) == (
+            1,
+            f"{loop.today}: no file waits to be handed over\n"
+            f"of another diff set, or held: delete, do not upload:\n{old}\n",
+        )
         assert "files begun on the file server: 1; whether they arrived is not known" in why
         code, told, _ = upload_files(out, "--also-begun", "--json")
         (file,) = json.loads(told)["files"]
