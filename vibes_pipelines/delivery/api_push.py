@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
+from vibes_pipelines.delivery.forbidden import Forbidden
 from vibes_pipelines.delivery.lane_lease import PAUSE_S, LaneLease
 from vibes_pipelines.delivery.ports import (
     ConsentWatch,
@@ -24,7 +25,8 @@ from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.store.records import Lane, Operation, Receipt
 from vibes_pipelines.sync_config import FieldType
-from vibes_pipelines.vibes.person_api import VibesAuthError
+from vibes_pipelines.vibes.api_calls import Answer
+from vibes_pipelines.vibes.api_transport import VibesAuthError, VibesForbidden
 
 __all__ = ["PushError", "PushResult", "push"]
 
@@ -80,7 +82,8 @@ async def push(
     `campaigns` and `consent` are needed for invitations.
 
     Raises:
-        VibesAuthError: the platform refuses the credentials. Operations not sent stay planned.
+        VibesAuthError: the platform refuses the credentials, or one person after the other for
+            want of a right. Operations not sent stay planned.
         PushError: an operation that the API cannot carry.
         LaneBusy: another process pushes this lane; nothing was sent.
         LeaseLost: this process stood still for so long that another one took the lane over.
@@ -150,6 +153,7 @@ class _Push:
         self._on_progress = on_progress
         self._stopped = False
         self._certainly_not_sent: set[str] = set()
+        self._forbidden = Forbidden()
         self._receipts: dict[str, list[Receipt]] = {}
         self.counts: Counter[str] = Counter()
         self.error_classes: Counter[str] = Counter()
@@ -164,6 +168,7 @@ class _Push:
                 workers = (self._work(marked, lease) for _ in range(CONCURRENCY))
                 ends = await asyncio.gather(*workers, return_exceptions=True)
             finally:
+                self._decide_on_forbidden()
                 self._flush()
                 if lease.is_held:  # else they may be another process's by now
                     self._ledger.take_back(self._certainly_not_sent)
@@ -214,10 +219,38 @@ class _Push:
         self._certainly_not_sent.discard(operation.operation_id)
         try:
             answer = await self._sender.send(operation)
-        except (VibesAuthError, PushError):
+        except PushError:
             self._certainly_not_sent.add(operation.operation_id)
             raise
+        except VibesAuthError as refused:
+            self._take_refusal(operation, refused)
+            return
         self._take(operation, answer)
+        if answer.outcome == "accepted":
+            self._decide_on_forbidden(was_accepted=True)
+
+    def _take_refusal(self, operation: Operation, refused: VibesAuthError) -> None:
+        """One person after the other without the right, or a refused login, ends the push."""
+        is_of_record = isinstance(refused, VibesForbidden)
+        if refused.in_doubt:
+            answer = Answer(None, "unknown", refused.error_class, str(refused))
+            self._take(operation, answer)
+        elif is_of_record:
+            self._forbidden.hold(operation, str(refused))
+        else:
+            self._certainly_not_sent.add(operation.operation_id)
+        if not is_of_record or self._forbidden.is_everything:
+            raise refused
+
+    def _decide_on_forbidden(self, *, was_accepted: bool = False) -> None:
+        """Those refused one by one are rejected; of a right that is missing none was sent."""
+        is_right = self._forbidden.is_everything and not was_accepted
+        for operation, message in self._forbidden.let_go():
+            if is_right:
+                self._certainly_not_sent.add(operation.operation_id)
+            else:
+                refused = Answer(403, "rejected", VibesForbidden.error_class, message)
+                self._take(operation, refused)
 
     def _take(self, operation: Operation, answer: WriteAnswer) -> None:
         taken = receipt(

@@ -20,8 +20,10 @@ from vibes_pipelines.store.leases import Lease
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import FINAL_OUTCOMES, Batch, Lane, Operation, Receipt
 from vibes_pipelines.sync_config import FieldType
+from vibes_pipelines.vibes.import_errors import ImportReportError
 from vibes_pipelines.vibes.import_kinds import kind_of, report_name, summary_name
 from vibes_pipelines.vibes.import_reports import ImportReport, RowError, read_report
+from vibes_pipelines.vibes.sftp_errors import RemoteFileMissing, TransferRefused
 
 LEASE = timedelta(minutes=30)
 """Longer than the upload of one file may take; renewed before each file."""
@@ -31,10 +33,6 @@ LOST = "ReportMissing"
 
 NOT_SUBSCRIBED = "SubscriptionErrors::NotSubscribed"
 """What a row of an `.opt_outs` file asks for is so already; the API calls the same accepted."""
-
-
-class ReportMismatch(ValueError):  # noqa: N818 - the name says what is wrong
-    """The platform's report does not fit the file that was sent; no receipt was recorded."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,11 @@ class FilesResult:
 
 @dataclass(frozen=True)
 class ReportsResult:
-    """Reports collected; rows by what became of them; files still without a report, files lost."""
+    """Reports collected; rows by what became of them; files still without a report, files lost.
+
+    `half` are the names of those whose report is gone though its summary, which comes after it, is
+    there.
+    """
 
     files: int = 0
     accepted: int = 0
@@ -68,6 +70,23 @@ class ReportsResult:
     waiting: int = 0
     lost: int = 0
     error_classes: Mapping[str, int] = field(default_factory=dict)
+    half: tuple[str, ...] = ()
+
+
+class ReportMismatch(ImportReportError):  # noqa: N818 - the name says what is wrong
+    """Reports that do not fit their files or cannot be read; their rows have no receipt.
+
+    `others` is what was collected of all other files.
+    """
+
+    def __init__(self, refused: Mapping[str, str], others: ReportsResult) -> None:
+        whys = "; ".join(f"{name}: {why}" for name, why in sorted(refused.items()))
+        super().__init__(
+            f"{whys} (all other reports are read; ask Vibes for the right report and summary of "
+            "each file named here, which the next look reads in their place. Until then its rows "
+            "stay sent, and the file is closed once certificates have told of all of them)"
+        )
+        self.others = others
 
 
 def deliver_files(
@@ -152,18 +171,20 @@ def collect_reports(
 
     A file without a whole report stays sent. One of an earlier day is closed as lost when it is not
     on the server in any form, for the upload was cut, or its report was removed; and when half a
-    report is there, once certificates have told of every row what became of it. Rows without such
-    a verdict are unknown then. `day` is the logical day on which the receipts become known. Opens
-    no session when no file waits.
+    report is there, or one that is refused, once certificates have told of every row what became of
+    it. Rows without such a verdict are unknown then. `day` is the logical day on which the receipts
+    become known. Opens no session when no file waits.
 
     Raises:
-        ReportMismatch: a report counts other rows than the file has.
-        ImportReportError: a report cannot be read.
+        ReportMismatch: a report counts other rows than its file has, or cannot be read. All others
+            are collected by then.
     """
     sent = [b for b in ledger.batches(status="sent") if lane in {None, lane_of(b)}]
     if not sent:
         return ReportsResult()
     done = lost = 0
+    refused: dict[str, str] = {}
+    half: list[str] = []
     statuses: Counter[str] = Counter()
     error_classes: Counter[str] = Counter()
     with open_session() as session:
@@ -172,30 +193,41 @@ def collect_reports(
         imports = _names(session, folders.imports) if old else set()
         reports = _names(session, folders.reports)
         for batch in sent:
-            if summary_name(batch.name) in reports:
-                report = _read(batch, session, folders)
+            report = None
+            try:
+                report = _report(batch, session, folders, reports)
+            except (ImportReportError, TransferRefused) as unfit:
+                refused[batch.name] = str(unfit)
+            if report is not None:
                 receipts = _receipts(ledger.batch_operations(batch.batch_id), report)
                 ledger.finish_batch(batch.batch_id, _as_document(report), receipts, day)
                 done += 1
             elif batch.batch_id in old and batch.name not in imports:
                 unseen = _without_verdict(ledger.batch_operations(batch.batch_id))
                 if unseen and _has_trace(batch, imports, reports):
+                    half += _half(batch, reports)
                     continue
                 receipts = _unknown(unseen)
                 ledger.finish_batch(batch.batch_id, {"lost": True}, receipts, day)
+                refused.pop(batch.name, None)
                 lost += 1
             else:
+                half += _half(batch, reports)
                 continue
             statuses.update(taken.status for taken in receipts)
             error_classes.update(taken.error_class for taken in receipts if taken.error_class)
-    return ReportsResult(
+    collected = ReportsResult(
         files=done,
         accepted=statuses["accepted"],
         rejected=statuses["rejected"],
-        waiting=len(sent) - done - lost,
+        waiting=len(sent) - done - lost - len(refused),
         lost=lost,
         error_classes=dict(sorted(error_classes.items())),
+        half=tuple(half),
     )
+    if refused:
+        raise ReportMismatch(refused, collected)
+    return collected
 
 
 def _is_of_earlier_day(batch: Batch, ledger: Ledger, day: str) -> bool:
@@ -233,15 +265,32 @@ def _is_on_server(batch: Batch, session: FileSession, folders: Folders) -> bool:
     return _has_trace(batch, imports, _names(session, folders.reports))
 
 
-def _read(batch: Batch, session: FileSession, folders: Folders) -> ImportReport:
-    report = read_report(
-        session.read_text(f"{folders.reports}/{report_name(batch.name)}"),
-        session.read_text(f"{folders.reports}/{summary_name(batch.name)}"),
-    )
+def _half(batch: Batch, reports: set[str]) -> list[str]:
+    """The file's name, when its report is gone and the summary is there."""
+    is_half = summary_name(batch.name) in reports and report_name(batch.name) not in reports
+    return [batch.name] if is_half else []
+
+
+def _report(
+    batch: Batch, session: FileSession, folders: Folders, reports: set[str]
+) -> ImportReport | None:
+    """The report on a file; None while it is not whole.
+
+    Raises:
+        ImportReportError: it cannot be read, or is about another number of rows.
+        TransferRefused: the server does not give it, or not as text.
+    """
+    names = report_name(batch.name), summary_name(batch.name)
+    if not reports.issuperset(names):
+        return None
+    try:
+        report = read_report(*(session.read_text(f"{folders.reports}/{name}") for name in names))
+    except RemoteFileMissing:  # taken away since the folder was listed
+        return None
     numbers = [number for number in report.errors if number > batch.rows]
     if numbers or (report.rows != batch.rows and report.file_error is None):
-        raise ReportMismatch(
-            f"{batch.name}: the report is about {max([report.rows, *numbers])} rows, "
+        raise ImportReportError(
+            f"the report is about {max([report.rows, *numbers])} rows, "
             f"the file has {batch.rows}; ask Vibes which file was imported under this name"
         )
     return report

@@ -40,7 +40,11 @@ class OperationSender(Protocol):
         """Why the operation must not leave any more, looked up right before; None when it may."""
 
     async def send(self, operation: Operation) -> WriteAnswer:
-        """Sends one operation. Raises when no further one can succeed; it had no effect then."""
+        """Sends one operation. Raises when no further one can succeed; it had no effect then.
+
+        Of the errors of the Vibes API one is about this operation alone, `VibesForbidden`; and one
+        that is `in_doubt` may have had an effect.
+        """
 
     def may_retry(self, answer: WriteAnswer) -> bool | None:
         """Whether a refusal may be tried again; None leaves it to the registry of classes."""

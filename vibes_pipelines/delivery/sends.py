@@ -40,7 +40,8 @@ class Sender:
         """Sends one operation and answers what became of it.
 
         Raises:
-            VibesAuthError: the login is refused; the operation had no effect.
+            VibesAuthError: the login or its right is refused; the operation had no effect, unless
+                the error says `in_doubt`: a part of it went before.
             PushError: the API cannot carry it; it was not sent.
         """
         if operation.kind == "opt_out":

@@ -23,7 +23,7 @@ from vibes_pipelines.orchestration.jobs import (
     reconcile_daily,
     repush,
 )
-from vibes_pipelines.orchestration.keys import PERSON_IMPORT
+from vibes_pipelines.orchestration.keys import OPT_OUTS, PERSON_IMPORT, REJECTED, REPORT
 from vibes_pipelines.orchestration.ops import carry_crm_changes, drain_callback_inbox
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
@@ -88,23 +88,32 @@ def diff_set_sensor(project: ProjectResource) -> dg.SensorResult | dg.SkipReason
 
 
 @dg.sensor(
-    job=person_import,
+    jobs=[person_import, repush],
     minimum_interval_seconds=SFTP_INTERVAL_S,
     description="Fetches the reports of import files that the platform had not finished.",
 )
 def import_report_sensor(
     context: dg.SensorEvaluationContext, project: ProjectResource
 ) -> dg.SensorResult | dg.SkipReason:
-    """Asks again while a report is awaited; the number of the look is the cursor."""
+    """Asks again while a report is awaited; the number of the look is the cursor.
+
+    The import of persons reads all reports. While it is held, opt-outs alone are delivered again,
+    and read theirs.
+    """
     with project.open() as opened:
         awaited = stages.delivering.awaited_reports(opened)
     if awaited is None:
         return dg.SkipReason("no import file awaits its report")
     look = int(context.cursor or 0) + 1
+    by_persons = awaited.delivery == PERSON_IMPORT.path[-1]
+    delivery = PERSON_IMPORT if by_persons else OPT_OUTS
     request = dg.RunRequest(
-        run_key=f"reports:{awaited.diff_set}:{look}",
-        partition_key=awaited.day,
-        run_config=delivery_run_config(dry_run=False, deliveries=(PERSON_IMPORT,)),
+        run_key=f"reports:{awaited.diff_set.diff_set}:{look}",
+        job_name=person_import.name if by_persons else repush.name,
+        partition_key=awaited.diff_set.day,
+        run_config=delivery_run_config(dry_run=False, deliveries=(delivery,)),
+        asset_selection=[delivery, REJECTED, REPORT],
+        asset_check_keys=[],
     )
     return dg.SensorResult([request], cursor=str(look))
 

@@ -7,30 +7,31 @@ dry run reports the plan and writes nothing to the ledger.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vibes_pipelines.delivery import release
-from vibes_pipelines.delivery.file_import import (
-    Folders,
-    collect_reports,
-    deliver_files,
-    lane_of,
-)
+from vibes_pipelines.delivery.file_import import ReportMismatch, deliver_files, lane_of
 from vibes_pipelines.delivery.plan import Plan
 from vibes_pipelines.delivery.write_back import write_back as write_back_operations
 from vibes_pipelines.stages.api import person_api, vibes_api
 from vibes_pipelines.stages.api_rate import calls_of_deliveries
 from vibes_pipelines.stages.crm_side import crm_writer
+from vibes_pipelines.stages.delivered import (
+    BothRoadsFailedError,
+    Delivered,
+    NoAnswerError,
+    answered,
+    both,
+)
 from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.landing import sftp_account
 from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.planning import (
     DELIVERIES,
-    REPORT_POLL_S,
     NotReleasedError,
     Options,
     counts_of,
@@ -41,13 +42,20 @@ from vibes_pipelines.stages.planning import (
     verdict_of,
     why_of,
 )
-from vibes_pipelines.stages.progress import Progress, Step
+from vibes_pipelines.stages.progress import Progress
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary
+from vibes_pipelines.stages.report_reading import (
+    awaited_reports,
+    awaits_report,
+    folders_of,
+    may_read,
+    read_reports,
+)
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.records import DiffSet, Lane
-from vibes_pipelines.vibes.error_classes import lookup
 from vibes_pipelines.vibes.rate_limit import RateLimiter
+from vibes_pipelines.vibes.sftp_errors import SftpError
 
 if TYPE_CHECKING:
     from vibes_pipelines.delivery.api_push import PushResult
@@ -55,6 +63,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LANES",
     "SENDS",
+    "BothRoadsFailedError",
     "Delivered",
     "NoAnswerError",
     "NotReleasedError",
@@ -78,39 +87,6 @@ _CRM_LANES: tuple[Lane, ...] = ("opt_outs", "crm")
 REPORT_WAIT_S = 120.0
 
 
-class NoAnswerError(RuntimeError):
-    """Some operations got no answer. They stay open, and a repush sends exactly these again."""
-
-
-@dataclass(frozen=True)
-class Delivered:
-    """What a delivery did, in counts of operations; a dry run says what it would do.
-
-    `estimated_s` is what the planner thinks that this much takes, `actual_s` what it took: of a
-    push by API, and of an import until its last report was there. 0: nothing was to be sent.
-    """
-
-    diff_set: str
-    dry_run: bool
-    counts: Mapping[str, int]
-    why: str
-    error_classes: Mapping[str, int] = field(default_factory=dict)
-    estimated_s: float = 0.0
-    actual_s: float = 0.0
-    progress: tuple[Step, ...] = ()
-
-    @property
-    def rejections(self) -> list[tuple[str, int, str]]:
-        """Error class, rows, and what an operator should do."""
-        return [(name, rows, lookup(name).advice) for name, rows in self.error_classes.items()]
-
-    @property
-    def sentence(self) -> str:
-        """One line for the log."""
-        counts = ", ".join(f"{name} {rows}" for name, rows in self.counts.items())
-        return f"{'dry run: ' if self.dry_run else ''}{counts or 'nothing to do'} ({self.why})"
-
-
 @not_while_erasing
 def deliver_opt_outs(project: Project, day: str, options: Options) -> Delivered:
     """Unsubscribes at the platform whoever opted out in the CRM; before anything else leaves."""
@@ -118,11 +94,16 @@ def deliver_opt_outs(project: Project, day: str, options: Options) -> Delivered:
     roads = DELIVERIES["opt_outs"].roads
     if options.dry_run:
         return _would(planned, roads)
-    by_api = _by_api(project, planned, "opt_outs", options)
-    if not _goes_by(planned, "opt_outs/file"):
-        return _answered(by_api)
-    by_file = _by_file(project, planned, "opt_outs")
-    return _answered(_both(by_api, by_file, why_of(planned, roads)))
+    try:
+        by_api = answered(_by_api(project, planned, "opt_outs", options))
+    except Exception as failed:
+        # What the API refuses holds up no opt-out that goes by file.
+        _opt_outs_by_file_too(project, planned, failed)
+        raise
+    by_file = _opt_outs_by_file(project, planned)
+    if not by_file.counts:
+        return replace(by_api, why=_why(planned, roads, by_file.why))
+    return both(by_api, by_file, _why(planned, roads, by_file.why))
 
 
 @not_while_erasing
@@ -131,7 +112,7 @@ def push_persons(project: Project, day: str, options: Options) -> Delivered:
     planned = planned_lane(project, day, "persons", options)
     if options.dry_run:
         return _would(planned, DELIVERIES["api_push"].roads)
-    return _answered(_by_api(project, planned, "persons", options))
+    return answered(_by_api(project, planned, "persons", options))
 
 
 @not_while_erasing
@@ -150,7 +131,7 @@ def deliver_invites(project: Project, day: str, options: Options) -> Delivered:
         counts = {"held": sum(would.counts.values())}
         return Delivered(diff_set, dry_run=False, counts=counts, why=reason_of(held))
     planned = planned_lane(project, day, "invites", options)
-    return _answered(_by_api(project, planned, "invites", options))
+    return answered(_by_api(project, planned, "invites", options))
 
 
 @not_while_erasing
@@ -188,7 +169,8 @@ def import_persons(project: Project, day: str, options: Options) -> Delivered:
     planned = planned_lane(project, day, "persons", options)
     if options.dry_run:
         return _would(planned, DELIVERIES["person_import"].roads)
-    return _by_file(project, planned, "persons")
+    by_file = _by_file(project, planned, "persons")
+    return replace(by_file, why=_why(planned, DELIVERIES["person_import"].roads, by_file.why))
 
 
 SENDS: dict[str, Callable[[Project, str, Options], Delivered]] = {
@@ -226,14 +208,6 @@ def released_diff_set(project: Project) -> DiffSet | None:
     if newest and newest.approved_reason and newest.status == "open":
         return newest
     return None
-
-
-def awaited_reports(project: Project) -> DiffSet | None:
-    """The newest diff set when import files await their report and it may go out itself."""
-    newest = project.ledger.newest_diff_set()
-    if newest is None or not project.ledger.batches(status="sent"):
-        return None
-    return newest if verdict_of(project, newest.diff_set, "persons").allowed else None
 
 
 def _by_api(project: Project, planned: Plan, lane: Lane, options: Options) -> Delivered:
@@ -289,14 +263,55 @@ async def _push(
         )
 
 
+def _opt_outs_by_file_too(project: Project, planned: Plan, failed: Exception) -> None:
+    """The other road, after the API failed.
+
+    Raises:
+        BothRoadsFailedError: it failed as well.
+    """
+    try:
+        _opt_outs_by_file(project, planned)
+    except Exception as too:  # noqa: BLE001 - whatever it is, it is told beside the other
+        raise BothRoadsFailedError(f"opt-outs by API: {failed}; by file: {too}") from failed
+
+
+def _opt_outs_by_file(project: Project, planned: Plan) -> Delivered:
+    """Uploads the files of opt-outs, and reads the reports on those of any day.
+
+    Its `why` is what to know of the reports.
+    """
+    if _goes_by(planned, "opt_outs/file"):
+        return _by_file(project, planned, "opt_outs")
+    nothing = Delivered(planned.diff_set, dry_run=False, counts={}, why="")
+    if not awaits_report(project, "opt_outs"):
+        return nothing
+    try:
+        read = read_reports(project, planned.day, "opt_outs", wait_s=0)
+        if read.refused is not None:
+            raise read.refused
+    except (ReportMismatch, SftpError) as unread:
+        if not may_read(project, planned.diff_set, "persons"):
+            raise
+        # What comes after opt-outs is not held up; the import of persons looks for the same, and
+        # fails by it.
+        return replace(nothing, why=f"left to the import of persons: {unread}")
+    return replace(nothing, counts=read.counts, error_classes=read.error_classes, why=read.words)
+
+
 def _by_file(project: Project, planned: Plan, lane: Lane) -> Delivered:
-    """Uploads the files of one lane and reads the reports; those that are late are read later."""
+    """Uploads the files of one lane and reads the reports; those that are late are read later.
+
+    Its `why` is what to know of the reports.
+
+    Raises:
+        ReportMismatch: some reports could not be counted; all others are.
+    """
     started = time.monotonic()
     with closing(Inbox(project.settings.ledger_url)) as inbox:
         uploaded = deliver_files(
             [batch for batch in planned.batches if lane_of(batch) == lane],
             sftp_account(project).session,
-            _folders(project),
+            folders_of(project),
             project.ledger,
             {mapped.to: mapped.type for mapped in project.config.fields},
             project.work_folder(planned.day),
@@ -305,68 +320,28 @@ def _by_file(project: Project, planned: Plan, lane: Lane) -> Delivered:
         )
     withdrawn = {"withdrawn": uploaded.withdrawn} if uploaded.withdrawn else {}
     # The report of an opt-out file that was late is read here too, by the sensor of reports.
-    counts, classes = _collect(project, planned.day, None if lane == "persons" else lane)
+    read = read_reports(project, planned.day, None if lane == "persons" else lane, REPORT_WAIT_S)
     release.accept_if_delivered(project.ledger, planned.diff_set)
+    if read.refused is not None:
+        raise read.refused
     return Delivered(
         planned.diff_set,
         dry_run=False,
-        counts={"files": uploaded.files, "rows": uploaded.rows, **withdrawn, **counts},
-        why=why_of(planned, [f"{lane}/file"]),
-        error_classes=classes,
+        counts={"files": uploaded.files, "rows": uploaded.rows, **withdrawn, **read.counts},
+        why=read.words,
+        error_classes=read.error_classes,
         estimated_s=estimates_of(project).file_s(uploaded.rows, uploaded.files),
         actual_s=time.monotonic() - started if uploaded.files else 0.0,
     )
 
 
-def _both(by_api: Delivered, by_file: Delivered, why: str) -> Delivered:
-    """One lane over both roads, one after the other."""
-    return Delivered(
-        by_api.diff_set,
-        dry_run=False,
-        counts=dict(sum(map(Counter, (by_api.counts, by_file.counts)), Counter[str]())),
-        why=why,
-        error_classes=dict(
-            sum(map(Counter, (by_api.error_classes, by_file.error_classes)), Counter[str]())
-        ),
-        estimated_s=by_api.estimated_s + by_file.estimated_s,
-        actual_s=by_api.actual_s + by_file.actual_s,
-        progress=by_api.progress,
-    )
-
-
-def _answered(delivered: Delivered) -> Delivered:
-    """Raises NoAnswerError when some got no answer."""
-    unknown = delivered.counts.get("unknown", 0)
-    if unknown:
-        planned, classes = delivered.counts["planned"], ", ".join(delivered.error_classes)
-        msg = f"{unknown} of {planned} got no answer ({classes}); run the job repush"
-        raise NoAnswerError(msg)
-    return delivered
-
-
-def _collect(project: Project, day: str, lane: Lane | None) -> tuple[dict[str, int], Counter[str]]:
-    """Reads reports until none is awaited or the wait is over; every look is one session."""
-    counts: Counter[str] = Counter()
-    classes: Counter[str] = Counter()
-    deadline = time.monotonic() + REPORT_WAIT_S
-    while True:
-        session = sftp_account(project).session
-        found = collect_reports(project.ledger, session, _folders(project), day, lane)
-        counts.update(reports=found.files, accepted=found.accepted, rejected=found.rejected)
-        counts.update(lost=found.lost)
-        classes.update(found.error_classes)
-        if not found.waiting or time.monotonic() >= deadline:
-            return {**counts, "awaiting_report": found.waiting}, classes
-        time.sleep(REPORT_POLL_S)
-
-
-def _folders(project: Project) -> Folders:
-    return Folders(project.settings.sftp.import_dir, project.settings.sftp.report_dir)
-
-
 def _would(planned: Plan, roads: Collection[str]) -> Delivered:
     counts = counts_of(planned.operations, roads)
     return Delivered(planned.diff_set, dry_run=True, counts=counts, why=why_of(planned, roads))
+
+
+def _why(planned: Plan, roads: Collection[str], words: str) -> str:
+    return "; ".join(filter(None, (why_of(planned, roads), words)))
 
 
 def _goes_by(planned: Plan, road: str) -> bool:

@@ -4,7 +4,8 @@ What is common to every resource of the Vibes API: how a refusal becomes a class
 record looks, how a person is named in a path. The resources are in the files `*_api.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from vibes_pipelines.vibes.api_transport import (
     ApiTransport,
     Reply,
     VibesApiError,
+    VibesAuthError,
     VibesUnavailable,
 )
 from vibes_pipelines.vibes.api_version import read_answer, sent_body, sent_mdn
@@ -105,6 +107,16 @@ class Calls:
             msg = f"Vibes API: a read was answered with HTTP {reply.status}: {why}"
             raise VibesApiError(msg)
         return read_answer(found, self.http.version)
+
+
+@contextmanager
+def begun() -> Iterator[None]:
+    """What is refused within comes after a write of the same operation: `in_doubt`."""
+    try:
+        yield
+    except VibesAuthError as refused:
+        refused.in_doubt = True
+        raise
 
 
 def one_record(found: Any) -> Record | None:

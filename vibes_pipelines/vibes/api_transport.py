@@ -37,13 +37,17 @@ class VibesApiError(Exception):
 
 
 class VibesAuthError(VibesApiError):
-    """The login was refused; every further request would be."""
+    """The login was refused; every further request would be.
+
+    `in_doubt`: what was refused had begun before, and that part may have been applied.
+    """
 
     error_class = "HTTP 401"
+    in_doubt = False
 
 
 class VibesForbidden(VibesAuthError):  # noqa: N818 - the name says what is wrong
-    """The login is known and has no right to this; other requests of its kind have none either.
+    """The login is known and has no right to this record, or to any of its kind.
 
     An assumption: the documentation knows a 403 of broadcasts alone, which nothing here writes.
     """
@@ -255,6 +259,9 @@ class ApiTransport:
         while True:
             try:
                 reply = await self._once(send, rates)
+            except VibesAuthError as refused:
+                refused.in_doubt = in_doubt and send.method != "GET"
+                raise
             except VibesUnavailable as unavailable:
                 in_doubt = in_doubt or not unavailable.did_nothing
                 if attempt >= self._limits.max_attempts or (in_doubt and not send.repeatable):

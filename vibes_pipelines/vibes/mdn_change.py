@@ -7,7 +7,7 @@ removed (null). That it may then be set is an assumption; the documentation only
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from vibes_pipelines.vibes.api_calls import Answer, Calls, Record, one_record
+from vibes_pipelines.vibes.api_calls import Answer, Calls, Record, begun, one_record
 from vibes_pipelines.vibes.api_transport import VibesApiError, VibesAuthError, VibesUnavailable
 from vibes_pipelines.vibes.bodies import mdn_of
 
@@ -34,6 +34,9 @@ class MdnChange:
         """Does what is left of the change. `accepted` only when the new number was read back.
 
         A refusal of the second write leaves the person without a number; the message says so.
+
+        Raises:
+            VibesAuthError: the login is refused; `in_doubt` once the old number may be removed.
         """
         try:
             return await self._run(find_by_mdn)
@@ -57,6 +60,8 @@ class MdnChange:
             removed = await self._put_and_expect(None)
             if removed.outcome != "accepted":
                 return removed
+            with begun():
+                return _without_number(await self._put_and_expect(self.mdn))
         return _without_number(await self._put_and_expect(self.mdn))
 
     async def _refusal(self, before: Record, find_by_mdn: FindByMdn) -> Answer | None:
@@ -74,7 +79,8 @@ class MdnChange:
         answer = await self.calls.write("PUT", self.person, {"mobile_phone": {"mdn": mdn}})
         if answer.outcome == "rejected":
             return answer
-        after = await self._read()
+        with begun():
+            after = await self._read()
         if after is None or mdn_of(after) != mdn:
             message = "the write was answered but cannot be seen yet; run the change again"
             return Answer(answer.status, "unknown", "NotYetVisible", message)

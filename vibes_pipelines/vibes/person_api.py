@@ -7,7 +7,7 @@ are accepted. Bodies are built and compared in `bodies`; what is common to all c
 from types import TracebackType
 from typing import Self
 
-from vibes_pipelines.vibes.api_calls import Answer, Body, Calls, Record, one_record
+from vibes_pipelines.vibes.api_calls import Answer, Body, Calls, Record, begun, one_record
 from vibes_pipelines.vibes.api_transport import (
     ApiTransport,
     Limits,
@@ -46,12 +46,13 @@ class Persons:
             if answer.outcome != "unknown" or answer.status == 429:
                 return answer
             await self._calls.http.pause(attempt)
-            is_readable, found = await self._read_back(body)
-            if not is_readable:
-                return answer
-            if found is not None and shows(found, body):
-                return Answer(200, "accepted", body=found, is_repeat=True)
-            answer = await self._add_once(body)
+            with begun():
+                is_readable, found = await self._read_back(body)
+                if not is_readable:
+                    return answer
+                if found is not None and shows(found, body):
+                    return Answer(200, "accepted", body=found, is_repeat=True)
+                answer = await self._add_once(body)
         return answer
 
     async def update(self, person_key: str, body: Body) -> Answer:

@@ -69,7 +69,10 @@ def bring(there: ApsisAccount, file: ImportFile) -> dict[str, int]:
     return bring_in(there, SECTION, plan, file.path.read_bytes())
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     before=st.dictionaries(st.sampled_from("abcdef"), fields(cleared=False)),
     wanted=st.dictionaries(st.sampled_from("abcdef"), fields(cleared=True)),

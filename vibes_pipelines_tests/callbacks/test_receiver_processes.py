@@ -12,6 +12,7 @@ import pytest
 
 from vibes_pipelines.callbacks.metrics import Board, Tally
 from vibes_pipelines_tests.support.callbacks import http_request, stored_rows
+from vibes_pipelines_tests.support.real_parts import free_port
 from vibes_pipelines_tests.support.served_receiver import WAIT_S, Served, removal, serving
 
 
@@ -69,13 +70,13 @@ def test_processes_share_inbox_and_counts_and_one_that_dies_is_replaced(
 
 
 def test_processes_end_when_what_started_them_is_killed(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    with serving(url, "--processes", "2") as served:
+    url, port = f"sqlite:///{tmp_path / 'ledger.db'}", free_port()
+    with serving(url, "--processes", "2", port=port) as served:
         left = children(served)
         assert len(left) == 2
         os.kill(served.process.pid, signal.SIGKILL)
         until(lambda: not any(_is_alive(pid) for pid in left))
-    with serving(url, "--processes", "2", port=served.port) as again:  # its port is free
+    with serving(url, "--processes", "2", port=port) as again:  # its port is free
         assert post(again, "again") == 200
 
 

@@ -19,7 +19,7 @@ from vibes_pipelines_tests.support.deliveries import change, planned, update
 DIFF_SET = "d" * 64
 PERSONS = 900
 KILL_AFTER = (1, 250, 560)
-WAIT_S = 60
+WAIT_S = 120
 
 PUSH = """
 import asyncio, sys
@@ -45,6 +45,7 @@ class CountingServer:
         self.effects: Counter[str] = Counter()
         self.repeats: Counter[str] = Counter()
         self.seen = threading.Condition()
+        self.silent_after: int | None = None
         self.url = ""
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -93,6 +94,8 @@ class CountingServer:
             (self.effects if is_new else self.repeats)[person] += 1
             self.bodies[person] = body
             self.seen.notify_all()
+        while self.silent_after is not None and self.requests >= self.silent_after:
+            await asyncio.sleep(0.01)
         return web.json_response({"external_person_id": person})
 
 
@@ -115,10 +118,12 @@ def test_every_operation_has_exactly_one_effect(
     with Ledger(ledger_url) as ledger:
         planned(ledger, tmp_path / "out", persons=rows)
         for requests in KILL_AFTER:
+            server.silent_after = requests  # so that it cannot come to its end before it is killed
             pushing = start_push(ledger_url, server)
             server.wait_for(requests)
             pushing.send_signal(signal.SIGKILL)
             assert pushing.wait(WAIT_S) == -signal.SIGKILL
+        server.silent_after = None
         assert ledger.status_counts(DIFF_SET) != {("persons", "api", "accepted"): PERSONS}
         assert start_push(ledger_url, server).wait(WAIT_S) == 0
         assert ledger.status_counts(DIFF_SET) == {("persons", "api", "accepted"): PERSONS}

@@ -42,7 +42,7 @@ def send(store: Events, platform: FakePlatform) -> EventsSent:
     async def talk(api: VibesApi) -> EventsSent:
         return await send_open_events(store, api.events)
 
-    return ask_vibes(platform, talk, max_attempts=2, timeout_s=0.3)
+    return ask_vibes(platform, talk, max_attempts=2)
 
 
 def statuses(store: Events) -> dict[str, int]:

@@ -35,7 +35,7 @@ KEYS = {
 def _demo(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vibes_pipelines.cli", "demo", "--home", str(home), *options]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+        command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False
     )
 
 
@@ -102,7 +102,7 @@ def test_the_demo_says_where_it_must_be_run(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 1

@@ -25,6 +25,6 @@ def test_a_page_is_served_as_soon_as_it_is_written_and_until_the_end(tmp_path: P
 
 
 def _read(address: str) -> str:
-    with urllib.request.urlopen(address, timeout=10) as answer:
+    with urllib.request.urlopen(address, timeout=60) as answer:
         text: str = answer.read().decode()
     return text

@@ -52,11 +52,15 @@ APSIS_SECTION: dict[str, Any] = {
 
 
 class Clock:
-    """The machine's time, set on by tests; every instant is a new one."""
+    """The machine's time, set on by tests; every instant is a new one.
+
+    A day of it lasts an hour at least, so that none ends in the middle of a test by itself.
+    """
 
     def __init__(self, ahead: timedelta = timedelta()) -> None:
-        self._ahead = ahead
-        self._last = datetime.now(UTC) + ahead
+        now = datetime.now(UTC)
+        self._ahead = ahead + (timedelta(hours=2) if now.hour == 23 else timedelta())
+        self._last = now + self._ahead
         self._lock = threading.Lock()
 
     def __call__(self) -> datetime:

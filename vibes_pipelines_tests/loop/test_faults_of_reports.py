@@ -7,14 +7,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from vibes_pipelines.report.account import DayAccount
+from vibes_pipelines.sandbox import pickup
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages import delivering
+from vibes_pipelines_tests.sandbox.receiver import eventually
 from vibes_pipelines_tests.support.loop import SEND, Loop, agreed_keys
 from vibes_pipelines_tests.support.second_morning import running_second_morning
+from vibes_pipelines_tests.support.virtual_time import SetClock
 
 POPULATION = (300, 31)  # people and seed
 EDITED = agreed_keys(build_world(*POPULATION))[:12]
@@ -62,12 +66,18 @@ def next_day(loop: Loop) -> DayAccount:
     return loop.day(approve=True)
 
 
-def test_a_late_report_is_collected_by_the_next_look(loop: Loop) -> None:
+def test_a_late_report_is_collected_by_the_next_look(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = SetClock()
+    monkeypatch.setattr(pickup, "time", SimpleNamespace(monotonic=machine))
     first = imported(loop, {"action": "late", "delay_s": LATE_S})
     assert (first.counts["rows"], first.counts["awaiting_report"]) == (12, 1)
     assert statuses(loop, loop.today) == {"sent": 12}
     assert delivering.awaited_reports(loop.project) is not None, "its sensor looks again"
-    time.sleep(LATE_S)
+    machine.now += LATE_S
+    reports = loop.sandbox.home.sftp_folder("/files/reports")
+    eventually(lambda: any(reports.glob("*.summary.csv")), "the report")
     counts = collected(loop).counts
     assert (counts["accepted"], counts["rejected"], counts["rows"]) == (10, 2, 0)
     assert delivering.awaited_reports(loop.project) is None

@@ -48,7 +48,7 @@ def test_a_killed_send_is_completed_and_nothing_is_told_twice(loop: Loop) -> Non
     command = [sys.executable, "-m", "vibes_pipelines.cli", "events", "send-new"]
     accepted = loop.sandbox.account.events.accepted
     with subprocess.Popen(command, env={**os.environ, **loop.environment}) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(accepted) < KILL_AFTER:
             assert process.poll() is None
             assert time.monotonic() < deadline

@@ -79,7 +79,7 @@ check_alert_sensor -> nothing
 crm_change_sensor -> crm_changes
 diff_set_sensor -> repush
 extract_arrival_sensor -> reconcile_daily
-import_report_sensor -> person_import
+import_report_sensor -> person_import, repush
 late_opt_outs_schedule -> look_for_late_opt_outs
 newest_day_schedule -> look_for_newest_day
 opt_out_sensor -> opt_outs

@@ -298,7 +298,7 @@ def _run(
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Failed]:
     home = tmp_path_factory.mktemp("send-failed")
-    impatient = partialmethod(PersonApi.__init__, timeout_s=0.5, backoff_s=0.02)
+    impatient = partialmethod(PersonApi.__init__, backoff_s=0.02)
     with (
         pytest.MonkeyPatch.context() as patch,
         running_second_morning(home, POPULATION) as loop,

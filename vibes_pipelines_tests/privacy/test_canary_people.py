@@ -272,10 +272,10 @@ def serve(watch: Watch, loop: Loop, folder: Path) -> None:
         watch.note("output of callbacks serve", "".join(served.lines))
         for body in (str(row["first_name"]).encode(), json.dumps(dict(row), default=str).encode()):
             address = f"{served.address}/callbacks/{row['contact_id']}"
-            with urllib.request.urlopen(address, body, timeout=30) as answer:
+            with urllib.request.urlopen(address, body, timeout=60) as answer:
                 watch.note("answer to a callback", answer.read().decode())
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(f"{served.address}/{row['contact_id']}", timeout=30)
+            urllib.request.urlopen(f"{served.address}/{row['contact_id']}", timeout=60)
         with refused.value:
             watch.note("answer to a callback", refused.value.read().decode())
     watch.note("output of callbacks serve", log.read_text("utf-8"))

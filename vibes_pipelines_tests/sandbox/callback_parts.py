@@ -22,6 +22,8 @@ from vibes_pipelines_tests.sandbox.stand_in import (
 )
 
 CONFIG = "/config/callbacks/"
+PATIENT_S = 60
+"""How long a receiver may think where a test does not say it: the machine may be slow."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class CallingStandIn:
         return reply
 
     def set_manner(self, **manner: object) -> None:
-        self.callbacks.queue.set_manner(CallbackManner.from_mapping(manner))
+        patient = {"timeout_s": PATIENT_S, **manner}
+        self.callbacks.queue.set_manner(CallbackManner.from_mapping(patient))
 
     def settle(self) -> dict[str, int]:
         """Wait until nothing is to be sent any more; how callbacks ended."""
@@ -81,7 +84,9 @@ def calling_platform(**switches: object) -> Iterator[CallingStandIn]:
         platform, CREDENTIALS, readings, callbacks=callbacks, account=account, rate_per_s=None
     )
     with served(app) as port, sending(callbacks):
-        yield CallingStandIn(account, callbacks, ApiClient(port))
+        stand_in = CallingStandIn(account, callbacks, ApiClient(port))
+        stand_in.set_manner()
+        yield stand_in
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,19 @@ class Received:
 class Receiver:
     """What came in, and the statuses of the next answers; 200 when none is scripted.
 
-    A scripted 0 means to say nothing until `silence_s` is over and then to hang up; every other
-    answer is thought over for `pause_s`.
+    A scripted 0 means to say nothing until the receiver ends; every other answer is thought over
+    for `pause_s`.
     """
 
     url: str
     received: list[Received] = field(default_factory=list)
     answers: deque[int] = field(default_factory=deque)
     otherwise: int = 200
-    silence_s: float = 0.5
     pause_s: float = 0
     busiest: int = 0
     busy: int = 0
     lock: Lock = field(default_factory=Lock)
+    ended: Event = field(default_factory=Event)
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = receiver.take(
                 Received(self.command, self.path, headers, raw, time.monotonic())
             )
-            time.sleep(receiver.pause_s if status else receiver.silence_s)
+            receiver.ended.wait(receiver.pause_s if status else None)
         self.close_connection = True
         if status:
             self._answer(status)
@@ -145,5 +145,6 @@ def receiving(port: int = 0, context: ssl.SSLContext | None = None) -> Iterator[
         try:
             yield server.receiver
         finally:
+            server.receiver.ended.set()
             server.shutdown()
             thread.join()

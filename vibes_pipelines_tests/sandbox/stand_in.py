@@ -124,7 +124,7 @@ class ApiClient:
         raw = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         changed = {name.replace("_", "-"): value for name, value in headers.items()}
         sent = {name: value for name, value in {**self.headers, **changed}.items() if value}
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, f"{self.prefix}/{self.company_key}{path}", raw, sent)
             response = connection.getresponse()

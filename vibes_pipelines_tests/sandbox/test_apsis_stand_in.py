@@ -35,7 +35,7 @@ class Caller:
     """Plain requests over one connection, with a token of its own."""
 
     def __init__(self, box: ApsisSandbox) -> None:
-        self.connection = HTTPConnection(box.url.removeprefix("http://"), timeout=10)
+        self.connection = HTTPConnection(box.url.removeprefix("http://"), timeout=60)
         environment = box.environment()
         self.key = {
             "grant_type": "client_credentials",

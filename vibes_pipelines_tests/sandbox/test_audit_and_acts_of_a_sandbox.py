@@ -30,7 +30,7 @@ def control(sandbox: Sandbox, path: str, body: object = None) -> tuple[int, Any]
     url = f"{sandbox.environment()['VIBES_API_URL']}/sandbox/{path}"
     request = urllib.request.Request(url, None if body is None else json.dumps(body).encode())
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         with error:

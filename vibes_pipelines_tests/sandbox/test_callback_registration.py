@@ -1,6 +1,5 @@
 """The Callback API over real HTTP: what can be registered, how it is shown, what is refused."""
 
-import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from vibes_pipelines_tests.sandbox.callback_parts import (
 )
 from vibes_pipelines_tests.sandbox.receiver import Receiver, receiving
 from vibes_pipelines_tests.sandbox.stand_in import StandIn, served_platform
+from vibes_pipelines_tests.support.real_parts import refusing_port
 
 OFFERS = {"list_id": "1234"}
 CONFIGS: dict[str, dict[str, str] | None] = {
@@ -256,10 +256,9 @@ def test_urls_beyond_loopback_are_refused(untouched: StandIn, url: str) -> None:
 
 
 def test_a_url_must_be_live_unless_the_switch_says_otherwise(api: StandIn) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
-    body = registration("person_added", url)
-    refused = api.call("POST", CONFIG, body)
+    with refusing_port() as port:
+        body = registration("person_added", f"http://127.0.0.1:{port}/")
+        refused = api.call("POST", CONFIG, body)
     assert (refused.status, "nothing listens" in refused.messages) == (422, True)
     with served_platform(callback_url_check="none") as other:
         assert other.call("POST", CONFIG, body).status == 201

@@ -1,5 +1,6 @@
 """Scripted faults in storms, within answers, at the SFTP and of import reports."""
 
+import asyncio
 import io
 import time
 from collections import Counter
@@ -7,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import IncompleteRead
 from pathlib import Path
+from types import SimpleNamespace
 
 import paramiko
 import pytest
 
+from vibes_pipelines.sandbox import sftp_server
 from vibes_pipelines.sandbox.faults import Faults, FaultScriptError, parse_faults
 from vibes_pipelines.sandbox.pickup import ImportPickup
 from vibes_pipelines.sandbox.sftp_server import SftpServer, generate_key_pair
@@ -134,16 +137,23 @@ def test_a_file_ends_in_its_middle_once(tmp_path: Path) -> None:
         assert [len(read(sftp)) for _ in range(2)] == [50_000, 100_000]
 
 
-def test_a_slow_file_takes_its_time(tmp_path: Path) -> None:
+def test_a_slow_file_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.sleep(seconds)
+
+    timed = SimpleNamespace(**vars(asyncio) | {"sleep": sleep})
+    monkeypatch.setattr(sftp_server, "asyncio", timed)
     fault = {"on": "sftp", "action": "slow", "delay_s": 0.3, "match": {"path_regex": "a.txt"}}
     with account(tmp_path, fault) as client, client.open_sftp() as sftp:
         since = time.monotonic()
         read(sftp)
-        slow_s = time.monotonic() - since
-        since = time.monotonic()
+        assert time.monotonic() - since >= 0.9
+        before = slept.count(0.3)
         sftp.putfo(io.BytesIO(b"y" * 1_000), "/b.txt")
-        assert time.monotonic() - since < slow_s / 2
-        assert slow_s >= 0.9
+        assert slept.count(0.3) == before >= 3, "another file is not slow"
 
 
 def test_a_connection_breaks_in_the_middle_of_a_file(tmp_path: Path) -> None:

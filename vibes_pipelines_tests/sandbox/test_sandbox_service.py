@@ -48,8 +48,8 @@ def query(environment: dict[str, str], statement: str) -> list[tuple[Any, ...]]:
                 host=environment["SNOWFLAKE_HOST"],
                 port=int(environment["SNOWFLAKE_PORT"]),
                 protocol=environment["SNOWFLAKE_PROTOCOL"],
-                login_timeout=10,
-                network_timeout=20,
+                login_timeout=60,
+                network_timeout=60,
             )
         ) as connection,
         closing(connection.cursor()) as cursor,
@@ -101,7 +101,7 @@ def call(
         },
     )
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             content = answer.read()
             return answer.status, json.loads(content) if content else None
     except urllib.error.HTTPError as error:
@@ -254,7 +254,7 @@ def test_the_import_pickup_needs_no_new_day(sandbox: Sandbox) -> None:
         with session.open("/files/in/a.persons.tmp", "w") as upload:
             upload.write("external_person_id,mdn,first_name\nNEW-2,,Eva\n")
         session.posix_rename("/files/in/a.persons.tmp", "/files/in/a.persons")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "a.persons.summary.csv" not in session.listdir("/files/reports"):
             assert time.monotonic() < deadline, "the import was not picked up"
             time.sleep(0.05)
@@ -363,7 +363,7 @@ def test_serving_prints_the_environment_and_ends_on_sigterm(tmp_path: Path) -> N
             if line == "# ready\n":
                 break
         process.terminate()
-        _, progress = process.communicate(timeout=30)
+        _, progress = process.communicate(timeout=120)
     assert process.returncode == 0, progress
     assert "Traceback" not in progress
     file = home / "environment.env"

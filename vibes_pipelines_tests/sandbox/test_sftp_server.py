@@ -30,14 +30,14 @@ def connected(
             key_filename=str(key_file or account.key_file),
             allow_agent=False,
             look_for_keys=False,
-            timeout=10,
+            timeout=60,
         )
         with client.open_sftp() as sftp:
             yield sftp
 
 
 def wait_for(account: RunningSftp, events: list[str]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while account.events != events and time.monotonic() < deadline:
         time.sleep(0.01)
     assert account.events == events
@@ -192,23 +192,23 @@ def test_other_ciphers_and_macs_find_no_agreement(
 ) -> None:
     address = (sftp_account.host, sftp_account.port)
     with (
-        socket.create_connection(address, 5) as connection,
+        socket.create_connection(address, 60) as connection,
         paramiko.Transport(connection) as transport,
     ):
         setattr(transport.get_security_options(), offer, (name,))
         with pytest.raises(paramiko.SSHException):
-            transport.start_client(timeout=10)
+            transport.start_client(timeout=60)
 
 
 @pytest.mark.parametrize("cipher", ["aes256-ctr", "aes192-ctr", "aes128-ctr"])
 def test_counter_mode_ciphers_are_agreed_on(sftp_account: RunningSftp, cipher: str) -> None:
     address = (sftp_account.host, sftp_account.port)
     with (
-        socket.create_connection(address, 5) as connection,
+        socket.create_connection(address, 60) as connection,
         paramiko.Transport(connection) as transport,
     ):
         transport.get_security_options().ciphers = (cipher,)
-        transport.start_client(timeout=10)
+        transport.start_client(timeout=60)
         assert transport.is_active()
 
 

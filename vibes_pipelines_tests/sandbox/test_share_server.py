@@ -77,7 +77,7 @@ def test_null_timestamps_are_null_in_arrow(connection: SnowflakeConnection) -> N
 @settings(
     max_examples=examples(25),
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     instants=st.lists(st.none() | st.datetimes(ntz(1800, 1, 1), ntz(2200, 1, 1)), min_size=1),

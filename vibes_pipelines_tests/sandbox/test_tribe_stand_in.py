@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -13,10 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vibes_pipelines.sandbox import tribe_sandbox
 from vibes_pipelines.sandbox.tribe_filter import FilterError, read_filter
 from vibes_pipelines.sandbox.tribe_population import LABELS
 from vibes_pipelines.sandbox.tribe_sandbox import TribeSandbox
 from vibes_pipelines.sandbox.tribe_switches import TribeSwitches
+from vibes_pipelines_tests.support.virtual_time import SetClock
 
 SET = "/v1/odata/Relation_Person"
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -46,7 +47,7 @@ class Caller:
     def send(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
@@ -76,6 +77,14 @@ def caller(tribe: TribeSandbox) -> Caller:
     return Caller(tribe)
 
 
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> SetClock:
+    """The machine's clock, as a Tribe of this test reads it."""
+    clock = SetClock()
+    monkeypatch.setattr(tribe_sandbox, "monotonic", clock)
+    return clock
+
+
 class TestToken:
     @pytest.mark.parametrize(
         ("form", "status", "error"),
@@ -95,13 +104,13 @@ class TestToken:
         assert (answered, body["error"]) == (status, error)
         assert body["error_description"]
 
-    def test_a_token_ends_and_gives_only_its_right(self) -> None:
-        with TribeSandbox.of_people(3, TribeSwitches(token_ttl_s=10), speed=100) as tribe:
+    def test_a_token_ends_and_gives_only_its_right(self, machine: SetClock) -> None:
+        with TribeSandbox.of_people(3, TribeSwitches(token_ttl_s=10)) as tribe:
             caller = Caller(tribe, "read")
             person = next(tribe.world.persons())["ID"]
             assert caller.read()[0] == 200
             assert caller.call("PUT", f"{SET}({person})", {"FirstName": "Ann"})[0] == 403
-            time.sleep(0.11)
+            machine.now += 11
             assert caller.read()[0] == 401
 
     def test_nothing_is_told_without_one(self, caller: Caller) -> None:
@@ -252,13 +261,15 @@ class TestRecords:
             assert (person["LastMutationDate"] is not None) == labels_touch
 
 
-def test_one_call_more_than_the_limit_is_turned_away_until_the_window_moved_on() -> None:
+def test_one_call_more_than_the_limit_is_turned_away_until_the_window_moved_on(
+    machine: SetClock,
+) -> None:
     limit = 30  # 1000 at Tribe's own
-    with TribeSandbox([], speed=60, calls_per_min=limit) as tribe:
+    with TribeSandbox([], calls_per_min=limit) as tribe:
         caller = Caller(tribe)
         statuses = [caller.read()[0] for _ in range(limit + 1)]
         assert statuses == [200] * limit + [429]
-        time.sleep(1.05)
+        machine.now += 61
         assert caller.read()[0] == 200
 
 

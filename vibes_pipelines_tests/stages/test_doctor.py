@@ -20,7 +20,7 @@ from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines_tests.sandbox.receiver import eventually
 from vibes_pipelines_tests.support.doctoring import Patient, header_eater, the_failure
 from vibes_pipelines_tests.support.loop import EXAMPLE
-from vibes_pipelines_tests.support.real_parts import free_port
+from vibes_pipelines_tests.support.real_parts import refusing_port
 
 LIST = 'list: "1234"'
 
@@ -442,7 +442,8 @@ def test_a_check_that_breaks_is_a_line_and_no_end(patient: Patient) -> None:
 
 
 def test_a_port_that_nobody_serves_is_told_at_once(patient: Patient) -> None:
-    lines = patient.account("sftp/login", VIBES_SFTP_PORT=free_port())
+    with refusing_port() as port:
+        lines = patient.account("sftp/login", VIBES_SFTP_PORT=port)
     the_failure(lines, "sftp/login", "cannot connect", "VIBES_SFTP_HOST")
 
 

@@ -160,7 +160,7 @@ def test_outcomes_come_back_by_callback_and_are_recorded_once(loop: Loop) -> Non
     with Inbox(loop.project.settings.ledger_url) as inbox, running_receiver(inbox) as receiver:
         asyncio.run(register(loop, f"http://127.0.0.1:{receiver.port}/callbacks"))
         send_crm_events(loop.project, dry_run=False)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while receiver.receiver.tally.stored < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -177,7 +177,7 @@ def test_an_empty_incentive_pool_is_told_with_what_to_do(loop: Loop) -> None:
     with Inbox(loop.project.settings.ledger_url) as inbox, running_receiver(inbox) as receiver:
         asyncio.run(register(loop, f"http://127.0.0.1:{receiver.port}/callbacks"))
         send_crm_events(loop.project, dry_run=False)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while receiver.receiver.tally.stored < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -69,7 +69,7 @@ class Desk:
                 registrar = SignupRegistrar(signup, api.campaigns, store)
                 return await registrar.sign_up(FORM if form is None else form, address)
 
-        return ask_vibes(platform, talk, max_attempts=2, timeout_s=0.3)
+        return ask_vibes(platform, talk, max_attempts=2)
 
     def results(self) -> list[str | None]:
         with Signups(self.url) as store, store._engine.connect() as connection:
@@ -269,7 +269,7 @@ class TestLimits:
                 both = (registrar.sign_up(FORM, HERE) for _ in range(2))
                 return list(await asyncio.gather(*both))
 
-        answers = ask_vibes(platform, talk, max_attempts=2, timeout_s=0.3)
+        answers = ask_vibes(platform, talk, max_attempts=2)
         assert {answer.result for answer in answers} == {"unconfirmed"}
         assert [method for method, _ in platform.calls].count("POST") == 1
 

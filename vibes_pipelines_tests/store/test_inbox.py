@@ -201,7 +201,7 @@ class TestManyWriters:
         started = [
             subprocess.Popen([sys.executable, "-c", code, url, str(number)]) for number in range(3)
         ]
-        assert [process.wait(60) for process in started] == [0, 0, 0]
+        assert [process.wait(120) for process in started] == [0, 0, 0]
         statuses = Counter((row["event_id"], row["status"]) for row in stored_rows(url))
         for n in range(60):
             assert statuses[f"E{n}", "stored"] == 1

@@ -24,7 +24,7 @@ from vibes_pipelines.store.ledger import Ledger
 ledger = Ledger(sys.argv[1]).open()
 ledger.take_lease("persons/api", timedelta(hours=1))
 print("held", flush=True)
-time.sleep(60)
+time.sleep(300)
 """
 
 

@@ -110,7 +110,7 @@ class TestOpening:
             "with Ledger(sys.argv[1]) as ledger: ledger.newest_diff_set()"
         )
         started = [subprocess.Popen([sys.executable, "-c", code, url]) for _ in range(3)]
-        assert [process.wait(60) for process in started] == [0, 0, 0]
+        assert [process.wait(120) for process in started] == [0, 0, 0]
 
     def test_sqlite_writes_ahead_and_checks_references(self, tmp_path: Path) -> None:
         engine = open_engine(f"sqlite:///{tmp_path / 'ledger.db'}")

@@ -129,7 +129,7 @@ def test_two_landings_at_once_read_the_source_once(tmp_path: Path) -> None:
     def slow(folder: Path) -> Source:
         calls.append(folder)
         entered.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return write_two_rows(folder)
 
     results: list[bool] = []
@@ -139,7 +139,7 @@ def test_two_landings_at_once_read_the_source_once(tmp_path: Path) -> None:
 
     threads = [threading.Thread(target=land) for _ in range(2)]
     threads[0].start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     threads[1].start()
     go_on.set()
     for thread in threads:

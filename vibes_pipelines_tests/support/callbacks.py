@@ -20,7 +20,7 @@ from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.models import callbacks
 
 ADDED, REMOVED = "subscription_added", "subscription_removed"
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 60
 
 
 def subscription_body(
@@ -85,7 +85,7 @@ def http_request(
     port: int, method: str, path: str, body: bytes | None = None, **headers: str
 ) -> tuple[int, str]:
     """One request on a connection of its own: the status and the text of the answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, {"Content-Type": "application/json"} | sent)

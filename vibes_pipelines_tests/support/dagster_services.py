@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +155,8 @@ def _await_health(environment: Mapping[str, str]) -> None:
 def _await_answer(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
-        with suppress(urllib.error.URLError, ConnectionError):
-            urllib.request.urlopen(f"{url}/server_info", timeout=5).close()
+        with suppress(OSError, HTTPException):  # also one that is too slow yet
+            urllib.request.urlopen(f"{url}/server_info", timeout=20).close()
             return
         time.sleep(0.3)
     raise RuntimeError(f"the webserver did not start:\n{log.read_text(encoding='utf-8')}")

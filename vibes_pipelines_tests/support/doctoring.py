@@ -90,7 +90,7 @@ def header_eater(target: str) -> Iterator[str]:
             }
             request = urllib.request.Request(target + self.path, headers=kept)
             try:
-                with urllib.request.urlopen(request, timeout=10) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     self._pass_on(answer.status, answer.read())
             except urllib.error.HTTPError as refused:
                 with refused:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from vibes_pipelines_tests.support.loop import Loop
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 120.0
+WAIT_S = 240.0
 PUSH_FILE = {"VIBES_SFTP_GAP_S": "0"}
 PUSH_API = {"VIBES_SFTP_GAP_S": "3600"}  # so that a file would take an hour
 

@@ -68,7 +68,7 @@ def _run(programs: Path, home: Path) -> Iterator[int]:
             **owner,
         )
     try:
-        wait_until(lambda: _is_ready(programs, port), process, log)
+        wait_until(lambda: is_ready(data, process), process, log)
         yield port
     finally:
         end(process, signal.SIGINT)  # fast shutdown: sessions left open are ended
@@ -84,9 +84,13 @@ def _server_owner(home: Path) -> dict[str, Any]:
     return options
 
 
-def _is_ready(programs: Path, port: int) -> bool:
-    command: list[str | Path] = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.run(command, check=False).returncode == 0
+def is_ready(data: Path, process: "subprocess.Popen[bytes]") -> bool:
+    """Say whether the server takes connections, by what it wrote itself into its folder."""
+    try:
+        lines = (data / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return False
+    return lines[:1] == [str(process.pid)] and [line.strip() for line in lines[7:8]] == ["ready"]
 
 
 def _administer(port: int, statement: str, database: str) -> None:

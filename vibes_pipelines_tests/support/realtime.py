@@ -48,7 +48,7 @@ signup:
     - {from: name, to: first_name, type: string}
 """
 CHANGES = "  changes: {by: updated_at, column: updated_at, overlap_s: 60, max_batch: 5}\n"
-PATIENCE_S = 20
+PATIENCE_S = 60
 
 Sensor = dg.SensorDefinition
 

@@ -151,7 +151,7 @@ def mail_server(
             server.serve, "127.0.0.1", 0, ssl=context if tls_first else None
         )
 
-    listening = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    listening = asyncio.run_coroutine_threadsafe(start(), loop).result(60)
     server.port = listening.sockets[0].getsockname()[1]
 
     async def stop() -> None:
@@ -162,7 +162,7 @@ def mail_server(
         await asyncio.gather(*rest, return_exceptions=True)
 
     yield server
-    asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(stop(), loop).result(60)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

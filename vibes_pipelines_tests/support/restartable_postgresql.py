@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from vibes_pipelines_tests.support.postgresql import USER, _is_ready, _server_owner
+from vibes_pipelines_tests.support.postgresql import USER, _server_owner, is_ready
 from vibes_pipelines_tests.support.real_parts import end, find_program, free_port, wait_until
 
 SETTINGS: Mapping[str, str] = {
@@ -58,7 +58,7 @@ class RestartablePostgresql:
                 stderr=output,
                 **self._owner,
             )
-        wait_until(lambda: _is_ready(self._programs, self.port), process, log)
+        wait_until(lambda: is_ready(self._home / "data", process), process, log)
         return process
 
 

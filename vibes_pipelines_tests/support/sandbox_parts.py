@@ -39,8 +39,8 @@ class RunningShare:
             "database": "VIBES_SHARE",
             "schema": "PUBLIC",
             # The connector repeats failed requests for minutes unless told to stop.
-            "login_timeout": 10,
-            "network_timeout": 20,
+            "login_timeout": 60,
+            "network_timeout": 60,
         } | changes
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from vibes_pipelines_tests.support.callbacks import REMOVED, as_bytes, subscription_body
 
-WAIT_S = 60
+WAIT_S = 120
 
 
 @dataclass(frozen=True)

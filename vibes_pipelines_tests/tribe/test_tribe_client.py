@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 import pytest
 
+from vibes_pipelines.sandbox import tribe_sandbox
 from vibes_pipelines.sandbox.faults import Fault, Faults
 from vibes_pipelines.sandbox.tribe_population import NEWS_SMS, OFFERS
 from vibes_pipelines.sandbox.tribe_sandbox import TribeSandbox
 from vibes_pipelines.sandbox.tribe_switches import TribeSwitches
+from vibes_pipelines.tribe import clock
 from vibes_pipelines.tribe.api import Patience
 from vibes_pipelines.tribe.client import TribeClient
 from vibes_pipelines.tribe.errors import (
@@ -26,6 +28,7 @@ from vibes_pipelines.tribe.errors import (
 )
 from vibes_pipelines.tribe.labels import label_id_of
 from vibes_pipelines_tests.support.tribe import tribe_client
+from vibes_pipelines_tests.support.virtual_time import SetClock
 
 T = TypeVar("T")
 FAST = 200.0
@@ -262,12 +265,15 @@ class TestWriting:
 
 
 class TestToken:
-    def test_a_token_is_renewed_before_it_ends(self) -> None:
+    def test_a_token_is_renewed_before_it_ends(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        machine = SetClock()
+        for module in (clock, tribe_sandbox):
+            monkeypatch.setattr(module, "monotonic", machine)
         with TribeSandbox.of_people(3, TribeSwitches(token_ttl_s=130), speed=FAST) as tribe:
 
             async def twice(client: TribeClient) -> None:
                 await client.labels()
-                await asyncio.sleep(75 / FAST)  # 55 of its seconds are left
+                machine.now += 75 / FAST  # 55 of its seconds are left
                 await client.labels()
 
             ask(tribe, twice)

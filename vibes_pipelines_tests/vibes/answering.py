@@ -14,6 +14,10 @@ from vibes_pipelines.vibes.person_api import PersonApi
 from vibes_pipelines.vibes.vibes_api import VibesApi
 
 Result = TypeVar("Result")
+FOR_EVER_S = 3_600
+PATIENT_S, IMPATIENT_S = 60.0, 1.0
+"""How long an answer is waited for: the machine may be slow; and where none will come."""
+
 COMPANY = "/companies/A1b2C3"
 ROOT = f"{COMPANY}/mobiledb"
 
@@ -53,7 +57,7 @@ class FakePlatform:
             request.transport.abort()
             return web.Response()
         if answer == "hang":
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(FOR_EVER_S)
             return web.Response()
         assert isinstance(answer, web.Response)
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
@@ -78,7 +82,7 @@ def ask(
     """What `talk` gets from a PersonApi of its own."""
 
     async def talk_to(port: int) -> Result:
-        async with build_api(port, **limits) as api:
+        async with build_api(port, **({"timeout_s": patience_s(platform)} | limits)) as api:
             return await talk(api)
 
     return asyncio.run(serve(platform, talk_to))
@@ -94,7 +98,7 @@ def ask_vibes(
 
     async def talk_to(port: int) -> Result:
         fast = {"rate_per_s": 1000, "events_per_s": 1000, "google_wallet_per_s": 1000}
-        patience = {"backoff_s": 0.001, "timeout_s": 5}
+        patience = {"backoff_s": 0.001, "timeout_s": patience_s(platform)}
         hasty = Limits(**(fast | patience | limits))
         async with VibesApi(
             address(port), "A1b2C3", "ada@example.com", "secret", hasty, version
@@ -104,8 +108,13 @@ def ask_vibes(
     return asyncio.run(serve(platform, talk_to))
 
 
+def patience_s(platform: Platform) -> float:
+    """How long the client of a platform waits for an answer."""
+    return IMPATIENT_S if "hang" in getattr(platform, "answers", ()) else PATIENT_S
+
+
 def build_api(port: int, **limits: Any) -> PersonApi:
-    fast = {"rate_per_s": 1000, "backoff_s": 0.001, "timeout_s": 5}
+    fast = {"rate_per_s": 1000, "backoff_s": 0.001, "timeout_s": PATIENT_S}
     return PersonApi(address(port), "A1b2C3", "ada@example.com", "secret", **(fast | limits))
 
 

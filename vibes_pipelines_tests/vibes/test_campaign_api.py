@@ -24,7 +24,7 @@ def invite(platform: FakePlatform, **who: Any) -> Invitation:
     async def talk(api: VibesApi) -> Invitation:
         return await api.campaigns.invite("777", **(who or {"mdn": MDN}))
 
-    return ask_vibes(platform, talk, max_attempts=2, timeout_s=0.3)
+    return ask_vibes(platform, talk, max_attempts=2)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from vibes_pipelines_tests.vibes.answering import FakePlatform, serve
 
 Result = TypeVar("Result")
 COMPANY, LIST, CAMPAIGN = "A1b2C3", "1234", "777"
-PATIENCE_S = 20
+PATIENCE_S = 60
 TARGET = {"list_id": LIST, "campaign_id": CAMPAIGN, "campaign_token": "r3zhm8"}
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from vibes_pipelines.vibes.person_api import (
     VibesAuthError,
     VibesUnavailable,
 )
+from vibes_pipelines_tests.support.real_parts import refusing_port
 from vibes_pipelines_tests.vibes.answering import ROOT, FakePlatform, ask, build_api, refusal
 
 Talk = Callable[[PersonApi], Awaitable[Any]]
@@ -173,7 +173,7 @@ def test_when_every_attempt_fails_the_outcome_is_unknown(
     trouble: web.Response | str, status: int | None, error_class: str
 ) -> None:
     platform = FakePlatform([trouble])
-    answer = ask(platform, lambda api: api.upsert("C-1", {}), max_attempts=2, timeout_s=0.5)
+    answer = ask(platform, lambda api: api.upsert("C-1", {}), max_attempts=2)
     assert (answer.outcome, answer.status, answer.error_class) == ("unknown", status, error_class)
     assert answer.message == f"Vibes API: {error_class}, at every attempt; try again later"
     # The HTTP library may send an idempotent request once more on its own when a line breaks.
@@ -181,14 +181,12 @@ def test_when_every_attempt_fails_the_outcome_is_unknown(
 
 
 def test_a_platform_that_refuses_connections_leaves_the_outcome_unknown() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-
-    async def talk() -> Answer:
+    async def talk(port: int) -> Answer:
         async with build_api(port, max_attempts=2) as api:
             return await api.add({})
 
-    assert asyncio.run(talk()).error_class == "ConnectionLost"
+    with refusing_port() as port:
+        assert asyncio.run(talk(port)).error_class == "ConnectionLost"
 
 
 def test_retry_after_is_respected() -> None:
@@ -302,7 +300,7 @@ def test_an_add_whose_answer_is_lost_is_read_back_and_not_repeated(
     lost: web.Response | str,
 ) -> None:
     platform = FakePlatform([lost, web.json_response(ADDED)])
-    answer = ask(platform, lambda api: api.add(BODY), timeout_s=0.3)
+    answer = ask(platform, lambda api: api.add(BODY))
     assert answer == Answer(200, "accepted", body=ADDED, is_repeat=True)
     assert platform.calls == [
         ("POST", f"{ROOT}/persons/"),

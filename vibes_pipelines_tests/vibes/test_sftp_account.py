@@ -25,6 +25,7 @@ from vibes_pipelines.vibes.sftp_errors import (
     TransferRefused,
 )
 from vibes_pipelines_tests.support.openssh import OpensshServer
+from vibes_pipelines_tests.support.real_parts import refusing_port
 from vibes_pipelines_tests.support.sandbox_parts import RunningSftp
 
 BuildAccount = Callable[..., SftpAccount]
@@ -198,9 +199,8 @@ def test_a_file_that_is_no_key_is_named(build_account: BuildAccount, tmp_path: P
 def test_an_unreachable_server_is_tried_three_times(
     build_account: BuildAccount, fake_time: FakeTime
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     with (
+        refusing_port() as port,
         pytest.raises(SftpUnavailable, match=r"cannot connect .* check VIBES_SFTP_HOST"),
         build_account(port=port, gap_s=300.0).session(),
     ):
@@ -282,7 +282,7 @@ def test_a_second_session_waits_for_the_first(
 
     thread = threading.Thread(target=first)
     thread.start()
-    assert first_open.wait(10)
+    assert first_open.wait(60)
     with build_account(**real).session():
         order.append("second open")
     thread.join()

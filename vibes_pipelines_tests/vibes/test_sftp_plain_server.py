@@ -115,7 +115,7 @@ def account(files: Files, tmp_path: Path) -> Iterator[SftpAccount]:
     private, _ = generate_key_pair(tmp_path / "keys")
     host_key = paramiko.ECDSAKey.generate()
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         port = listener.getsockname()[1]
         known_hosts = tmp_path / "known_hosts"
         line = f"[127.0.0.1]:{port} {host_key.get_name()} {host_key.get_base64()}\n"
@@ -132,7 +132,8 @@ def _serve_one(listener: socket.socket, host_key: paramiko.PKey, files: Files) -
         transport.add_server_key(host_key)
         transport.set_subsystem_handler("sftp", paramiko.SFTPServer, PlainFolder, files)
         files.hang_up = transport.close
-        transport.start_server(server=LetsIn())
+        # With an event of ours it does not ask, perhaps too late, whether the session has begun.
+        transport.start_server(threading.Event(), LetsIn())
         transport.join()
 
 

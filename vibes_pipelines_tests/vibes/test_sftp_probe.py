@@ -9,7 +9,7 @@ import pytest
 from vibes_pipelines.vibes.sftp import SftpAccount
 from vibes_pipelines.vibes.sftp_errors import RemoteFileMissing, SftpUnavailable, TransferRefused
 from vibes_pipelines_tests.support.openssh import OpensshServer
-from vibes_pipelines_tests.support.real_parts import free_port
+from vibes_pipelines_tests.support.real_parts import refusing_port
 
 pytestmark = pytest.mark.openssh
 
@@ -46,18 +46,20 @@ def test_what_cannot_be_written_is_told(openssh: OpensshServer, tmp_path: Path) 
 def test_the_rest_of_the_gap_is_known_without_a_session(
     openssh: OpensshServer, tmp_path: Path
 ) -> None:
-    ours = account(openssh, tmp_path)
+    now = time.time()
+    ours = account(openssh, tmp_path, now=lambda: now)
     assert ours.gap_left_s() == 0
     with ours.session():
         pass
-    assert 290 < ours.gap_left_s() <= 300
-    later = account(openssh, tmp_path, now=lambda: time.time() + 301)
+    assert ours.gap_left_s() == pytest.approx(300, abs=0.01)
+    later = account(openssh, tmp_path, now=lambda: now + 301)
     assert later.gap_left_s() == 0
 
 
 def test_one_attempt_is_one(openssh: OpensshServer, tmp_path: Path) -> None:
     waits: list[float] = []
-    once = account(openssh, tmp_path, port=free_port(), attempts=1, sleep=waits.append)
-    with pytest.raises(SftpUnavailable), once.session():
-        pass
+    with refusing_port() as port:
+        once = account(openssh, tmp_path, port=port, attempts=1, sleep=waits.append)
+        with pytest.raises(SftpUnavailable), once.session():
+            pass
     assert waits == []

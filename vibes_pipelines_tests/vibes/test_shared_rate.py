@@ -1,7 +1,11 @@
 """The platform's rate is shared between opt-outs beside a job and everything else, and kept to."""
 
+import time
+from types import SimpleNamespace
+
 import pytest
 
+from benchmarks import push_at_limit
 from benchmarks.push_at_limit import Load, run
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.api_rate import ANNOUNCED_S, GivingWay
@@ -50,7 +54,16 @@ def rates_taken(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             had.append(now)
         return now
 
+    def sleep(seconds: float) -> None:
+        """Opt-outs begin after so long, and not before the delivery knows that it is alone."""
+        time.sleep(seconds)
+        deadline = time.monotonic() + 60
+        while len(had) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     monkeypatch.setattr(GivingWay, "rate_per_s", noted)
+    timed = SimpleNamespace(sleep=sleep, perf_counter=time.perf_counter)
+    monkeypatch.setattr(push_at_limit, "time", timed)
     return had
 
 
