@@ -79,7 +79,7 @@ def build_subscription_change(
     subscriptions: Sequence[Source],
     salt: int,
 ) -> None:
-    """Creates `subscription_change` and `opt_out`, its rows by row numbers of both sides.
+    """Creates `subscription_change`, and before it `opt_out` with row numbers of both sides.
 
     Made from `match`, `unmatched`, `contact`, `person` and the subscriptions.
 
@@ -102,7 +102,10 @@ def build_subscription_change(
 
 
 def _name_identifiers(connection: duckdb.DuckDBPyConnection) -> None:
-    """Fills `subscription_change` from `opt_out`, whose rows are row numbers of both sides."""
+    """Fills `subscription_change` from `opt_out`, whose rows are row numbers of both sides.
+
+    Of several contacts who say the same of one person at one time, one is named: not by its place.
+    """
     named = """
         FROM opt_out
         JOIN contact_text c ON c.row_number = contact_row
@@ -115,7 +118,10 @@ def _name_identifiers(connection: duckdb.DuckDBPyConnection) -> None:
         INSERT INTO subscription_change
         SELECT side, 'opt_out', c.key, p.person_key,
                coalesce(p.mdn, CASE WHEN NOT c.bad_mdn THEN c.mdn END),
-               list, evidence_at, reason {named}""")
+               list, evidence_at, reason {named}
+        QUALIFY row_number() OVER (
+            PARTITION BY opt_out.person_key, list
+            ORDER BY c.key, p.mdn, c.bad_mdn, c.mdn) = 1""")
 
 
 def _state_sql(config: SyncConfig, subscriptions: Sequence[Source], salt: int) -> str:
@@ -179,9 +185,8 @@ def _change_sql(index: int, consent: Consent) -> str:
          WHERE s.list = {literal(consent.list.strip())}
            AND CASE WHEN s.is_active THEN {state} = {OPTED_OUT} AND NOT {newer_at_platform}
                     ELSE m.is_sure AND {state} <> {OPTED_OUT} AND NOT {newer_at_crm} END
-         QUALIFY row_number() OVER (
-             PARTITION BY s.person_key, s.list
-             ORDER BY {changed_at} NULLS LAST, c.key, c.bad_mdn, c.mdn, c.row_number) = 1)"""
+         QUALIFY rank() OVER (
+             PARTITION BY s.person_key, s.list ORDER BY {changed_at} NULLS LAST) = 1)"""
 
 
 _OPT_OUT = """
