@@ -1,7 +1,5 @@
 """What several rows would answer alike is answered by what they hold, never by their order."""
 
-import itertools
-
 import pytest
 
 SECTIONS = {
@@ -37,7 +35,7 @@ def test_an_opt_out_names_one_number_whatever_the_order_of_the_contacts(run, mak
     active = [{"person_key": "k1", "subscription_list_id": "77", "opt_in_date": "2025-01-01"}]
     diff_sets = {
         run(config, order, [PERSON | {"mdn": None}], subscriptions=active).summary.diff_set
-        for order in itertools.permutations(contacts)
+        for order in (contacts, contacts[::-1], contacts[1:] + contacts[:1])
     }
     assert len(diff_sets) == 1
 
