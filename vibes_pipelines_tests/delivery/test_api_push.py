@@ -12,6 +12,7 @@ from vibes_pipelines.store.records import Lane
 from vibes_pipelines.vibes.person_api import VibesAuthError
 from vibes_pipelines_tests.support.deliveries import (
     DAY,
+    DIFF_SET,
     TYPES,
     FakeAnswer,
     FakePlatform,
@@ -22,8 +23,6 @@ from vibes_pipelines_tests.support.deliveries import (
     planned,
     update,
 )
-
-DIFF_SET = "d" * 64
 
 
 def run(

@@ -13,11 +13,13 @@ from statistics import mean
 
 import pytest
 
-from vibes_pipelines.delivery.file_import import Folders, collect_reports, deliver_files
+from vibes_pipelines.delivery.file_import import collect_reports, deliver_files
 from vibes_pipelines.delivery.routes import Estimates
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines_tests.support.deliveries import (
     DAY,
+    DIFF_SET,
+    FOLDERS,
     TYPES,
     FakeRemoteFile,
     FakeServer,
@@ -26,8 +28,6 @@ from vibes_pipelines_tests.support.deliveries import (
     update,
 )
 
-DIFF_SET = "d" * 64
-FOLDERS = Folders("/in", "/reports")
 FACTOR = 1.5
 """What an estimate may be wrong by, in either direction, whenever a file is picked up."""
 

@@ -9,7 +9,6 @@ import pytest
 from vibes_pipelines.delivery import person_files
 from vibes_pipelines.delivery.file_import import (
     FilesResult,
-    Folders,
     ReportMismatch,
     ReportsResult,
     collect_reports,
@@ -24,6 +23,8 @@ from vibes_pipelines.vibes.person_import import ImportReportError, cells, write_
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
     DAY,
+    DIFF_SET,
+    FOLDERS,
     NEXT_DAY,
     TYPES,
     FakeServer,
@@ -34,8 +35,6 @@ from vibes_pipelines_tests.support.deliveries import (
     update,
 )
 
-DIFF_SET = "d" * 64
-FOLDERS = Folders("/in", "/reports")
 STEM = f"{DAY}_dddddddddddd_"
 ROWS = [
     add("C1", change("first_name", 'Ada "the, first"'), mdn="+13125550142"),

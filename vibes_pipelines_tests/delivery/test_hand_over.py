@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vibes_pipelines.delivery.file_import import Folders, collect_reports, deliver_files
+from vibes_pipelines.delivery.file_import import collect_reports, deliver_files
 from vibes_pipelines.delivery.hand_over import HANDED_OVER, HandedOver, hand_over
 from vibes_pipelines.delivery.lane_lease import lease_name
 from vibes_pipelines.delivery.ports import ConsentWatch
@@ -21,6 +21,8 @@ from vibes_pipelines.vibes.import_writer import PartLimits, WrittenFile
 from vibes_pipelines.vibes.upload_page import write_for_upload
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
+    DIFF_SET,
+    FOLDERS,
     NEXT_DAY,
     TYPES,
     FakeServer,
@@ -32,8 +34,6 @@ from vibes_pipelines_tests.support.deliveries import (
     update,
 )
 
-DIFF_SET = "d" * 64
-FOLDERS = Folders("/in", "/reports")
 ROWS = [
     add("C1", change("first_name", 'Ada "the, first"'), mdn="+13125550142"),
     update("C2", change("first_name", "Grace")),

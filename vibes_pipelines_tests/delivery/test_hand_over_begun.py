@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vibes_pipelines.delivery.file_import import Folders, collect_reports, deliver_files
+from vibes_pipelines.delivery.file_import import collect_reports, deliver_files
 from vibes_pipelines.delivery.hand_over import HandedOver, hand_over
 from vibes_pipelines.delivery.ports import ConsentWatch
 from vibes_pipelines.store.ledger import Ledger
@@ -17,6 +17,8 @@ from vibes_pipelines.vibes.import_errors import ImportFileUnwritable
 from vibes_pipelines.vibes.import_reader import read_file
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
+    DIFF_SET,
+    FOLDERS,
     NEXT_DAY,
     TYPES,
     FakeServer,
@@ -28,8 +30,6 @@ from vibes_pipelines_tests.support.deliveries import (
 )
 from vibes_pipelines_tests.support.withdrawals import Withdraws
 
-DIFF_SET = "d" * 64
-FOLDERS = Folders("/in", "/reports")
 HAND_OVER = "vibes_pipelines.delivery.hand_over"
 
 

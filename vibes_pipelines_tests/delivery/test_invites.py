@@ -17,6 +17,7 @@ from vibes_pipelines.store.records import Lane
 from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_ADDED, SUBSCRIPTION_REMOVED, UNMATCHED
 from vibes_pipelines_tests.support.deliveries import (
     DAY,
+    DIFF_SET,
     INVITING,
     NEXT_DAY,
     SNAPSHOTS,
@@ -32,7 +33,6 @@ from vibes_pipelines_tests.support.deliveries import (
     update,
 )
 
-DIFF_SET = "d" * 64
 OPTED_IN_AT = datetime(2026, 1, 2, 8, tzinfo=UTC)
 NUMBER = "+13125550001"
 

@@ -15,6 +15,7 @@ from vibes_pipelines.store.leases import LaneBusy, LeaseLost
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import Lane
 from vibes_pipelines_tests.support.deliveries import (
+    DIFF_SET,
     TYPES,
     FakeAnswer,
     FakePlatform,
@@ -24,8 +25,6 @@ from vibes_pipelines_tests.support.deliveries import (
     planned,
     update,
 )
-
-DIFF_SET = "d" * 64
 
 
 class SlowPlatform(FakePlatform):

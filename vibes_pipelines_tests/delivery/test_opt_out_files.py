@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vibes_pipelines.delivery import checked_files
-from vibes_pipelines.delivery.file_import import LEASE, Folders, collect_reports, deliver_files
+from vibes_pipelines.delivery.file_import import LEASE, collect_reports, deliver_files
 from vibes_pipelines.delivery.replay import ReplayMismatch
 from vibes_pipelines.store.leases import LaneBusy
 from vibes_pipelines.store.ledger import Ledger
@@ -13,14 +13,14 @@ from vibes_pipelines.vibes.import_files import write_opt_outs
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
     DAY,
+    DIFF_SET,
+    FOLDERS,
     TYPES,
     FakeServer,
     opt_out,
     planned,
 )
 
-DIFF_SET = "d" * 64
-FOLDERS = Folders("/in", "/reports")
 NAME = f"{DAY}_dddddddddddd_out_01.opt_outs"
 
 

@@ -22,6 +22,7 @@ from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
     CONFIG,
     DAY,
+    DIFF_SET,
     NEXT_DAY,
     SNAPSHOTS,
     FakeSummary,
@@ -34,8 +35,6 @@ from vibes_pipelines_tests.support.deliveries import (
     update,
     write_diff_set,
 )
-
-DIFF_SET = "d" * 64
 
 
 def by_file(ledger: Ledger) -> list[Operation]:

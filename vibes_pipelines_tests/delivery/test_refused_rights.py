@@ -15,6 +15,7 @@ from vibes_pipelines.store.records import Lane
 from vibes_pipelines.vibes.api_transport import VibesAuthError, VibesForbidden
 from vibes_pipelines.vibes.person_api import PersonApi
 from vibes_pipelines_tests.support.deliveries import (
+    DIFF_SET,
     NEXT_DAY,
     TYPES,
     FakePlatform,
@@ -25,7 +26,6 @@ from vibes_pipelines_tests.support.deliveries import (
 )
 from vibes_pipelines_tests.vibes.answering import ask
 
-DIFF_SET = "d" * 64
 FORBIDDEN = VibesForbidden("Vibes API: HTTP 403 to PUT mobiledb/persons, ask for the right")
 PERSONS = [f"C{n:03d}" for n in range(150)]
 OLD, NEW = "+13125550142", "+13125550143"

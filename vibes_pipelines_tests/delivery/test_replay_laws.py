@@ -12,6 +12,7 @@ from vibes_pipelines.delivery.file_import import Folders, deliver_files
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
+    DIFF_SET,
     TYPES,
     FakeServer,
     add,
@@ -20,8 +21,6 @@ from vibes_pipelines_tests.support.deliveries import (
     update,
 )
 from vibes_pipelines_tests.support.examples import examples
-
-DIFF_SET = "d" * 64
 
 
 def canonical(text: str) -> str:

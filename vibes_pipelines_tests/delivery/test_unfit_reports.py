@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from vibes_pipelines.delivery.file_import import (
-    Folders,
     ReportMismatch,
     ReportsResult,
     collect_reports,
@@ -16,6 +15,8 @@ from vibes_pipelines.vibes.sftp_errors import RemoteFileMissing, TransferRefused
 from vibes_pipelines_tests.support.deliveries import (
     BY_FILE,
     DAY,
+    DIFF_SET,
+    FOLDERS,
     NEXT_DAY,
     TYPES,
     FakeServer,
@@ -25,8 +26,6 @@ from vibes_pipelines_tests.support.deliveries import (
     update,
 )
 
-DIFF_SET = "d" * 64
-FOLDERS = Folders("/in", "/reports")
 PERSONS = [
     update("C1", change("first_name", "Ada")),
     update("C2", change("birthdate", "1906-12-09")),

@@ -30,7 +30,6 @@ from vibes_pipelines_tests.support.deliveries import (
     update,
 )
 
-DIFF_SET = "d" * 64
 FIELDS: dict[str, FieldType] = {
     "first_name": "string",
     "birthdate": "date",

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vibes_pipelines.delivery.api_push import push
-from vibes_pipelines.delivery.file_import import Folders, collect_reports, deliver_files
+from vibes_pipelines.delivery.file_import import collect_reports, deliver_files
 from vibes_pipelines.sandbox.account import Account
 from vibes_pipelines.sandbox.acts import act
 from vibes_pipelines.sandbox.imports import ImportOutcome, process_import, process_kind
@@ -46,6 +46,8 @@ from vibes_pipelines_tests.support.deliveries import (
     BY_API,
     BY_FILE,
     DAY,
+    DIFF_SET,
+    FOLDERS,
     TYPES,
     FakeAnswer,
     FakePlatform,
@@ -55,8 +57,6 @@ from vibes_pipelines_tests.support.deliveries import (
     update,
 )
 
-DIFF_SET = "d" * 64
-FOLDERS = Folders("/in", "/reports")
 ROW = update("C1", change("first_name", "Ada"))
 
 IMPORTED: dict[str, tuple[str, str]] = {

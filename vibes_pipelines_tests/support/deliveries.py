@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vibes_pipelines.delivery.file_import import Folders
 from vibes_pipelines.delivery.plan import Plan, plan
 from vibes_pipelines.delivery.ports import CrmFieldChange, CrmOptOut
 from vibes_pipelines.delivery.release import register_diff_set
@@ -22,6 +23,8 @@ from vibes_pipelines.vibes.api_transport import VibesUnavailable
 
 DAY = "2026-01-02"
 NEXT_DAY = "2026-01-03"
+DIFF_SET = "d" * 64
+FOLDERS = Folders("/in", "/reports")
 
 CONFIG = SyncConfig.model_validate(
     {
@@ -178,7 +181,7 @@ def planned(
     ledger: Ledger,
     folder: Path,
     *,
-    diff_set: str = "d" * 64,
+    diff_set: str = DIFF_SET,
     day: str = DAY,
     estimates: Estimates = BY_API,
     config_hash: str = "config-1",
