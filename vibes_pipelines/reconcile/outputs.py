@@ -1,7 +1,6 @@
 """The files of a diff set: exact columns, sorted, byte-identical for equal content.
 
-They are sorted by what tells their rows apart and written by one thread: where the row groups of
-several threads end is chance.
+They are sorted by what tells their rows apart, and their row groups end where their size says.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -54,6 +53,10 @@ _FILES = {
 }
 
 
+_ROW_GROUP_SIZE = 122_880
+"""Rows; the engine's own."""
+
+
 def write_outputs(connection: duckdb.DuckDBPyConnection, out: Path) -> dict[str, str]:
     """Writes the four Parquet files; returns the SHA-256 of each by file name."""
     out.mkdir(parents=True, exist_ok=True)
@@ -63,14 +66,34 @@ def write_outputs(connection: duckdb.DuckDBPyConnection, out: Path) -> dict[str,
     files = dict(_FILES)
     if connection.execute("SELECT 1 FROM deletion LIMIT 1").fetchall():
         files["person_changes.parquet"] = _WITH_DELETIONS
+    for name, sql in files.items():
+        _write(connection, sql, out / name)
+    return {name: _sha256(out / name) for name in _FILES}
+
+
+def _write(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
+    """Where several threads end their row groups is nearly always, but not always, the same."""
+    copy = f"""
+        COPY ({sql}) TO {literal(str(path))}
+        (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP_SIZE})"""
+    [(rows,)] = connection.execute(copy).fetchall()
+    if _has_full_row_groups(connection, path, rows):
+        return
     [(threads,)] = connection.execute("SELECT current_setting('threads')").fetchall()
     connection.execute("SET threads = 1")
-    for name, sql in files.items():
-        connection.execute(
-            f"COPY ({sql}) TO {literal(str(out / name))} (FORMAT parquet, COMPRESSION zstd)"
-        )
+    connection.execute(copy)
     connection.execute(f"SET threads = {int(threads)}")
-    return {name: _sha256(out / name) for name in _FILES}
+
+
+def _has_full_row_groups(connection: duckdb.DuckDBPyConnection, path: Path, rows: int) -> bool:
+    """Whether every row group but the last is full, as one thread writes them."""
+    found = connection.execute(
+        "SELECT row_group_num_rows FROM parquet_metadata(?) WHERE column_id = 0"
+        " ORDER BY row_group_id",
+        [str(path)],
+    ).fetchall()
+    full, rest = divmod(rows, _ROW_GROUP_SIZE)
+    return [size for (size,) in found] == [_ROW_GROUP_SIZE] * full + [rest] * bool(rest)
 
 
 def _sha256(path: Path) -> str:

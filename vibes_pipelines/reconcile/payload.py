@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import duckdb
 
 from vibes_pipelines.reconcile.consent import UNREADABLE
-from vibes_pipelines.reconcile.home_numbers import quick_number
+from vibes_pipelines.reconcile.home_numbers import numbered
 from vibes_pipelines.reconcile.identifiers import NONE, Identifiers
 from vibes_pipelines.reconcile.moments import moment_of
 from vibes_pipelines.reconcile.narrow import region_of
@@ -29,7 +29,7 @@ from vibes_pipelines.reconcile.values import (
     can_be_marked,
     contact_text,
     platform_text,
-    quick,
+    quick_difference,
 )
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -82,8 +82,7 @@ def _compared(config: SyncConfig, sides: Sides, index: int) -> Compared:
         text, platform = contact[0], person[0]
         may_differ = f"{text} IS DISTINCT FROM {platform}"
     else:
-        stand_ins = quick(field, contact, person, "unused")
-        may_differ = f"{stand_ins.contact} IS DISTINCT FROM {stand_ins.person}"
+        may_differ = quick_difference(field, contact, person)
     changed_at = NO_TIME
     if field.changed_at is not None:
         changed_at = moment_of(*_of_contact(config, sides.contacts, field.changed_at))
@@ -117,12 +116,14 @@ def _contact_raw_sql(config: SyncConfig, sides: Sides) -> str:
     raw = raw_columns(config, sides.contacts)
     if sides.is_landed:
         columns = "".join(f", {column} AS contact_{index}" for index, (column, _) in enumerate(raw))
-        number = quick_number(_phone_text(sides.contact_ids), region_of(config))
         return f"""
             CREATE TEMP TABLE contact_raw AS
-            SELECT {_identified(sides.contact_ids, number)}{columns} FROM {sides.contacts.relation}
-            WHERE {ROW} IN (SELECT contact_row FROM candidate
-                            UNION ALL SELECT contact_row FROM doubtful)"""
+            WITH wanted AS (
+                SELECT {_identified(sides.contact_ids)}{columns} FROM {sides.contacts.relation}
+                WHERE {ROW} IN (SELECT contact_row FROM candidate
+                                UNION ALL SELECT contact_row FROM doubtful)),
+            {numbered("wanted", "phone", region_of(config))}
+            SELECT {_NAMED}, COLUMNS('contact_.*') FROM numbered"""
     columns = "".join(
         f", {_typed(f'raw[{index + 1}]', kind)} AS contact_{index}"
         for index, (_, kind) in enumerate(raw)
@@ -141,16 +142,24 @@ def _person_raw_sql(config: SyncConfig, sides: Sides) -> str:
     )
     if has_times(config):
         columns += f", {_updated_at(sides.persons)} AS updated_at"
-    names, doubtful = f"{ROW} AS row_number", ""
-    if sides.is_landed:
-        names = _identified(sides.person_ids, e164_number(_phone_text(sides.person_ids)))
-        doubtful = """
-            UNION ALL SELECT person_row FROM doubtful
-            UNION ALL SELECT row_number FROM finding WHERE source = 'person'"""
+    if not sides.is_landed:
+        return f"""
+            CREATE TEMP TABLE person_raw AS
+            SELECT {ROW} AS row_number{columns} FROM {sides.persons.relation}
+            WHERE {ROW} IN (SELECT person_row FROM candidate)"""
     return f"""
         CREATE TEMP TABLE person_raw AS
-        SELECT {names}{columns} FROM {sides.persons.relation}
-        WHERE {ROW} IN (SELECT person_row FROM candidate {doubtful})"""
+        WITH wanted AS (
+            SELECT {_identified(sides.person_ids)}{columns} FROM {sides.persons.relation}
+            WHERE {ROW} IN (SELECT person_row FROM candidate
+                            UNION ALL SELECT person_row FROM doubtful
+                            UNION ALL SELECT row_number FROM finding WHERE source = 'person')),
+        numbered AS (SELECT *, {e164_number("phone")} AS mdn FROM wanted)
+        SELECT {_NAMED}, * EXCLUDE (row_number, key, person_key, phone, mdn) FROM numbered"""
+
+
+# `number` is the one of the E.164, NULL where the text needs a judgement.
+_NAMED = "row_number, key, person_key, phone AS mdn, mdn AS number"
 
 
 def _typed(text: str, kind: str) -> str:
@@ -166,17 +175,11 @@ def _updated_at(persons: Source) -> str:
     return moment_of(*persons.column("updated_at", "authority newest"))
 
 
-def _identified(ids: Identifiers, number: str) -> str:
-    """The columns that name a row: landed data is read once for names and values.
-
-    `number` is SQL for the number of the E.164 of the phone, NULL where it needs a judgement.
-    """
+def _identified(ids: Identifiers) -> str:
+    """The columns that name a row: landed data is read once for names and values."""
+    phone = as_text(*ids.phone) if ids.phone else NONE
     return f"""{ROW} AS row_number, {ids.key} AS key, {ids.person_key} AS person_key,
-               {_phone_text(ids)} AS mdn, {number} AS number"""
-
-
-def _phone_text(ids: Identifiers) -> str:
-    return as_text(*ids.phone) if ids.phone else NONE
+               {phone} AS phone"""
 
 
 def _find_bad_values(

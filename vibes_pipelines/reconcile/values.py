@@ -161,23 +161,52 @@ def quick_contact(
     return _quick_contact(field, column, column_type), is_marked(name)
 
 
+def quick_difference(field: MappedField, contact: tuple[str, str], person: tuple[str, str]) -> str:
+    """SQL that is true wherever the canonical texts of both sides differ, and seldom elsewhere.
+
+    Where it has to look closely at a contact's text, it says so instead: it is planned once for
+    every reconcile, and that takes longer than it does to run for a few thousand rows.
+    """
+    short_cut = _short_cut(field, *contact)
+    if short_cut is None:
+        stand_ins = quick(field, contact, person, "unused")
+        return f"{stand_ins.contact} IS DISTINCT FROM {stand_ins.person}"
+    is_odd, value = short_cut
+    return f"({is_odd}) OR {value} IS DISTINCT FROM {quick_person(field.type, *person)}"
+
+
 def _quick_contact(field: MappedField, column: str, column_type: str) -> str:
     """The canonical text, with a short cut where it is plain; of sets without options, the keys."""
     full = contact_text(field, column, column_type)
-    if column_type != "VARCHAR":
+    if column_type == "VARCHAR" and field.options is not None:
+        return _choose(column, _whole_options(field), full)
+    short_cut = _short_cut(field, column, column_type)
+    if short_cut is None:
         return full
+    is_odd, value = short_cut
+    return f"CASE WHEN {is_odd} THEN {full} ELSE {value} END"
+
+
+def _short_cut(field: MappedField, column: str, column_type: str) -> tuple[str, str] | None:
+    """SQL for: this contact's text has to be looked at closely; and its stand-in where not."""
+    if column_type != "VARCHAR" or not can_be_marked(field):
+        return None
     if field.type == "number":
-        return f"CASE WHEN {is_canonical_whole(column)} THEN {column} ELSE {full} END"
+        return f"NOT {is_canonical_whole(column)}", column
     if field.type == "date":
-        return f"CASE WHEN {is_day_text(column)} THEN {column} ELSE {full} END"
+        return f"NOT {is_day_text(column)}", column
     if field.options is not None:
-        whole = {v: k for v, k in field.options.items() if not _is_split(field, v)}
-        return _choose(column, whole, full)
-    if field.type == "multi_select":
-        joined = f"nullif(replace({column}, {literal(field.separator)}, '|'), '')"
-        odd = f"contains({column}, '|') OR contains({column}, {literal(UNKNOWN_OPTION[0])})"
-        return f"CASE WHEN {odd} THEN {full} ELSE {joined} END"
-    return full
+        key = _choose(column, _whole_options(field), "NULL::VARCHAR")
+        return f"{column} IS NOT NULL AND {key} IS NULL", key
+    joined = f"nullif(replace({column}, {literal(field.separator)}, '|'), '')"
+    return f"contains({column}, '|') OR contains({column}, {literal(UNKNOWN_OPTION[0])})", joined
+
+
+def _whole_options(field: MappedField) -> dict[str, str]:
+    """Those that a text can be as a whole."""
+    is_set = field.type == "multi_select"
+    options = field.options or {}
+    return {v: k for v, k in options.items() if not (is_set and field.separator in v)}
 
 
 def quick_person(field_type: FieldType, column: str, column_type: str) -> str:
@@ -192,10 +221,6 @@ def quick_person(field_type: FieldType, column: str, column_type: str) -> str:
         return full
     short_cut = is_canonical_whole(column) if field_type == "number" else is_day_text(column)
     return f"CASE WHEN {short_cut} THEN {column} ELSE {full} END"
-
-
-def _is_split(field: MappedField, value: str) -> bool:
-    return field.type == "multi_select" and field.separator in value
 
 
 def _is_same_decimal(one: str, other: str) -> bool:
@@ -231,10 +256,9 @@ def _choose(text: str, options: dict[str, str], otherwise: str) -> str:
 
 def _contact_set(field: MappedField, column: str, column_type: str) -> str:
     chosen = _contact_key(field, "item")
-    items = f"list_transform({_items(column, column_type, field.separator)}, lambda item: {chosen})"
-    joined = _joined(items)
-    marked = f"list_filter({items}, lambda item: {is_marked('item')})"
-    several = f"CASE WHEN len({marked}) > 0 THEN list_min({marked}) ELSE {joined} END"
+    keys = f"list_transform({_items(column, column_type, field.separator)}, lambda item: {chosen})"
+    marked = f"list_min(list_filter(keys, lambda key: {is_marked('key')}))"
+    several = let("keys", keys, f"coalesce({marked}, {_joined('keys')})")
     alone = _contact_key(field, clean(column))
     if field.options is None:
         several = _if_plain(column, column_type, field.separator, several)

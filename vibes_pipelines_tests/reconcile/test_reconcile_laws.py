@@ -6,6 +6,7 @@ are the usual case.
 
 import random
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -14,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vibes_pipelines.reconcile.engine import Limits
+from vibes_pipelines.reconcile import run
+from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import CONTACT_STATUSES
 from vibes_pipelines_tests.reconcile.oracle import FIELDS, NUMBERS, SPELT, Oracle
@@ -244,7 +246,9 @@ def test_files_are_the_same_bytes_whatever_the_row_order_threads_and_memory(
     assert hashes[0] == hashes[1] == hashes[2]
 
 
-def test_files_of_several_row_groups_are_the_same_bytes_each_time(make_config, tmp_path):
+@pytest.fixture
+def many_adds(make_config, tmp_path):
+    """A config and inputs whose diff set has several row groups."""
     inputs = Inputs(tmp_path / "contacts.parquet", tmp_path / "persons.parquet")
     with duckdb.connect() as connection:
         for path, sql in (
@@ -253,10 +257,48 @@ def test_files_of_several_row_groups_are_the_same_bytes_each_time(make_config, t
         ):
             rows = "range(260_000)" if path == inputs.contacts else "range(0)"
             connection.execute(f"COPY ({sql} FROM {rows} r(i)) TO '{path}'")
-    config = make_config(contacts={"key": "id"}, fields=FIELDS[:1])
+    return make_config(contacts={"key": "id"}, fields=FIELDS[:1]), inputs
+
+
+def test_files_of_several_row_groups_are_the_same_bytes_each_time(many_adds, tmp_path):
     summaries = [
-        reconcile(config, inputs, tmp_path / "out", Limits(threads=threads))
-        for threads in (1, 2, 4, 4)
+        reconcile(*many_adds, tmp_path / "out", Limits(threads=threads)) for threads in (1, 2, 4, 4)
     ]
     assert summaries[0].added == 260_000
     assert len({summary.diff_set for summary in summaries}) == 1
+
+
+class ShortGroups:
+    """A connection that ends the row groups of the first copy early, as threads at times do."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self.copies = []
+
+    def execute(self, sql, *parameters):
+        if "COPY" in sql and "person_changes.parquet" in sql:
+            self.copies.append(sql)
+            if len(self.copies) == 1:
+                sql = sql.replace("ROW_GROUP_SIZE 122880", "ROW_GROUP_SIZE 120832")
+        return self._connection.execute(sql, *parameters)
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+
+def test_row_groups_that_end_elsewhere_are_written_again(many_adds, tmp_path, monkeypatch):
+    connections = []
+
+    @contextmanager
+    def engine_by_chance(limits, workspace):
+        with engine(limits, workspace) as connection:
+            connections.append(ShortGroups(connection))
+            yield connections[0]
+            [(threads,)] = connection.execute("SELECT current_setting('threads')").fetchall()
+            assert threads == 2
+
+    usual = reconcile(*many_adds, tmp_path / "out", Limits(threads=2))
+    monkeypatch.setattr(run, "engine", engine_by_chance)
+    again = reconcile(*many_adds, tmp_path / "out", Limits(threads=2))
+    assert len(connections[0].copies) == 2
+    assert again.diff_set == usual.diff_set
