@@ -52,7 +52,6 @@ _FILES = {
     "quarantine.parquet": _QUARANTINE,
 }
 
-
 _ROW_GROUP_SIZE = 122_880
 """Rows; the engine's own."""
 
@@ -72,7 +71,7 @@ def write_outputs(connection: duckdb.DuckDBPyConnection, out: Path) -> dict[str,
 
 
 def _write(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
-    """Where several threads end their row groups is nearly always, but not always, the same."""
+    """Several threads end their row groups where the size says nearly always, but not always."""
     copy = f"""
         COPY ({sql}) TO {literal(str(path))}
         (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP_SIZE})"""

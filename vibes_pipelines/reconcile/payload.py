@@ -116,6 +116,7 @@ def _contact_raw_sql(config: SyncConfig, sides: Sides) -> str:
     raw = raw_columns(config, sides.contacts)
     if sides.is_landed:
         columns = "".join(f", {column} AS contact_{index}" for index, (column, _) in enumerate(raw))
+        values = "".join(f", contact_{index}" for index in range(len(raw)))
         return f"""
             CREATE TEMP TABLE contact_raw AS
             WITH wanted AS (
@@ -123,7 +124,7 @@ def _contact_raw_sql(config: SyncConfig, sides: Sides) -> str:
                 WHERE {ROW} IN (SELECT contact_row FROM candidate
                                 UNION ALL SELECT contact_row FROM doubtful)),
             {numbered("wanted", "phone", region_of(config))}
-            SELECT {_NAMED}, COLUMNS('contact_.*') FROM numbered"""
+            SELECT {_NAMED}{values} FROM numbered"""
     columns = "".join(
         f", {_typed(f'raw[{index + 1}]', kind)} AS contact_{index}"
         for index, (_, kind) in enumerate(raw)
@@ -140,8 +141,10 @@ def _person_raw_sql(config: SyncConfig, sides: Sides) -> str:
         f", {sides.persons.column(field.to, f'fields.to: {field.to}')[0]} AS person_{index}"
         for index, field in enumerate(config.fields)
     )
+    values = "".join(f", person_{index}" for index in range(len(config.fields)))
     if has_times(config):
         columns += f", {_updated_at(sides.persons)} AS updated_at"
+        values += ", updated_at"
     if not sides.is_landed:
         return f"""
             CREATE TEMP TABLE person_raw AS
@@ -155,7 +158,7 @@ def _person_raw_sql(config: SyncConfig, sides: Sides) -> str:
                             UNION ALL SELECT person_row FROM doubtful
                             UNION ALL SELECT row_number FROM finding WHERE source = 'person')),
         numbered AS (SELECT *, {e164_number("phone")} AS mdn FROM wanted)
-        SELECT {_NAMED}, * EXCLUDE (row_number, key, person_key, phone, mdn) FROM numbered"""
+        SELECT {_NAMED}{values} FROM numbered"""
 
 
 # `number` is the one of the E.164, NULL where the text needs a judgement.

@@ -48,7 +48,7 @@ contact_rows = st.lists(
             "type": maybe("A", "B"),
             "name": maybe("Ann", " Ann", "e\u0301", "", "a\nb"),
             "score": maybe("1", "1.0", "x"),
-            "born": maybe("2017-01-15", "2017-01-15T00:00Z", "never"),
+            "born": maybe("2017-01-15", "2017-01-15T00:00Z", "never", "2024-02-30"),
             "tier": maybe("Gold", "Tin", "Wood"),
             "likes": maybe("a;b", "b; a", ";", "a|b"),
             "sms": maybe("yes", "no", "NO", "maybe"),
@@ -65,7 +65,7 @@ person_rows = st.lists(
             "mdn": maybe(*NUMBERS),
             "name": maybe("Ann", "Bob", "\u00e9"),
             "score": maybe("1.00", "2"),
-            "born": maybe("2017-01-15T00:00:00.000Z", "2018-01-01"),
+            "born": maybe("2017-01-15T00:00:00.000Z", "2018-01-01", "2024-02-30"),
             "tier": maybe("g", "t"),
             "likes": maybe("b|a", "c"),
         }

@@ -260,7 +260,8 @@ FIELDS = [
     field("multi_select", options={"a": "A", "b": "B", "a;b": "A"}),
     field("postal_code"),
 ]
-dates = st.sampled_from(["2017-01-15", "2017-01-15T00:00Z", "2017-01-15T14:30Z", "0000-01-01"])
+no_days = ["0000-01-01", "0000-00-00", "2024-02-30", "2023-13-01"]
+dates = st.sampled_from(["2017-01-15", "2017-01-15T00:00Z", "2017-01-15T14:30Z", *no_days])
 numbers = st.sampled_from(["1", "1.0", "01", "-0", "0", "1e0", "x"])
 keys = st.sampled_from(["a", "A", "A|B", "a;b", "B|A", " a", "a|b", "b;a", "A|"])
 any_text = st.none() | odd_text | dates | numbers | keys
