@@ -92,3 +92,17 @@ def test_a_number_in_doubt_is_shown_with_the_reason(tables, findings):
     }
     judged = tables.rows("SELECT phone FROM judged_phone ORDER BY phone")
     assert judged == [("020 7946 0958",), ("n/a",)]
+
+
+def test_the_reason_is_told_where_nothing_else_is_in_doubt(tables, findings):
+    tables.create("contact_name", TEXT, [(0, None, None, "12", True)])
+    add_findings(tables.connection, "invalid_mdn", "contact", "SELECT 0")
+    tell_why_mdns_are_refused(tables.connection, "GB")
+    assert findings() == [("contact", 0, "invalid_mdn", REFUSED_MDNS[Refusal.TOO_SHORT])]
+
+
+def test_nothing_is_judged_where_no_number_is_in_doubt(tables, findings):
+    add_findings(tables.connection, "mdn_change", "contact", "SELECT 0")
+    before = findings()
+    tell_why_mdns_are_refused(tables.connection, "GB")
+    assert findings() == before
