@@ -96,6 +96,9 @@ class MappedField(Section):
         if self.options is not None and self.type not in SELECT_TYPES:
             msg = f"options belong to single_select and multi_select only, not to {self.type}"
             raise ValueError(msg)
+        if self.type == "multi_select" and any("|" in key for key in (self.options or {}).values()):
+            msg = "a key of options holds '|', which stands between the keys of a set"
+            raise ValueError(msg)
         if self.to.lower() in IDENTIFIERS:  # columns are found in any case
             msg = f"{self.to!r} is an identifier, not a custom field; see `contacts`"
             raise ValueError(msg)

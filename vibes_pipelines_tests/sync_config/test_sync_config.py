@@ -46,6 +46,7 @@ def test_the_example_is_valid() -> None:
         ('list: "1234"', "opted_out: [yes], list: 12", "opted_in and opted_out both hold ['yes'"),
         ("version: 1", "version: 1\nversion: 1", ":3: the key 'version' stands twice"),
         ("type: string}", 'type: string, options: {A: "a"}}', "options belong to single_select"),
+        ("type: date", 'type: multi_select, options: {A: "a|b"}', ":15: fields[2]: a key of opti"),
         ("type: date", "type: date, authority: newest", ":15: fields[2]: authority newest needs"),
         ("type: date", "type: date, changed_at: x", ":15: fields[2]: changed_at belongs to author"),
         ("mdn_change: quarantine", "mdn_change: merge", "policies.mdn_change: 'merge' is not all"),
