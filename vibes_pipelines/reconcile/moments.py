@@ -76,10 +76,13 @@ def is_in_range(instant: str) -> str:
 
 
 def is_day_text(text: str) -> str:
-    """SQL for: this text is already the canonical text of a day."""
+    """SQL for: this text is already the canonical text of a day; false of a day that there is not.
+
+    Of that the cast makes NULL, and NOT of NULL would not be true.
+    """
     return (
         f"(regexp_full_match({text}, {literal(_DAY)})"
-        f" AND try_cast({text} AS DATE) >= DATE '0001-01-01')"
+        f" AND coalesce(try_cast({text} AS DATE) >= DATE '0001-01-01', false))"
     )
 
 

@@ -195,9 +195,7 @@ def _short_cut(field: MappedField, column: str, column_type: str) -> tuple[str, 
     if field.type == "number":
         return f"NOT {is_canonical_whole(column)}", column
     if field.type == "date":
-        # Of a text in the form of a day that is none, the engine only says that it does not know.
-        is_day = f"coalesce({is_day_text(column)}, false)"
-        return f"{column} IS NOT NULL AND NOT {is_day}", column
+        return f"{column} IS NOT NULL AND NOT {is_day_text(column)}", column
     if field.options is not None:
         key = _choose(column, _whole_options(field), "NULL::VARCHAR")
         return f"{column} IS NOT NULL AND {key} IS NULL", key
