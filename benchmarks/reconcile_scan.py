@@ -30,9 +30,14 @@ def scan(contacts: Path, persons: Path) -> None:
 
 def run_reconcile(contacts: Path, persons: Path, memory_limit: str) -> dict[str, object]:
     """Ours: the whole reconcile, all files written; returns counts and the phases' seconds."""
-    from benchmarks.data import build_config  # noqa: PLC0415
-    from vibes_pipelines.reconcile.engine import Limits  # noqa: PLC0415
-    from vibes_pipelines.reconcile.run import Inputs, reconcile  # noqa: PLC0415
+    from vibes_pipelines.loading import kept_for_good, no_collections  # noqa: PLC0415
+
+    with kept_for_good():  # as the command does
+        import vibes_pipelines.sync_config  # noqa: F401, PLC0415
+    with no_collections():
+        from benchmarks.data import build_config  # noqa: PLC0415
+        from vibes_pipelines.reconcile.engine import Limits  # noqa: PLC0415
+        from vibes_pipelines.reconcile.run import Inputs, reconcile  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as out:
         summary = reconcile(

@@ -1,8 +1,8 @@
 """What Dagster loads; everything is assembled in `orchestration.build`."""
 
-from vibes_pipelines.loading import no_collections
+from vibes_pipelines.loading import kept_for_good
 
-with no_collections():
+with kept_for_good():
     import dagster as dg
 
     from vibes_pipelines.orchestration.build import build_defs

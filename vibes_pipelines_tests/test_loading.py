@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vibes_pipelines.loading import modules_on_use, no_collections
+from vibes_pipelines.loading import kept_for_good, modules_on_use, no_collections
 
 ROOT = Path(__file__).parents[1]
 DOORS = ("crm", "delivery", "report", "stages", "store")
@@ -77,3 +77,37 @@ def test_collections_go_on_after_loading_even_when_it_fails() -> None:
             assert not gc.isenabled()
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_what_is_loaded_for_good_is_looked_through_no_more() -> None:
+    printed = _printed(
+        "import gc\n"
+        "from vibes_pipelines.loading import kept_for_good\n"
+        "with kept_for_good():\n"
+        "    import vibes_pipelines.loading\n"
+        "print(gc.get_freeze_count())\n"
+        "with kept_for_good():\n"
+        "    import dagster\n"
+        "print(gc.get_freeze_count() > 50_000, len(gc.get_objects()) < 10_000, gc.isenabled())"
+    )
+    assert printed.split() == ["0", "True", "True", "True"]
+
+
+def test_what_fails_to_load_is_not_kept() -> None:
+    with pytest.raises(ModuleNotFoundError), kept_for_good():
+        import_module("vibes_pipelines.not_there")
+    assert gc.isenabled()
+
+
+def test_a_start_asks_no_package_for_plugins_unless_told_to() -> None:
+    start = (
+        "import importlib.metadata, os\n"
+        "def refuse(**_): raise AssertionError('asked')\n"
+        "importlib.metadata.entry_points = refuse\n"
+    )
+    assert _printed(f"{start}import vibes_pipelines.sync_config\nprint('loaded')") == "loaded"
+    told = "os.environ['PYDANTIC_DISABLE_PLUGINS'] = ''\n"
+    printed = _printed(
+        f"{start}{told}import vibes_pipelines\nprint(repr(os.environ['PYDANTIC_DISABLE_PLUGINS']))"
+    )
+    assert printed == "''"

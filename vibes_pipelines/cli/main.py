@@ -25,6 +25,7 @@ from vibes_pipelines.cli.report import report
 from vibes_pipelines.cli.retention import retention
 from vibes_pipelines.cli.tribe import tribe
 from vibes_pipelines.cli.upload import upload_files
+from vibes_pipelines.loading import kept_for_good, no_collections
 
 HELD = 3
 _ASKS_FOR_HELP = "vibes_pipelines.asks_for_help"
@@ -102,7 +103,8 @@ def main(ctx: click.Context) -> None:
 @click.option("--serve", is_flag=True, help="Then open the Dagster UI; the sandbox stays up.")
 def demo(persons: int, days: int, home: Path, *, as_json: bool, serve: bool) -> None:
     """Run the daily job for simulated days, through Dagster, against the sandbox."""
-    from vibes_pipelines.demo.run import run_demo  # noqa: PLC0415 - Dagster is slow to import
+    with no_collections():
+        from vibes_pipelines.demo.run import run_demo  # noqa: PLC0415 - Dagster is slow to import
 
     run_demo(home.absolute(), persons, days, as_json=as_json, serve=serve)
 
@@ -211,9 +213,11 @@ def reconcile_files(  # noqa: PLR0913, PLR0917 - one parameter per option
     as_json: bool,
 ) -> None:
     """Write the diff set of two files; nothing is landed, approved or delivered."""
-    from vibes_pipelines.reconcile.engine import Limits  # noqa: PLC0415
-    from vibes_pipelines.reconcile.run import Inputs, reconcile  # noqa: PLC0415
-    from vibes_pipelines.sync_config import load_sync_config  # noqa: PLC0415
+    with kept_for_good():
+        from vibes_pipelines.sync_config import load_sync_config  # noqa: PLC0415
+    with no_collections():
+        from vibes_pipelines.reconcile.engine import Limits  # noqa: PLC0415
+        from vibes_pipelines.reconcile.run import Inputs, reconcile  # noqa: PLC0415
 
     inputs = Inputs(
         contacts=contacts,

@@ -89,7 +89,11 @@ def _abroad(plan: Plan, digits: str) -> str:
 
 def _steps(text: str, default_region: str) -> list[Step]:
     if phonenumbers.country_code_for_region(default_region) == NANP:
-        return [("national", _nanp_digits(text)), ("mdn", nanp_number("national"))]
+        return [
+            ("national", _nanp_digits(text)),
+            ("whole", "TRY_CAST(national AS BIGINT)"),
+            ("mdn", nanp_number("national", "whole")),
+        ]
     plan = home_plan(default_region)
     if plan is None:
         return [("mdn", "NULL::BIGINT")]

@@ -155,12 +155,32 @@ def country_code(digits: str) -> str:
     return f"CASE {' '.join(branches)} ELSE {digits}[:3] END"
 
 
-def nanp_number(national: str) -> str:
-    """SQL for the number of the E.164 of ten digits of country code 1, NULL if they are none."""
+def nanp_number(national: str, whole: str) -> str:
+    """SQL for the number of the E.164 of ten digits of country code 1, NULL if they are none.
+
+    `whole` is `TRY_CAST(national AS BIGINT)`. The first branch only saves time: it looks the first
+    four digits up, where all numbers that begin so are in use, and the pattern costs six times as
+    much.
+    """
+    number = f"{NANP}0000000000 + {whole}"
     return (
-        f"CASE WHEN {_matches(national, _nanp_patterns())}"
-        f" THEN {NANP}0000000000 + CAST({national} AS BIGINT) END"
+        f"CASE WHEN {is_in_full_block(national, whole)} THEN {number}"
+        f" WHEN {_matches(national, _nanp_patterns())} THEN {number} END"
     )
+
+
+def is_in_full_block(national: str, whole: str) -> str:
+    """SQL for: these certainly are ten digits of country code 1.
+
+    Of ten bytes that are cast to a number of ten digits, only those with an exponent, which makes a
+    multiple of 100, or of another base, which begin with 0, are not these digits.
+    """
+    are_digits = (
+        f"{whole} BETWEEN 2000000000 AND 9999999999 AND strlen({national}) = 10"
+        f" AND {whole} % 100 <> 0 AND {national} >= '2'"
+    )
+    block = f"get_bit({literal(_full_nanp_blocks())}::BIT, ({whole} // 1000000)::INTEGER)"
+    return f"CASE WHEN {are_digits} THEN {block} = 1 END"
 
 
 def _plan(code: int, metadata: PhoneMetadata, generals: frozenset[General]) -> Plan:
@@ -210,6 +230,22 @@ def _nanp_patterns() -> tuple[str, ...]:
                 if length == _NANP_DIGITS
             }
         )
+    )
+
+
+@functools.cache
+def _full_nanp_blocks() -> str:
+    """A bit for each 0000 to 9999: whether some kind has every number that begins with these.
+
+    Such blocks are most of those in use: all that begin with 2 to 9 after an area code. A mark in
+    the place of what follows the code keeps a pattern's other alternatives out.
+    """
+    rest, mark = r"[2-9]\d{6}", "#"
+    marked = [one.removesuffix(rest) + mark for one in _nanp_patterns() if one.endswith(rest)]
+    codes = re.compile("|".join(marked))
+    return "".join(
+        "0011111111" if codes.fullmatch(f"{code:03}{mark}") else "0000000000"
+        for code in range(1000)
     )
 
 

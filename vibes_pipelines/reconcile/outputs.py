@@ -74,7 +74,7 @@ def _write(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
     """Several threads end their row groups where the size says nearly always, but not always."""
     copy = f"""
         COPY ({sql}) TO {literal(str(path))}
-        (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_ROW_GROUP_SIZE})"""
+        (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1, ROW_GROUP_SIZE {_ROW_GROUP_SIZE})"""
     [(rows,)] = connection.execute(copy).fetchall()
     if _has_full_row_groups(connection, path, rows):
         return

@@ -10,6 +10,7 @@ from vibes_pipelines.reconcile.home_numbers import numbered, quick_number, witho
 from vibes_pipelines.reconcile.numbering import (
     country_code,
     home_plan,
+    is_in_full_block,
     nanp_number,
     plan_of_code,
 )
@@ -174,7 +175,42 @@ def test_ten_digits_of_country_code_1_are_a_number_of_some_region_or_none(connec
         ("312555014", None),
         ("31255501422", None),
     ):
-        assert said(connection, nanp_number("t"), national) == number
+        assert said(connection, nanp_number("t", "TRY_CAST(t AS BIGINT)"), national) == number
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2125551e03",
+        "21255512e2",
+        "2.12555E+9",
+        "21255512e4",
+        "0xFFFFFFFF",
+        "0x90000000",
+        "+212555012",
+        " 212555012",
+        "212555012 ",
+        "2125550123 ",
+        "2_12555012",
+        "212555.012",
+        "2125550\u0661\u0662\u0663",
+    ],
+)
+def test_what_can_be_cast_to_ten_digits_need_not_be_ten_digits(connection, text):
+    assert said(connection, nanp_number("t", "TRY_CAST(t AS BIGINT)"), text) is None
+
+
+def test_a_block_that_is_full_is_full_to_the_library(connection):
+    """The first and the last number of all blocks in which no number asks the pattern."""
+    code = r"""
+        SELECT block || rest
+        FROM (SELECT lpad(i::VARCHAR, 4, '0') AS block FROM range(10000) numbers(i)),
+             (SELECT unnest(['000001', '999999']) AS rest)"""
+    quick = is_in_full_block("t", "TRY_CAST(t AS BIGINT)")
+    rows = connection.execute(f"SELECT t FROM ({code}) numbers(t) WHERE {quick}").fetchall()
+    assert len(rows) > 6_000
+    for (national,) in rows:
+        assert judge(f"+1{national}", "US") == int(f"1{national}")
 
 
 def test_a_text_that_the_library_does_not_read_has_no_digits(connection):
