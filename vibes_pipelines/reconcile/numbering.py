@@ -176,10 +176,10 @@ def is_in_full_block(national: str, whole: str) -> str:
     multiple of 100, or of another base, which begin with 0, are not these digits.
     """
     are_digits = (
-        f"{whole} BETWEEN 2000000000 AND 9999999999 AND strlen({national}) = 10"
-        f" AND {whole} % 100 <> 0 AND {national} >= '2'"
+        f"strlen({national}) = 10 AND {whole} > 999999999 AND {whole} % 100 <> 0"
+        f" AND {national} >= '2'"
     )
-    block = f"get_bit({literal(_full_nanp_blocks())}::BIT, ({whole} // 1000000)::INTEGER)"
+    block = f"get_bit({literal(full_nanp_blocks())}::BIT, ({whole} // 1000000)::INTEGER)"
     return f"CASE WHEN {are_digits} THEN {block} = 1 END"
 
 
@@ -234,7 +234,7 @@ def _nanp_patterns() -> tuple[str, ...]:
 
 
 @functools.cache
-def _full_nanp_blocks() -> str:
+def full_nanp_blocks() -> str:
     """A bit for each 0000 to 9999: whether some kind has every number that begins with these.
 
     Such blocks are most of those in use: all that begin with 2 to 9 after an area code. A mark in

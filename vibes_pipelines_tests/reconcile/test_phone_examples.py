@@ -6,9 +6,11 @@ import duckdb
 import phonenumbers
 import pytest
 
+from vibes_pipelines.reconcile import numbering
 from vibes_pipelines.reconcile.home_numbers import numbered, quick_number, without_punctuation
 from vibes_pipelines.reconcile.numbering import (
     country_code,
+    full_nanp_blocks,
     home_plan,
     is_in_full_block,
     nanp_number,
@@ -209,8 +211,19 @@ def test_a_block_that_is_full_is_full_to_the_library(connection):
     quick = is_in_full_block("t", "TRY_CAST(t AS BIGINT)")
     rows = connection.execute(f"SELECT t FROM ({code}) numbers(t) WHERE {quick}").fetchall()
     assert len(rows) > 6_000
+    assert ("2120000001",) not in rows
+    assert {("2122000001",), ("2129999999",)} <= set(rows)
     for (national,) in rows:
         assert judge(f"+1{national}", "US") == int(f"1{national}")
+
+
+def test_only_what_follows_an_area_code_makes_a_full_block(monkeypatch):
+    kinds = (r"212|30[56][2-9]\d{6}", "415", r"(?:60|70)2[2-9]\d{6}", r"808[2-8]\d{6}")
+    monkeypatch.setattr(numbering, "_nanp_patterns", lambda: kinds)
+    blocks = full_nanp_blocks.__wrapped__()
+    assert len(blocks) == 10_000
+    full = {block for block, bit in enumerate(blocks) if bit == "1"}
+    assert full == {code * 10 + digit for code in (305, 306, 602, 702) for digit in range(2, 10)}
 
 
 def test_a_text_that_the_library_does_not_read_has_no_digits(connection):
