@@ -176,7 +176,8 @@ def _write(
             COPY (SELECT * EXCLUDE (phone), {bad_mdn}, {_repeats_sql(connection)}
                   FROM narrow {order})
             TO {literal(str(written))}
-            (FORMAT parquet, COMPRESSION zstd, KV_METADATA {{version: {literal(version)}}})""")
+            (FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, COMPRESSION_LEVEL 1,
+             KV_METADATA {{version: {literal(version)}}})""")
         written.rename(snapshot / HASHES)
 
 

@@ -1,10 +1,15 @@
 """Numbers as SQL: exact decimal text, without float noise and without a size limit."""
 
+import re
+
 from vibes_pipelines.reconcile.sql import let, literal
 
 _CANONICAL = r"0|-?[1-9][0-9]*"
 _LONGEST = 308
 """Digits before the point: more do not fit a double, by which JSON readers hold numbers."""
+_MOST_DIGITS = 38
+"""The greatest precision of a DECIMAL."""
+_USUAL_SCALE = 4
 _PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 _EXPONENT = r"([+-]?)([0-9]+)\.?([0-9]*)[eE]([+-]?[0-9]{1,3})"
 
@@ -33,9 +38,26 @@ def number_text(text: str, otherwise: str) -> str:
     )
 
 
-def decimal_text(text: str) -> str:
-    """SQL for the canonical text of a DECIMAL column's own text (`12.5000`, `-0.10`)."""
-    return f"CASE WHEN contains({text}, '.') THEN rtrim(rtrim({text}, '0'), '.') ELSE {text} END"
+def decimal_text(column: str, column_type: str) -> str:
+    """SQL for the canonical text of a DECIMAL column: without zeros behind its point.
+
+    The value that fewer digits hold is written with so many: to take the zeros off its text costs
+    four times as much, and is done where there are more digits than usual.
+    """
+    precision, scale = map(int, re.findall("[0-9]+", column_type))
+    text = f"CAST({column} AS VARCHAR)"
+    if scale == 0:
+        return text
+    # The engine writes no digit before the point where there is none, and one digit more, of a value
+    # that is rounded up, must have room.
+    if precision in {scale, _MOST_DIGITS}:
+        return f"CASE WHEN {column} IS NOT NULL THEN {_shorten(text)} END"
+    branches = []
+    for digits in range(min(scale, _USUAL_SCALE)):
+        fewer = f"CAST({column} AS DECIMAL({precision - scale + digits + 1}, {digits}))"
+        branches.append(f"WHEN {fewer} = {column} THEN CAST({fewer} AS VARCHAR)")
+    rest = text if scale <= _USUAL_SCALE else f"rtrim({text}, '0')"
+    return f"CASE {' '.join(branches)} ELSE {rest} END"
 
 
 def _shorten(text: str) -> str:

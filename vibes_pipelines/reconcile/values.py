@@ -21,7 +21,7 @@ from vibes_pipelines.reconcile.numerals import decimal_text, is_canonical_whole,
 from vibes_pipelines.reconcile.sql import BLANKS, clean, let, literal, nullable_literal
 from vibes_pipelines.sync_config import FieldType, MappedField
 
-RULES = 5
+RULES = 6
 """Raise it when a rule of canonical texts changes: hashes made before are then not used, and what
 both sides agreed on under the older rules is no base."""
 UNKNOWN_OPTION = "\x01o"
@@ -59,9 +59,9 @@ def as_text(column: str, column_type: str) -> str:
             " objects for none; map a column of plain values"
         )
         raise ReconcileError(msg)
-    text = f"CAST({column} AS VARCHAR)"
     if column_type.startswith("DECIMAL"):
-        return decimal_text(text)
+        return decimal_text(column, column_type)
+    text = f"CAST({column} AS VARCHAR)"
     if column_type in _FLOATS:
         return number_text(text, "t")
     if is_moment_type(column_type):

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import duckdb
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vibes_pipelines.reconcile.numerals import decimal_text, is_canonical_whole, number_text
 
@@ -111,15 +113,58 @@ def test_a_canonical_whole_number(connection, text, is_one):
 
 
 @pytest.mark.parametrize(
-    ("text", "canonical"),
+    ("column_type", "number", "canonical"),
     [
-        ("12.5000", "12.5"),
-        ("-0.10", "-0.1"),
-        ("100", "100"),
-        ("100.00", "100"),
-        ("0.00", "0"),
-        ("20.00", "20"),
+        ("DECIMAL(18,4)", "12.5", "12.5"),
+        ("DECIMAL(18,4)", "12.0625", "12.0625"),
+        ("DECIMAL(18,4)", "12.060", "12.06"),
+        ("DECIMAL(18,4)", "-0.1", "-0.1"),
+        ("DECIMAL(18,4)", "-0.5", "-0.5"),
+        ("DECIMAL(18,4)", "100", "100"),
+        ("DECIMAL(18,4)", "0", "0"),
+        ("DECIMAL(18,4)", "99999999999999.9999", "99999999999999.9999"),
+        ("DECIMAL(18,0)", "100", "100"),
+        ("DECIMAL(5,2)", "20", "20"),
+        ("DECIMAL(4,4)", "0.9999", "0.9999"),
+        ("DECIMAL(4,4)", "-0.5", "-0.5"),
+        ("DECIMAL(4,1)", "999.9", "999.9"),
+        ("DECIMAL(20,8)", "1.00000001", "1.00000001"),
+        ("DECIMAL(20,8)", "1.1000001", "1.1000001"),
+        ("DECIMAL(20,8)", "1.10001", "1.10001"),
+        ("DECIMAL(20,8)", "100", "100"),
+        ("DECIMAL(37,2)", "9" * 35 + ".99", "9" * 35 + ".99"),
+        ("DECIMAL(38,0)", "9" * 38, "9" * 38),
+        ("DECIMAL(38,0)", "100", "100"),
+        ("DECIMAL(38,2)", "9" * 36 + ".90", "9" * 36 + ".9"),
+        ("DECIMAL(38,2)", "100", "100"),
+        ("DECIMAL(38,38)", "0." + "9" * 38, "0." + "9" * 38),
+        ("DECIMAL(38,38)", "0", "0"),
+        ("DECIMAL(37,37)", "0." + "9" * 37, "0." + "9" * 37),
+        ("DECIMAL(18,4)", None, None),
+        ("DECIMAL(38,4)", None, None),
     ],
 )
-def test_a_decimal_loses_the_zeros_behind_its_point_and_no_others(connection, text, canonical):
-    assert said(connection, decimal_text("c"), text) == canonical
+def test_a_decimal_loses_the_zeros_behind_its_point_and_no_others(
+    connection, column_type, number, canonical
+):
+    [(text,)] = connection.execute(
+        f"SELECT {decimal_text('c', column_type)} FROM (SELECT CAST(? AS {column_type}) AS c)",
+        [number],
+    ).fetchall()
+    assert text == canonical
+
+
+@given(st.integers(1, 38), st.data())
+def test_a_decimal_of_any_size_is_its_digits_without_those_zeros(connection, precision, data):
+    scale = data.draw(st.integers(0, precision))
+    digits = data.draw(st.integers(0, 10**precision - 1))
+    zeros = 10 ** data.draw(st.integers(0, scale))
+    whole, rest = divmod(digits // zeros * zeros, 10**scale)
+    sign = data.draw(st.sampled_from(["", "-"])) if whole or rest else ""
+    fraction = f"{rest:0{scale}}" if scale else ""
+    column_type = f"DECIMAL({precision},{scale})"
+    [(text,)] = connection.execute(
+        f"SELECT {decimal_text('c', column_type)} FROM (SELECT CAST(? AS {column_type}) AS c)",
+        [f"{sign}{whole}.{fraction}"],
+    ).fetchall()
+    assert text == f"{sign}{whole}.{fraction.rstrip('0')}".rstrip(".")
