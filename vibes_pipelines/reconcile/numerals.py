@@ -48,8 +48,8 @@ def decimal_text(column: str, column_type: str) -> str:
     text = f"CAST({column} AS VARCHAR)"
     if scale == 0:
         return text
-    # The engine writes no digit before the point where there is none, and one digit more, of a value
-    # that is rounded up, must have room.
+    # The engine writes no 0 before the point of a number that has no digits there; and a value that
+    # is rounded up may need one digit more.
     if precision in {scale, _MOST_DIGITS}:
         return f"CASE WHEN {column} IS NOT NULL THEN {_shorten(text)} END"
     branches = []
