@@ -93,6 +93,17 @@ def test_what_is_loaded_for_good_is_looked_through_no_more() -> None:
     assert printed.split() == ["0", "True", "True", "True"]
 
 
+def test_beside_duckdb_nothing_is_kept() -> None:
+    printed = _printed(
+        "import gc, duckdb\n"
+        "from vibes_pipelines.loading import kept_for_good\n"
+        "with kept_for_good():\n"
+        "    import yaml\n"
+        "print(gc.get_freeze_count(), gc.isenabled())"
+    )
+    assert printed.split() == ["0", "True"]
+
+
 def test_what_fails_to_load_is_not_kept() -> None:
     with pytest.raises(ModuleNotFoundError), kept_for_good():
         import_module("vibes_pipelines.not_there")

@@ -40,7 +40,7 @@ from vibes_pipelines.sync_config import SyncConfig
 HASHES = "hashes.parquet"
 _ROWS_AT_ONCE = 6_000_000
 """Rows of a side that are joined at once: the persons' hash table takes some 300 MB."""
-_LAYOUT = f"by key beyond {_ROWS_AT_ONCE}"
+_LAYOUT = f"v2, by key beyond {_ROWS_AT_ONCE}"
 """How the file is laid out; others are written anew."""
 _KEYS = 2**64
 """Keys are hashes: evenly spread below this."""

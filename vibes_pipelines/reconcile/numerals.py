@@ -7,8 +7,8 @@ from vibes_pipelines.reconcile.sql import let, literal
 _CANONICAL = r"0|-?[1-9][0-9]*"
 _LONGEST = 308
 """Digits before the point: more do not fit a double, by which JSON readers hold numbers."""
-_MOST_DIGITS = 38
-"""The greatest precision of a DECIMAL."""
+_WORD_DIGITS = 18
+"""Of a DECIMAL that is computed in machine words."""
 _USUAL_SCALE = 4
 _PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 _EXPONENT = r"([+-]?)([0-9]+)\.?([0-9]*)[eE]([+-]?[0-9]{1,3})"
@@ -41,19 +41,20 @@ def number_text(text: str, otherwise: str) -> str:
 def decimal_text(column: str, column_type: str) -> str:
     """SQL for the canonical text of a DECIMAL column: without zeros behind its point.
 
-    The value that fewer digits hold is written with so many: to take the zeros off its text costs
-    four times as much, and is done where there are more digits than usual.
+    Where machine words hold the value, as many digits of it are written as it needs: to take the
+    zeros off its text costs four times as much.
     """
     precision, scale = map(int, re.findall("[0-9]+", column_type))
     text = f"CAST({column} AS VARCHAR)"
     if scale == 0:
         return text
-    # The engine writes no 0 before the point of a number that has no digits there; and a value that
-    # is rounded up may need one digit more.
-    if precision in {scale, _MOST_DIGITS}:
+    if precision == scale:  # the engine writes `.5`
         return f"CASE WHEN {column} IS NOT NULL THEN {_shorten(text)} END"
+    if precision > _WORD_DIGITS:
+        return f"rtrim(rtrim({text}, '0'), '.')"
     branches = []
     for digits in range(min(scale, _USUAL_SCALE)):
+        # One digit more than the value has: it may be rounded up.
         fewer = f"CAST({column} AS DECIMAL({precision - scale + digits + 1}, {digits}))"
         branches.append(f"WHEN {fewer} = {column} THEN CAST({fewer} AS VARCHAR)")
     rest = text if scale <= _USUAL_SCALE else f"rtrim({text}, '0')"
