@@ -9,7 +9,6 @@ _LONGEST = 308
 """Digits before the point: more do not fit a double, by which JSON readers hold numbers."""
 _WORD_DIGITS = 18
 """Of a DECIMAL that is computed in machine words."""
-_USUAL_SCALE = 4
 _PLAIN = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
 _EXPONENT = r"([+-]?)([0-9]+)\.?([0-9]*)[eE]([+-]?[0-9]{1,3})"
 
@@ -53,12 +52,11 @@ def decimal_text(column: str, column_type: str) -> str:
     if precision > _WORD_DIGITS:
         return f"rtrim(rtrim({text}, '0'), '.')"
     branches = []
-    for digits in range(min(scale, _USUAL_SCALE)):
+    for digits in range(scale):
         # One digit more than the value has: it may be rounded up.
         fewer = f"CAST({column} AS DECIMAL({precision - scale + digits + 1}, {digits}))"
         branches.append(f"WHEN {fewer} = {column} THEN CAST({fewer} AS VARCHAR)")
-    rest = text if scale <= _USUAL_SCALE else f"rtrim({text}, '0')"
-    return f"CASE {' '.join(branches)} ELSE {rest} END"
+    return f"CASE {' '.join(branches)} ELSE {text} END"
 
 
 def _shorten(text: str) -> str:
