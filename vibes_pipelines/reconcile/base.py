@@ -211,9 +211,10 @@ def build_base_value(connection: duckdb.DuckDBPyConnection, config: SyncConfig, 
         connection,
         base,
         """
-        SELECT person_row AS row_number, person_key, person_external_id AS external_person_id,
-               contact_key
-        FROM identified WHERE person_row IS NOT NULL""",
+        SELECT person_row AS row_number, p.person_key, p.key AS external_person_id,
+               c.key AS contact_key
+        FROM candidate JOIN contact_raw c ON c.row_number = contact_row
+        JOIN person_raw p ON p.row_number = person_row""",
     )
     create_base_value(connection, config, base)
 

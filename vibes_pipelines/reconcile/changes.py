@@ -18,6 +18,7 @@ import duckdb
 
 from vibes_pipelines.reconcile.base import Base, build_base_value, without_base
 from vibes_pipelines.reconcile.characters import find_wrong_texts
+from vibes_pipelines.reconcile.decisions import LINKED
 from vibes_pipelines.reconcile.identifiers import refuse_collision
 from vibes_pipelines.reconcile.joins import joins_as_written
 from vibes_pipelines.reconcile.moments import latest_possible
@@ -41,31 +42,15 @@ def build_proposal(
     Raises:
         HashCollision: a contact was paired with a person whose key only has the same hash.
     """
-    # A scan carries the names with the values; landed ones are judged by the hashes.
-    names = "contact_name" if sides.is_landed else "contact_raw"
-    connection.execute(_IDENTIFIED.format(names=names))
-    refuse_collision(connection, "SELECT 1 FROM identified WHERE contact_key <> person_external_id")
     if base is not None:
         build_base_value(connection, config, base)
     without = without_base(config, base)
     with joins_as_written(connection):
         connection.execute(_difference_sql(config, sides, without, has_base=base is not None))
+    refuse_collision(connection, "SELECT 1 FROM difference WHERE contact_key <> person_external_id")
     find_wrong_texts(connection, config)
     connection.execute(_proposal_sql(config, without))
     connection.execute(_drift_sql(config, without))
-
-
-# The number of a contact whose person was decided is not carried; see `decisions`.
-# The narrow joins and the wide one are apart because joined at once they take ten times as long.
-_IDENTIFIED = """
-    CREATE TEMP TABLE identified AS
-    SELECT k.contact_row, k.person_row, k.matched_by, c.key AS contact_key,
-           CASE WHEN c.bad_mdn OR coalesce(k.matched_by = 'link', false) THEN NULL ELSE c.mdn
-           END AS contact_mdn,
-           p.person_key, p.key AS person_external_id, p.mdn AS person_mdn
-    FROM candidate k
-    JOIN {names} c ON c.row_number = k.contact_row
-    LEFT JOIN person_name p ON p.row_number = k.person_row"""
 
 
 @dataclass(frozen=True)
@@ -88,20 +73,27 @@ def _difference_sql(
     if has_base:
         base = r"""b.row_number IS NOT NULL AS has_base, b.unknown AS base_unknown,
                    b.* SIMILAR TO 'value_\d+'"""
-        join = "LEFT JOIN base_value b ON b.row_number = i.person_row"
+        join = "LEFT JOIN base_value b ON b.row_number = k.person_row"
     person_time = "q.updated_at" if has_times(config) else NO_TIME
     cells = _cells(config, compared_fields(config, sides), without)
     return rf"""
         CREATE TEMP TABLE difference AS
         SELECT {_KEPT}, {_told(cells)} AS cells
         FROM (
-            SELECT i.*, {base}, {person_time} AS person_time,
+            SELECT k.*, v.key AS contact_key, {_CARRIED_MDN} AS contact_mdn, q.person_key,
+                   q.key AS person_external_id, q.mdn AS person_mdn,
+                   {person_time} AS person_time, {base},
                    v.* SIMILAR TO 'contact_\d+', q.* SIMILAR TO 'person_\d+'
             FROM contact_raw v
-            JOIN identified i ON v.row_number = i.contact_row
-            LEFT JOIN person_raw q ON q.row_number = i.person_row
+            JOIN candidate k ON v.row_number = k.contact_row
+            LEFT JOIN person_raw q ON q.row_number = k.person_row
             {join})"""
 
+
+# The number of a contact whose person was decided is not carried; see `decisions`.
+_CARRIED_MDN = (
+    f"CASE WHEN NOT v.bad_mdn AND k.matched_by IS DISTINCT FROM {literal(LINKED)} THEN v.mdn END"
+)
 
 _KEPT = """contact_row, person_row, matched_by, contact_key, contact_mdn, person_key,
            person_external_id, person_mdn, has_base, base_unknown, person_time"""

@@ -1,10 +1,11 @@
 """Phase two: the values of the mapped fields, read only for the rows that need them.
 
 Creates `candidate` (contact_row, person_row or NULL for an add, matched_by), and `contact_raw` and
-`person_raw`, the values as they are: `contact_i` in the order of `scan.raw_columns`, `person_i` in
-the order of the fields; where an authority is `newest`, also the person's `updated_at`. A contact
-whose value is an unknown option or cannot be read becomes a finding. Semi-joins, because the scan
-then skips what no row needs; a join would have it decode every value.
+`person_raw`: how each row is named (row_number, key, person_key, mdn, and bad_mdn of a contact),
+and its values as they are: `contact_i` in the order of `scan.raw_columns`, `person_i` in the order
+of the fields; where an authority is `newest`, also the person's `updated_at`. A contact whose value
+is an unknown option or cannot be read becomes a finding. Semi-joins, because the scan then skips
+what no row needs; a join would have it decode every value.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -15,7 +16,7 @@ import duckdb
 
 from vibes_pipelines.reconcile.consent import UNREADABLE
 from vibes_pipelines.reconcile.home_numbers import numbered
-from vibes_pipelines.reconcile.identifiers import NONE, Identifiers
+from vibes_pipelines.reconcile.identifiers import NONE, Identifiers, texts_sql
 from vibes_pipelines.reconcile.moments import moment_of
 from vibes_pipelines.reconcile.narrow import region_of
 from vibes_pipelines.reconcile.phone import e164_number
@@ -51,7 +52,8 @@ def build_values(
     connection.execute(_person_raw_sql(config, sides))
     if sides.is_landed:
         for side in ("contact", "person"):
-            connection.execute(_NAMES.format(side=side))
+            connection.execute(_JUDGED.format(side=side))
+            connection.execute(f"CREATE TEMP VIEW {side}_name AS SELECT {_NAME} FROM {side}_raw")
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,13 @@ def _person_raw_sql(config: SyncConfig, sides: Sides) -> str:
         columns += f", {_updated_at(sides.persons)} AS updated_at"
         values += ", updated_at"
     if not sides.is_landed:
+        wanted = "SELECT person_row FROM candidate"
         return f"""
             CREATE TEMP TABLE person_raw AS
-            SELECT {ROW} AS row_number{columns} FROM {sides.persons.relation}
-            WHERE {ROW} IN (SELECT person_row FROM candidate)"""
+            SELECT * FROM ({texts_sql("person", wanted)}) JOIN (
+                SELECT {ROW} AS row_number{columns} FROM {sides.persons.relation}
+                WHERE {ROW} IN ({wanted}))
+              USING (row_number)"""
     return f"""
         CREATE TEMP TABLE person_raw AS
         WITH wanted AS (
@@ -161,8 +166,11 @@ def _person_raw_sql(config: SyncConfig, sides: Sides) -> str:
         SELECT {_NAMED}{values} FROM numbered"""
 
 
-# `number` is the one of the E.164, NULL where the text needs a judgement.
-_NAMED = "row_number, key, person_key, phone AS mdn, mdn AS number"
+_NAME = "row_number, key, person_key, bad_mdn, mdn"
+
+# Where the text of a number is no E.164 yet, and needs the judgement that stands among the hashes.
+_NAMED = """row_number, key, person_key, false AS bad_mdn, coalesce('+' || mdn, phone) AS mdn,
+            mdn IS NULL AND phone IS NOT NULL AS is_spelt"""
 
 
 def _typed(text: str, kind: str) -> str:
@@ -243,14 +251,10 @@ _DOUBTFUL = """
                AS person_row
     FROM suspect LEFT JOIN link USING (contact_row) GROUP BY contact_row"""
 
-# Only a text that needs a judgement is looked up among the hashes, where the judgement stands.
-_NAMES = """
-    CREATE TEMP VIEW {side}_name AS
-    SELECT v.row_number, v.key, v.person_key, coalesce(judged.bad_mdn, false) AS bad_mdn,
-           coalesce('+' || coalesce(v.number, CASE WHEN judged.mdn > 0 THEN judged.mdn END), v.mdn)
-               AS mdn
-    FROM {side}_raw v LEFT JOIN (
-        SELECT row_number, mdn, bad_mdn FROM {side}
-        WHERE row_number IN (SELECT row_number FROM {side}_raw
-                             WHERE number IS NULL AND mdn IS NOT NULL)) judged
-      USING (row_number)"""
+_JUDGED = """
+    UPDATE {side}_raw
+    SET bad_mdn = judged.bad_mdn,
+        mdn = CASE WHEN judged.mdn > 0 THEN '+' || judged.mdn ELSE {side}_raw.mdn END
+    FROM (SELECT row_number, mdn, bad_mdn FROM {side}
+          WHERE row_number IN (SELECT row_number FROM {side}_raw WHERE is_spelt)) judged
+    WHERE {side}_raw.row_number = judged.row_number"""
