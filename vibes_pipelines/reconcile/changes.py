@@ -48,8 +48,8 @@ def build_proposal(
     with joins_as_written(connection):
         connection.execute(_difference_sql(config, sides, without, has_base=base is not None))
     refuse_collision(connection, "SELECT 1 FROM difference WHERE contact_key <> person_external_id")
-    find_wrong_texts(connection, config)
     connection.execute(_proposal_sql(config, without))
+    find_wrong_texts(connection, config)
     connection.execute(_drift_sql(config, without))
 
 

@@ -42,23 +42,26 @@ def find_wrong_keys(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def find_wrong_texts(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
-    """Adds a finding for each contact with such a text to be carried; needs `difference`.
+    """Adds a finding for each contact with such a text to be carried; needs `proposal`.
 
     It is neither in `difference` nor a candidate any more.
     """
     free = [field for field in config.fields if _is_free_text(field)]
     back = [field for field in free if field.authority in WRITTEN_BACK]
-    wrong = f"""
-        SELECT contact_row, cell.field AS field
-        FROM (SELECT contact_row, unnest(cells) AS cell FROM difference)
-        WHERE {any_of((_is_wrong("contact", free), _is_wrong("person", back)))}"""
-    if not connection.execute(f"{wrong} LIMIT 1").fetchall():
+    is_wrong = any_of((_is_wrong("cell.contact", free), _is_wrong("cell.person", back)))
+    suspect = f"""
+        SELECT contact_row FROM (SELECT contact_row, unnest(cells) AS cell FROM difference)
+        WHERE {is_wrong}"""
+    if not connection.execute(f"{suspect} LIMIT 1").fetchall():
         return
+    # What is carried is told for few only: it costs as much as all that was compared.
     connection.execute(f"""
         INSERT INTO finding
         SELECT 'contact', contact_row, 'invalid_value',
-               {literal(_DETAIL)} || string_agg(field, ', ' ORDER BY field)
-        FROM ({wrong}) GROUP BY contact_row""")
+               {literal(_DETAIL)} || string_agg(DISTINCT cell.field, ', ' ORDER BY cell.field)
+        FROM (SELECT contact_row, unnest(list_concat(changes, crm_changes)) AS cell
+              FROM proposal WHERE contact_row IN ({suspect}))
+        WHERE {_is_wrong("cell.after", free)} GROUP BY contact_row""")
     for table in ("candidate", "difference"):
         connection.execute(
             f"DELETE FROM {table} WHERE contact_row IN"
@@ -71,10 +74,10 @@ def _is_free_text(field: MappedField) -> bool:
     return field.type not in {"number", "date"} and field.options is None
 
 
-def _is_wrong(side: str, fields: Iterable[MappedField]) -> str:
-    """SQL for: the cell is of one of these fields, and its text on this side is wrong."""
+def _is_wrong(text: str, fields: Iterable[MappedField]) -> str:
+    """SQL for: the cell is of one of these fields, and this text of it is wrong."""
     names = text_list(field.to for field in fields)
-    return f"cell.field IN {names} AND {is_wrong_text(f'cell.{side}')}"
+    return f"cell.field IN {names} AND {is_wrong_text(text)}"
 
 
 _DETAIL = "holds a control or replacement character, as a wrong encoding leaves it, in "

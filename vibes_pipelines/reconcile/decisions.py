@@ -125,7 +125,8 @@ _JUDGED = f"""
     CREATE TEMP TABLE judged_decision AS
     WITH contact_of AS (
         SELECT key, count(*) AS contacts, min(row_number) AS contact_row,
-               min({OWN.format(row="decided_contact")}) AS own, min(mdn) AS mdn
+               min({OWN.format(row="decided_contact")}) AS own,
+               min(mdn) FILTER (NOT bad_mdn) AS mdn
         FROM decided_contact GROUP BY key),
     keyed AS (
         SELECT key, count(*) AS persons, min(row_number) AS person_row

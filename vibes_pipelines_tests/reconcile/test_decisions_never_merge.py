@@ -230,3 +230,13 @@ def test_two_new_persons_of_one_number_are_not_added(
     written = day(both, [], new)
     assert written["person_changes"] == []
     assert all("another new person has the same mdn" in r["detail"] for r in written["quarantine"])
+
+
+@pytest.mark.parametrize("placeholder", ["0000000000", "unknown"])
+def test_new_persons_may_share_what_is_no_number(
+    day: Callable[..., dict[str, Rows]], placeholder: str
+) -> None:
+    both = [{"id": key, "phone": placeholder} for key in "AB"]
+    new = [{"action": "new-person", "key": key, "target": ""} for key in "AB"]
+    added = day(both, [], new)["person_changes"]
+    assert [(row["external_person_id"], row["mdn"]) for row in added] == [("A", None), ("B", None)]

@@ -52,6 +52,31 @@ def test_a_wrong_text_of_the_platform_is_not_written_back(run, make_config):
     assert done.rows("crm_changes") == []
 
 
+NEWER_AT_CRM = {"authority": "newest", "changed_at": "at"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "persons_name", "base"),
+    [
+        ({"authority": "fill"}, "A\0B", "Ann", None),
+        ({"authority": "platform"}, "A\0B", "Ann", None),
+        ({"authority": "platform"}, "Ann", "A\0B", "A\0B"),
+        (NEWER_AT_CRM, "Ann", "A\0B", None),
+    ],
+)
+def test_a_wrong_text_that_stays_where_it_is_harms_nobody(
+    run, make_config, rule, name, persons_name, base
+):
+    fields = [{"from": "name", "to": "name", "type": "string"} | rule]
+    fields += [{"from": "city", "to": "city", "type": "string"}]
+    contact = ANN | {"name": name, "city": "Oslo", "at": "2026-01-10"}
+    person = KNOWN | {"name": persons_name, "city": "Bergen", "updated_at": "2026-01-01"}
+    bases = [] if base is None else [person | {"name": base}]
+    done = run(make_config(fields=fields), [contact], [person], base=bases)
+    assert done.quarantine == set()
+    assert done.changes_of("C1")["city"][2] == "Oslo"
+
+
 @pytest.mark.parametrize(
     "extra",
     [
