@@ -117,7 +117,7 @@ class Settings:
     @property
     def home(self) -> Path:
         """The data folder: snapshots, diff sets, the ledger."""
-        return Path(self._get("VIBES_HOME", ".vibes")).absolute()
+        return Path(self._get("VIBES_HOME", ".vibes")).expanduser().absolute()
 
     @property
     def has_simulated_days(self) -> bool:
@@ -152,7 +152,7 @@ class Settings:
     @property
     def sync_config(self) -> Path:
         """The path of `sync.yaml`."""
-        return Path(self._get("VIBES_SYNC_CONFIG", "sync.yaml")).absolute()
+        return Path(self._get("VIBES_SYNC_CONFIG", "sync.yaml")).expanduser().absolute()
 
     @property
     def ledger_url(self) -> str:

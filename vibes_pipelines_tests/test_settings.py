@@ -1,5 +1,7 @@
 """The environment: what is needed is named, and secrets are never printed."""
 
+from pathlib import Path
+
 import pytest
 
 from vibes_pipelines.settings import Settings, SettingsError
@@ -20,6 +22,11 @@ def test_a_password_is_not_printed() -> None:
     api = Settings({**API, "VIBES_API_PASSWORD": "s3cret-s3cret"}).api
     assert "s3cret" not in repr(api)
     assert api.password.get_secret_value() == "s3cret-s3cret"
+
+
+def test_a_home_below_the_users_is_found() -> None:
+    named = Settings({"VIBES_HOME": "~/data", "VIBES_SYNC_CONFIG": "~/sync.yaml"})
+    assert (named.home, named.sync_config) == (Path.home() / "data", Path.home() / "sync.yaml")
 
 
 def test_a_port_must_be_a_number() -> None:

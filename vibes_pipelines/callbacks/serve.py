@@ -10,7 +10,6 @@ from functools import partial
 from multiprocessing.synchronize import Event
 from typing import Any
 
-import sqlalchemy as sa
 import uvicorn
 
 from vibes_pipelines.callbacks.metrics import Board, Tally
@@ -26,10 +25,6 @@ STOP_TIMEOUT_S = 15
 _STOP_MARGIN_S = 5
 MOST_AT_ONCE = 1_000
 """Connections; any further one is answered with 503, and the platform sends again."""
-
-
-class InboxUnavailable(RuntimeError):  # noqa: N818 - the name says what is wrong
-    """The ledger's database cannot be opened; the message says where to look."""
 
 
 class StartFailed(RuntimeError):  # noqa: N818 - the name says what happened
@@ -66,7 +61,7 @@ class _Service:
         """The work of one process among several."""
         logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         board = Board(self.cells, number)
-        with _open_inbox(self.ledger_url) as inbox, _quiet_signals():
+        with Inbox(self.ledger_url) as inbox, _quiet_signals():
             server = self.server(inbox, serves.set, board)
             when_orphaned(server.stop)
             server.serve_until_stopped(self.listener)
@@ -105,7 +100,7 @@ def serve(
     """Serves until stopped; `ready` is told the address once connections are accepted.
 
     Raises:
-        InboxUnavailable: the database does not answer.
+        DatabaseUnavailable: the ledger's database cannot be opened.
         StartFailed: e.g. what is needed for sign-ups cannot be opened.
         TlsError: a certificate or key cannot be used.
         WorkerFailed: one of several processes did not start.
@@ -115,7 +110,7 @@ def serve(
         place.tls.context()  # refused here, before any process is started
         if place.tls.client_authority:
             rules = replace(rules, client_names=place.tls.client_names)
-    with _listening(place) as listener, _open_inbox(ledger_url) as inbox:
+    with _listening(place) as listener, Inbox(ledger_url) as inbox:
         tell = partial(ready, _address(listener, place))
         service = _Service(ledger_url, place, rules, listener, signup, tribe=tribe)
         if place.processes == 1:
@@ -158,22 +153,6 @@ def _listening(place: Place) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
     with socket.create_server((place.host, place.port), family=family) as listener:
         yield listener
-
-
-@contextmanager
-def _open_inbox(ledger_url: str) -> Iterator[Inbox]:
-    try:
-        inbox = Inbox(ledger_url).open()
-    except (sa.exc.SQLAlchemyError, ImportError) as failed:
-        msg = (
-            f"the ledger's database cannot be opened ({type(failed).__name__}); check "
-            "VIBES_LEDGER_URL, or VIBES_HOME when it is not set"
-        )
-        raise InboxUnavailable(msg) from None  # the cause may hold the password
-    try:
-        yield inbox
-    finally:
-        inbox.close()
 
 
 @contextmanager

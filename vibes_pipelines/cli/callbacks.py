@@ -81,7 +81,7 @@ def list_parked_callbacks(*, as_json: bool) -> None:
     from vibes_pipelines.stages.parked import list_parked  # noqa: PLC0415 - slow to import
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - as above
 
-    with open_project() as project:
+    with open_project(may_create=False) as project:
         found = list_parked(project)
     _show([one.as_json() for one in found], [one.line for one in found], as_json=as_json)
 
@@ -94,7 +94,7 @@ def retry_parked_callbacks(ids: tuple[int, ...], reason: str) -> None:
     from vibes_pipelines.stages.parked import retry_parked  # noqa: PLC0415 - slow to import
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - as above
 
-    with open_project() as project:
+    with open_project(may_create=False) as project:
         waiting = retry_parked(project, ids, reason)
     click.echo(
         f"{len(waiting)} wait for the next drain, {len(set(ids)) - len(waiting)} still parked"
@@ -109,7 +109,7 @@ def drop_parked_callbacks(ids: tuple[int, ...], reason: str) -> None:
     from vibes_pipelines.stages.parked import drop_parked  # noqa: PLC0415 - slow to import
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - as above
 
-    with open_project() as project:
+    with open_project(may_create=False) as project:
         dropped = drop_parked(project, ids, reason)
     click.echo(f"{len(dropped)} dropped")
 

@@ -104,7 +104,7 @@ def status(*, as_json: bool) -> None:
     from vibes_pipelines.stages.events import event_status  # noqa: PLC0415 - slow to import
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - as above
 
-    with open_project() as project:
+    with open_project(may_create=False) as project:
         found = event_status(project)
     if as_json:
         click.echo(json.dumps(found, sort_keys=True))

@@ -1,5 +1,7 @@
 """`vibes-pipelines end-lost-runs`: what the code server's unit does before and after its start."""
 
+import os
+
 import click
 
 
@@ -18,6 +20,9 @@ def lost_runs(*, only_notes: bool) -> None:
     twice. Needs DAGSTER_HOME. Where runs were lost it takes a minute, for the daemon to see the
     code server.
     """
+    if not os.environ.get("DAGSTER_HOME"):
+        msg = "DAGSTER_HOME is not set; set it to the folder of dagster.yaml, as the units do"
+        raise click.UsageError(msg)
     import dagster as dg  # noqa: PLC0415 - slow to import
 
     from vibes_pipelines.orchestration.lost_runs import (  # noqa: PLC0415 - as above

@@ -195,7 +195,7 @@ _FILE = click.Path(path_type=Path, exists=True)
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for the diff set."
 )
 @click.option("--memory-limit", default="4GB", show_default=True)
-@click.option("--threads", type=click.IntRange(min=1))
+@click.option("--threads", type=click.IntRange(1, 256))
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def reconcile_files(  # noqa: PLR0913, PLR0917 - one parameter per option
     config_file: Path,
@@ -248,10 +248,10 @@ def _instant(text: str | None) -> datetime | None:
         return None
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError as malformed:
+        return instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError) as malformed:
         msg = f"{text!r} is not an instant; example: 2026-01-31T06:00:00Z"
         raise click.BadParameter(msg, param_hint="--as-of") from malformed
-    return instant.replace(tzinfo=instant.tzinfo or UTC).astimezone(UTC)
 
 
 @main.command()

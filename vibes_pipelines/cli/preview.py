@@ -37,9 +37,14 @@ def preview(day: datetime | None, *, as_json: bool) -> None:
     Values are masked: letters are x, digits 9.
     """
     from vibes_pipelines.orchestration.resources import ShareResource  # noqa: PLC0415 - slow
-    from vibes_pipelines.stages.preview import preview_day  # noqa: PLC0415 - slow to import
+    from vibes_pipelines.settings import Settings  # noqa: PLC0415 - as above
+    from vibes_pipelines.stages.preview import preview_day  # noqa: PLC0415 - as above
 
-    chosen = f"{day or datetime.now(UTC):%Y-%m-%d}"
+    today = datetime.now(UTC).replace(tzinfo=None)
+    if day is not None and day > today and not Settings().has_simulated_days:
+        msg = f"{day:%Y-%m-%d} is yet to come; today is {today:%Y-%m-%d} (UTC)"
+        raise click.BadParameter(msg, param_hint="--day")
+    chosen = f"{day or today:%Y-%m-%d}"
     connect = ShareResource().connector()
     found = preview_day(dict(os.environ), chosen, connect, lambda told: click.echo(told, err=True))
     click.echo(json.dumps(found.as_json()) if as_json else "\n".join(_lines(found)))

@@ -1,6 +1,7 @@
 """`vibes-pipelines report`: the daily report as a page to read."""
 
 import webbrowser
+from datetime import UTC, datetime
 
 import click
 
@@ -19,8 +20,12 @@ def report(day: str | None, *, opens: bool) -> None:
     from vibes_pipelines.report.day_page import landed_days, write_report  # noqa: PLC0415 - slow
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - slow to import
 
-    with open_project() as project:
+    with open_project(may_create=False) as project:
         landed = landed_days(project)
+        today = f"{datetime.now(UTC):%Y-%m-%d}"
+        if day is not None and day > today and not project.settings.has_simulated_days:
+            msg = f"{day} is yet to come; today is {today} (UTC)"
+            raise click.BadParameter(msg, param_hint="--day")
         if day is None and not landed:
             msg = "no day is landed yet; run the daily job, or `vibes-pipelines demo`, first"
             raise click.ClickException(msg)

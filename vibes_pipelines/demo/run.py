@@ -1,5 +1,6 @@
 """The demo from start to end: sandbox up, days through Dagster, an account of each, the UI."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -40,9 +41,9 @@ def run_demo(home: Path, persons: int, days: int, *, as_json: bool, serve: bool)
         if not Path(needed).exists():
             msg = f"{needed} is not here; run the demo in the project's folder"
             raise DemoFolderError(msg)
-    _fresh(home)
-    _say(f"sandbox: {persons:,} people, in {home}")
     with ExitStack() as running:
+        running.enter_context(_fresh(home))
+        _say(f"sandbox: {persons:,} people, in {home}")
         running.enter_context(_ended_in_order())
         sandbox = running.enter_context(sandbox_process(home / "sandbox", persons))
         _use(sandbox, home)
@@ -63,14 +64,31 @@ def run_demo(home: Path, persons: int, days: int, *, as_json: bool, serve: bool)
             _serve(home)
 
 
-def _fresh(home: Path) -> None:
+@contextmanager
+def _fresh(home: Path) -> Iterator[None]:
+    """An empty folder that is this demo's alone until it ends."""
     if home.exists():
         if not (home / MARKER).exists():
             msg = f"{home} exists and was not made by the demo; give another folder with --home"
             raise DemoFolderError(msg)
-        shutil.rmtree(home)
+        with _locked(home):
+            shutil.rmtree(home)
     home.mkdir(parents=True)
     (home / MARKER).touch()
+    with _locked(home):
+        yield
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """A lock of the operating system, which ends with its process."""
+    with (home / MARKER).open() as marker:
+        try:
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as busy:
+            msg = f"a demo runs in {home}; end it first, or give another folder with --home"
+            raise DemoFolderError(msg) from busy
+        yield
 
 
 def _use(sandbox: RunningSandbox, home: Path) -> None:

@@ -130,6 +130,9 @@ def open_base(connection: duckdb.DuckDBPyConnection, path: Path, workspace: Path
         ReconcileError: for a path that is missing or unreadable, or a base whose landed persons are
             not there as they were.
     """
+    if not path.is_dir():
+        msg = f"base {path}: is no folder; give one with persons.parquet, or bases/DAY"
+        raise ReconcileError(msg)
     if not (path / ORIGIN).is_file():
         return Base(open_source(connection, "base persons", path, workspace))
     persons = landed_persons(path)

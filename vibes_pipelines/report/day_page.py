@@ -91,7 +91,7 @@ def write_report(project: Project, day: str, *, fills_gaps: bool = True) -> Path
     landed = landed_days(project)
     folder = report_folder(project)
     folder.mkdir(parents=True, exist_ok=True)
-    oldest = (date.fromisoformat(day) - timedelta(days=DAYS)).isoformat()
+    oldest = date.fromordinal(max(date.fromisoformat(day).toordinal() - DAYS, 1)).isoformat()
     wanted = {day, *[one for one in landed if one < day][-1:]}
     recent = [one for one in landed if oldest <= one <= day] if fills_gaps else []
     wanted |= {one for one in recent if not (folder / f"{one}.html").exists()}
@@ -124,7 +124,7 @@ def build_page(opened: Reading, day: str) -> Page:
     later = next((one for one in landed if one > day), None)
     view = opened.day(day)
     if not view.is_landed:
-        return Page(day, _NEVER_LANDED, (), (), earlier, later)
+        return Page(day, _NOT_LANDED, (), (), earlier, later)
     sections = tuple(_sections(view))
     return Page(day, standing(view), tuple(_attention(sections)), sections, earlier, later)
 
@@ -145,19 +145,19 @@ def _render_index(opened: Reading) -> str:
     return text
 
 
-_NEVER_LANDED = Standing(
+_NOT_LANDED = Standing(
     "warn",
-    "never landed",
-    "This day was never landed: nothing was read, compared, sent or confirmed on it. A share shows "
-    "only the present day, so that it cannot be landed any more. What changed on it is part of the "
-    "diff set of the next landed day.",
+    "not landed",
+    "This day was not landed: nothing was read, compared, sent or confirmed on it. A share shows "
+    "only the present day, so that a past one cannot be landed later. What changed on it is part "
+    "of the diff set of the next landed day.",
 )
 
 
 def standing(view: DayView) -> Standing:
     """How the day stands."""
     if not view.is_landed:
-        return _NEVER_LANDED
+        return _NOT_LANDED
     if view.summary is None or view.record is None:
         return Standing(
             "warn", "not reconciled", "The day is landed in part or whole, and was not compared."

@@ -6,7 +6,8 @@ No tables and no queries belong here.
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -25,6 +26,10 @@ _ALEMBIC = threading.Lock()
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
+class DatabaseUnavailable(RuntimeError):  # noqa: N818 - the name says what is wrong
+    """The ledger's database cannot be opened; the message says where to look."""
+
+
 def utc_now() -> datetime:
     """The wall clock. Stamps records, and decides whether a lease ran out; nothing else."""
     return datetime.now(UTC)
@@ -38,13 +43,19 @@ class Database:
     """
 
     def __init__(self, url: str, clock: Callable[[], datetime] = utc_now) -> None:
-        self._engine = open_engine(url)
+        with _told():
+            self._engine = open_engine(url)
         self._writer = writer(self._engine)
         self._clock = clock
 
     def open(self) -> Self:
-        """Brings the tables to the newest shape."""
-        migrate(self._engine)
+        """Brings the tables to the newest shape.
+
+        Raises:
+            DatabaseUnavailable: no such server, no driver, no rights, or no database at all.
+        """
+        with _told():
+            migrate(self._engine)
         return self
 
     def close(self) -> None:
@@ -56,6 +67,18 @@ class Database:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.SQLAlchemyError, ImportError) as failed:
+        msg = (
+            f"the ledger's database cannot be opened ({type(failed).__name__}); check "
+            "VIBES_LEDGER_URL, or VIBES_HOME when it is not set"
+        )
+        raise DatabaseUnavailable(msg) from None  # the cause may hold the password
 
 
 def open_engine(url: str) -> sa.Engine:
@@ -75,8 +98,13 @@ def open_engine(url: str) -> sa.Engine:
 
 
 def is_there(url: str) -> bool:
-    """Whether there is a database already; a server's is taken to be there."""
-    parsed = sa.make_url(url)
+    """Whether there is a database already; a server's is taken to be there.
+
+    Raises:
+        DatabaseUnavailable: `url` is none.
+    """
+    with _told():
+        parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         return True
     return parsed.database == ":memory:" or Path(parsed.database).is_file()
@@ -92,9 +120,14 @@ def writer(engine: sa.Engine) -> sa.Engine:
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Brings the tables to the newest shape; safe when several processes start at once."""
+    """Brings the tables to the newest shape; safe when several processes start at once.
+
+    Raises:
+        DatabaseUnavailable: their shape is of another version, which this one does not know.
+    """
     from alembic import command  # noqa: PLC0415 - a tenth of a second that only an opening needs
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config()
     # The option is read by a parser to which a percent sign means more.
@@ -104,7 +137,11 @@ def migrate(engine: sa.Engine) -> None:
             lock = sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)
             connection.execute(sa.select(lock))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as unknown:
+            msg = f"the ledger is of another version ({unknown}); run the version that wrote it"
+            raise DatabaseUnavailable(msg) from unknown
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:

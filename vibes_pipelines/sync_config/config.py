@@ -308,6 +308,9 @@ def load_sync_config(path: Path) -> SyncConfig:
     except UnicodeDecodeError as other_encoding:
         msg = f"{path}:1: byte {other_encoding.start + 1} is not UTF-8; save it as UTF-8"
         raise SyncConfigError(msg) from other_encoding
+    except OSError as unreadable:
+        msg = f"{path}: {unreadable.strerror}; give a file as sync.example.yaml"
+        raise SyncConfigError(msg) from unreadable
     try:
         places = YamlPlaces.read(text)
     except yaml.YAMLError as malformed:
@@ -315,6 +318,10 @@ def load_sync_config(path: Path) -> SyncConfig:
         line = mark.line + 1 if mark else 1
         problem = getattr(malformed, "problem", None) or "not YAML"
         msg = f"{path}:{line}: {problem}; expected YAML as in sync.example.yaml"
+        raise SyncConfigError(msg) from malformed
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as malformed:
+        # What a tag promises and its value is not, or an alias that holds itself.
+        msg = f"{path}: not YAML ({malformed}); expected YAML as in sync.example.yaml"
         raise SyncConfigError(msg) from malformed
     try:
         return SyncConfig.model_validate(places.document)

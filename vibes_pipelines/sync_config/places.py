@@ -4,7 +4,7 @@ Scalars keep their spelling where YAML 1.1 would change it: `0777`, `NO`, `2026-
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,8 +27,12 @@ class _StrictLoader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if key in seen:
+            problem = None
+            if not isinstance(key, Hashable):
+                problem = "a list or a mapping cannot be a key; `{{ ... }}` is a template left open"
+            elif key in seen:
                 problem = f"the key {key!r} stands twice"
+            if problem is not None:
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)

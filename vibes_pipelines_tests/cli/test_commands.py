@@ -1,12 +1,16 @@
 """The command line: help, exit codes, and errors that fit on a line."""
 
+import fcntl
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from vibes_pipelines.cli.main import main
+from vibes_pipelines.demo.run import MARKER
+from vibes_pipelines.store.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "sync.example.yaml"
@@ -83,6 +87,89 @@ def test_wrong_usage_ends_with_2(sides: Path) -> None:
     result = _reconcile(sides, EXAMPLE, "--as-of", "yesterday")
     assert result.exit_code == 2
     assert "'yesterday' is not an instant; example: 2026-01-31T06:00:00Z" in result.output
+
+
+def test_a_base_that_is_no_folder_is_refused(sides: Path) -> None:
+    result = _reconcile(sides, _wide_caps(sides), "--base", sides / "contacts.csv")
+    assert result.exit_code == 1
+    assert "contacts.csv: is no folder; give one with persons.parquet" in result.output
+
+
+@pytest.mark.parametrize("instant", ["0001-01-01T00:00:00+14:00", "2026-02-30"])
+def test_an_instant_that_there_is_not_is_wrong_usage(sides: Path, instant: str) -> None:
+    assert _reconcile(sides, EXAMPLE, "--as-of", instant).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql+psycopg://u:s3cret@127.0.0.1:1/db", "nonsense", "mysql://u:s3cret@h/db", "{text}"],
+)
+@pytest.mark.parametrize("command", [("approve", "abcdef", "--reason", "x"), ("report",)])
+def test_a_ledger_that_does_not_open_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, command: tuple[str, ...]
+) -> None:
+    (tmp_path / "text.db").write_text("no database, and long enough to be taken for one" * 9)
+    monkeypatch.setenv("VIBES_HOME", str(tmp_path))
+    monkeypatch.setenv("VIBES_SYNC_CONFIG", str(EXAMPLE))
+    monkeypatch.setenv("VIBES_LEDGER_URL", url.format(text=f"sqlite:///{tmp_path}/text.db"))
+    result = _run(*command)
+    assert result.exit_code == 1
+    assert "the ledger's database cannot be opened" in result.output
+    assert "check VIBES_LEDGER_URL" in result.output
+    assert "s3cret" not in result.output
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_a_ledger_of_a_later_version_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with Ledger(url), sqlite3.connect(tmp_path / "ledger.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    monkeypatch.setenv("VIBES_HOME", str(tmp_path))
+    monkeypatch.setenv("VIBES_SYNC_CONFIG", str(EXAMPLE))
+    monkeypatch.setenv("VIBES_LEDGER_URL", url)
+    result = _run("report")
+    assert result.exit_code == 1
+    assert "the ledger is of another version (Can't locate revision" in result.output
+
+
+def test_an_env_file_of_another_encoding_is_told_by_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes("A=1\nCRM_URL=s3cr\xe9t\n".encode("latin-1"))
+    result = _run("explain", "C1")
+    assert result.exit_code == 1
+    assert f"{tmp_path / '.env'}:2: not UTF-8" in result.output
+    assert "s3cr" not in result.output
+
+
+def test_ending_lost_runs_needs_to_know_whose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    result = _run("end-lost-runs")
+    assert result.exit_code == 2
+    assert "DAGSTER_HOME is not set" in result.output
+
+
+def test_nothing_is_shown_of_a_day_that_is_yet_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VIBES_SIMULATED_DAYS", raising=False)
+    result = _run("preview", "--day", "9999-12-31")
+    assert result.exit_code == 2
+    assert "9999-12-31 is yet to come" in result.output
+
+
+def test_a_demo_that_runs_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(ROOT)
+    with (home / MARKER).open("w") as marker:
+        fcntl.flock(marker, fcntl.LOCK_EX)
+        result = _run("demo", "--home", home, "--persons", 1)
+    assert result.exit_code == 1
+    assert f"a demo runs in {home}" in result.output
+    assert (home / MARKER).exists()
 
 
 def test_a_malformed_sync_config_ends_with_1_and_names_the_line(sides: Path) -> None:

@@ -9,7 +9,19 @@ from vibes_pipelines.cli.main import main
 from vibes_pipelines_tests.support.loop import EXAMPLE
 
 
-@pytest.mark.parametrize("command", [("approve", "abcdef", "--reason", "x"), ("explain", "C1")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("approve", "abcdef", "--reason", "x"),
+        ("explain", "C1"),
+        ("report",),
+        ("report", "--day", "2026-01-05"),
+        ("events", "status"),
+        ("callbacks", "parked", "list"),
+        ("callbacks", "parked", "retry", "1", "--reason", "x"),
+        ("callbacks", "parked", "drop", "1", "--reason", "x"),
+    ],
+)
 def test_a_folder_without_a_ledger_stays_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:

@@ -209,9 +209,9 @@ def test_equal_inputs_make_an_equal_page(story: Story) -> None:
         assert render_day(story.project, day) == story.html[day]
 
 
-def test_a_day_that_was_never_landed_says_so(story: Story) -> None:
+def test_a_day_that_was_not_landed_says_so(story: Story) -> None:
     page = ReadPage(render_day(story.project, "2026-02-01"))
-    assert "never landed" in page.text
+    assert "This day was not landed" in page.text
     assert page.tables == []
     assert f"{THIRD}.html" in page.links
 

@@ -44,6 +44,9 @@ def test_the_example_is_valid() -> None:
         ("company_key: A1b2C3", "company_key: A1/C3", ":3: company_key: string should match"),
         ("default_region: US", "default_region: usa", ":8: contacts.mdn.default_region"),
         ('list: "1234"', "opted_out: [yes], list: 12", "opted_in and opted_out both hold ['yes'"),
+        ("key: contact_id", "key: {{ KEY }}", ":7: a list or a mapping cannot be a key"),
+        ("version: 1", "version: !!int one", ": not YAML (invalid literal for int()"),
+        ("version: 1", "version: &a [*a]", ": not YAML ("),
         ("version: 1", "version: 1\nversion: 1", ":3: the key 'version' stands twice"),
         ("type: string}", 'type: string, options: {A: "a"}}', "options belong to single_select"),
         ("type: date", 'type: multi_select, options: {A: "a|b"}', ":15: fields[2]: a key of opti"),
@@ -68,6 +71,11 @@ def test_a_fault_names_file_line_field_and_cure(
 def test_a_missing_file_says_where_to_begin(tmp_path: Path) -> None:
     with pytest.raises(SyncConfigError, match=r"copy sync\.example\.yaml"):
         load_sync_config(tmp_path / "absent.yaml")
+
+
+def test_a_folder_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(SyncConfigError, match=r"Is a directory; give a file as sync\.example"):
+        load_sync_config(tmp_path)
 
 
 def test_another_encoding_is_refused_plainly(tmp_path: Path) -> None:
