@@ -123,6 +123,11 @@ async def exchange(
         raise ApsisUnavailable(msg, None, did_nothing=True) from unreachable
     except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as broken:
         raise ApsisUnavailable("the connection broke", None) from broken
+    except aiohttp.InvalidURL:
+        raise ApsisError("APSIS One API: no web address to ask; check APSIS_API_URL") from None
+    except aiohttp.ClientError:
+        # An answer that is no HTTP. The library's error names the path, and so the profile.
+        raise ApsisUnavailable("the answer was garbled", None) from None
 
 
 async def _sent_once(

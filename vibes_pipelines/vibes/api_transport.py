@@ -297,6 +297,12 @@ class ApiTransport:
             raise VibesUnavailable("ConnectionLost", None, did_nothing=True) from unreachable
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as broken:
             raise VibesUnavailable("ConnectionLost", None) from broken
+        except aiohttp.InvalidURL:
+            msg = "Vibes API: no web address to ask; check VIBES_API_URL"
+            raise VibesApiError(msg) from None
+        except aiohttp.ClientError:
+            # An answer that is no HTTP. The library's error names the path, and so the person.
+            raise VibesUnavailable("ConnectionLost", None) from None
         return _judge(response, content)
 
     def _wait_s(self, attempt: int, asked_s: float) -> float:

@@ -32,7 +32,7 @@ from vibes_pipelines.sandbox.apsis_access import ApsisLimits
 from vibes_pipelines.sandbox.apsis_clock import RunningClock
 from vibes_pipelines.sandbox.apsis_service import ApsisSandbox
 from vibes_pipelines.sandbox.apsis_switches import ApsisSwitches
-from vibes_pipelines.settings import Settings, SettingsError
+from vibes_pipelines.settings import ApsisSettings, Settings, SettingsError
 from vibes_pipelines_tests.apsis.apsis_parts import (
     EMAIL_CHANNEL,
     FIRST_NAME,
@@ -330,3 +330,25 @@ def test_the_limits_outlive_the_client_and_its_event_loop() -> None:
     asyncio.run(many())
     asyncio.run(many())
     assert all(later - earlier >= 1 for earlier, later in pairwise(at_s))
+
+
+def test_an_answer_that_is_no_http_is_trouble_on_the_way() -> None:
+    asked = 0
+
+    async def garble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"<html>502 bad gateway</html>\r\n\r\n")
+        writer.close()
+
+    async def run() -> None:
+        server = await asyncio.start_server(garble, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        settings = ApsisSettings(f"http://127.0.0.1:{port}", "id", SecretStr("secret"))
+        async with server, ApsisClient(settings, PLACE, clock=SystemClock(SPEED)) as client:
+            await name(client)
+
+    with pytest.raises(ApsisUnavailable, match="garbled"):
+        asyncio.run(run())
+    assert asked == Limits().max_attempts

@@ -38,7 +38,10 @@ class Seen:
 
 @dataclass
 class FakePlatform:
-    """Answers with what it was given, in order, the last one again and again."""
+    """Answers with what it was given, in order, the last one again and again.
+
+    A text but `reset` and `hang` goes over the line as it is.
+    """
 
     answers: list[web.Response | str]
     requests: list[Seen] = field(default_factory=list)
@@ -59,7 +62,11 @@ class FakePlatform:
         if answer == "hang":
             await asyncio.sleep(FOR_EVER_S)
             return web.Response()
-        assert isinstance(answer, web.Response)
+        if isinstance(answer, str):
+            assert request.transport
+            request.transport.write(answer.encode())
+            request.transport.close()
+            return web.Response()
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from vibes_pipelines_tests.vibes.answering import ROOT, FakePlatform, ask, build
 
 Talk = Callable[[PersonApi], Awaitable[Any]]
 PERSON = {"person_key": "p1", "external_person_id": "C-1", "brand_new_key": {"any": 1}}
+EMAIL = "ada@example.com"
 
 
 def test_every_request_carries_version_2_and_the_login() -> None:
@@ -152,7 +154,21 @@ def test_messages_are_kept_without_personal_data() -> None:
     assert answer.message == "[removed] belongs to [removed]"
 
 
-@pytest.mark.parametrize("trouble", [refusal(429), refusal(500), web.Response(status=503), "reset"])
+GARBLED = {
+    "status": "HTTP/1.1 abc\r\n\r\n",
+    "page": "<html>502 bad gateway</html>\r\n\r\n",
+    "header": f"HTTP/1.1 200 OK\r\nX: {'a' * 20_000}\r\n\r\n",
+    "chunk": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    "gzip": "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nabcde",
+}
+"""Answers that are no HTTP, as a broken proxy gives them."""
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [refusal(429), refusal(500), web.Response(status=503), "reset", *GARBLED.values()],
+    ids=["429", "500", "503", "reset", *GARBLED],
+)
 def test_trouble_on_the_way_is_tried_again(trouble: web.Response | str) -> None:
     platform = FakePlatform([trouble, trouble, web.json_response(PERSON)])
     answer = ask(platform, lambda api: api.upsert("C-1", {}))
@@ -167,6 +183,7 @@ def test_trouble_on_the_way_is_tried_again(trouble: web.Response | str) -> None:
         (refusal(429), 429, "HTTP 429"),
         ("reset", None, "ConnectionLost"),
         ("hang", None, "Timeout"),
+        (GARBLED["page"], None, "ConnectionLost"),
     ],
 )
 def test_when_every_attempt_fails_the_outcome_is_unknown(
@@ -178,6 +195,22 @@ def test_when_every_attempt_fails_the_outcome_is_unknown(
     assert answer.message == f"Vibes API: {error_class}, at every attempt; try again later"
     # The HTTP library may send an idempotent request once more on its own when a line breaks.
     assert len(platform.requests) == 2 or trouble == "reset"
+
+
+def test_the_error_of_a_garbled_answer_does_not_tell_whom_it_was_about() -> None:
+    platform = FakePlatform([GARBLED["page"]])
+    with pytest.raises(VibesUnavailable) as unavailable:
+        ask(platform, lambda api: api.get_external(EMAIL), max_attempts=1)
+    assert EMAIL not in "".join(traceback.format_exception(unavailable.value)).replace("%40", "@")
+
+
+def test_an_address_that_is_none_is_said_at_once() -> None:
+    async def talk() -> None:
+        async with PersonApi("vibes.example.com", "A1b2C3", "ada", "secret") as api:
+            await api.get_external("C-1")
+
+    with pytest.raises(VibesApiError, match="check VIBES_API_URL"):
+        asyncio.run(talk())
 
 
 def test_a_platform_that_refuses_connections_leaves_the_outcome_unknown() -> None:
