@@ -2,8 +2,9 @@
 
 Control characters, U+FFFD (what a decoder writes for bytes it cannot read) and noncharacters are
 wrong in every text. In a key, line breaks, tabs and what has no width are wrong too: two keys that
-look alike would be two persons. Only a text that would be carried to the other side is judged, so
-that what both sides hold already costs nothing. An assumption: the Vibes documentation is silent.
+look alike would be two persons; and a key may be longer than the destination takes. Only a text
+that would be carried to the other side is judged, so that what both sides hold already costs
+nothing. An assumption, but for the length: the Vibes documentation is silent.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 
 import duckdb
 
-from vibes_pipelines.reconcile.findings import add_findings
+from vibes_pipelines.reconcile.findings import WRONG_KEY, add_findings
 from vibes_pipelines.reconcile.identifiers import texts_sql
 from vibes_pipelines.reconcile.sql import any_of, literal, text_list
 from vibes_pipelines.sync_config import MappedField, SyncConfig
@@ -34,11 +35,20 @@ def is_wrong_key(text: str) -> str:
     return f"regexp_matches({text}, {literal(f'[{_WRONG}{_UNSEEN}]')})"
 
 
-def find_wrong_keys(connection: duckdb.DuckDBPyConnection) -> None:
-    """Adds a finding for each contact whose key would be given to a person; needs `loose`."""
+def find_wrong_keys(connection: duckdb.DuckDBPyConnection, longest: int) -> None:
+    """Adds a finding for each contact whose key would be given to a person; needs `loose`.
+
+    `longest`: how many characters the destination takes.
+    """
     loose = texts_sql("contact", "SELECT contact_row FROM loose")
-    rows = f"SELECT row_number FROM ({loose}) WHERE {is_wrong_key('key')}"
-    add_findings(connection, "invalid_contact_key", "contact", rows)
+    wrong = is_wrong_key("key")
+    rows = f"SELECT row_number FROM ({loose}) WHERE {wrong}"
+    add_findings(connection, WRONG_KEY, "contact", rows)
+    connection.execute(f"""
+        INSERT INTO finding
+        SELECT 'contact', row_number, {literal(WRONG_KEY)},
+               'the key has ' || length(key) || ' characters; {longest} is the most'
+        FROM ({loose}) WHERE length(key) > {longest} AND NOT {wrong}""")
 
 
 def find_wrong_texts(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:

@@ -12,9 +12,12 @@ import duckdb
 from vibes_pipelines.reconcile.judged_phones import judge_phones
 from vibes_pipelines.reconcile.phone import Refusal
 
+WRONG_KEY = "invalid_contact_key"
+"""The kind of a contact whose key no person may be given: who the contact is, it may still tell."""
+
 _DETAILS = {
     "missing_contact_key": "the contact has no key",
-    "invalid_contact_key": "the key holds characters that cannot be seen, or no text can hold",
+    WRONG_KEY: "the key holds characters that cannot be seen, or no text can hold",
     "duplicate_contact_key": "several contacts have this key",
     "duplicate_person_key": "several persons have this person_key",
     "duplicate_external_id": "several persons have this external_person_id",

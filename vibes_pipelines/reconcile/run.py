@@ -128,8 +128,7 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
             sources = _open_all(connection, inputs, Path(workspace))
         as_of = _utc(inputs.as_of) if inputs.as_of else sources.as_of()
         sides = _sides(connection, config, sources, salt)
-        deletes = inputs.destination.can_delete and inputs.destination.deletes_unmatched
-        _run_phases(connection, config, sources, sides, as_of, watch, deletes=deletes)
+        _run_phases(connection, config, sources, sides, as_of, watch, inputs.destination)
         if inputs.destination.opt_in == "direct":
             build_opt_ins(connection, config, sources.subscriptions)
             end_with_addresses(connection, inputs.destination.ends_with)
@@ -155,8 +154,7 @@ def _run_phases(
     sides: Sides,
     as_of: datetime | None,
     watch: _Stopwatch,
-    *,
-    deletes: bool,
+    destination: Destination,
 ) -> None:
     create_finding(connection)
     read_decisions(connection, sources.decisions)
@@ -171,6 +169,7 @@ def _run_phases(
             connection,
             is_landed=sides.is_landed,
             replaces_numbers=config.replaces_numbers,
+            longest_key=destination.longest_key,
             salt=sides.salt,
         )
         build_periods(connection, config, sides, sources.base, as_of)
@@ -178,6 +177,7 @@ def _run_phases(
         build_values(connection, config, sides)
         tell_why_mdns_are_refused(connection, region_of(config))
     with watch.phase("changes"):
+        deletes = destination.can_delete and destination.deletes_unmatched
         build_unmatched(connection, config, sides, sources.base, deletes=deletes)
         build_proposal(connection, config, sides, sources.base)
         lag = timedelta(hours=config.policies.visibility_lag_h)

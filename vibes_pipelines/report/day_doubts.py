@@ -31,7 +31,7 @@ CATEGORIES: Mapping[str, str] = {
 DOUBTS: Mapping[str, tuple[str, str]] = {
     "missing_contact_key": ("A contact has no key.", "Give it one in the CRM."),
     "invalid_contact_key": (
-        "A key holds characters that no text can hold.",
+        "A key is too long, or holds characters that no text can hold.",
         "Correct the key in the CRM.",
     ),
     "duplicate_contact_key": (

@@ -1,13 +1,18 @@
 """Texts that cannot be right are never carried to the other side, and harm only their contact."""
 
+from typing import cast
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from vibes_pipelines.reconcile.destinations import DESTINATIONS, VIBES
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.run import Inputs, reconcile
+from vibes_pipelines.store.models import operations
 from vibes_pipelines_tests.support.examples import examples
 
 WRONG = ["A\0B", "A\ufffdB", "\x1bA", "A\x7f", "caf\xc3\x83\x85", "A\uffff"]
@@ -102,6 +107,46 @@ def test_a_person_is_not_adopted_by_such_a_key(run, make_config):
     contact = ANN | {"id": "C1\u200b", "phone": "312-555-0100"}
     done = run(make_config(), [contact], [{"person_key": "k1", "mdn": "+13125550100"}])
     assert done.quarantine == {("invalid_contact_key", "contact", "C1\u200b")}
+
+
+@pytest.mark.parametrize("persons", [[], [{"person_key": "k1", "mdn": "+13125550100"}]])
+def test_a_key_longer_than_the_destination_takes_is_never_given_to_a_person(
+    run, make_config, persons
+):
+    longest = VIBES.longest_key
+    contacts = [{"id": "é" * (longest + 1), "phone": "312-555-0100"}, {"id": "K" * longest}]
+    done = run(make_config(), contacts, persons)
+    assert done.quarantine == {("invalid_contact_key", "contact", contacts[0]["id"])}
+    assert done.rows("quarantine")[0]["detail"] == "the key has 129 characters; 128 is the most"
+    assert [row["external_person_id"] for row in done.person_changes] == [contacts[1]["id"]]
+
+
+@pytest.mark.parametrize("key", ["K" * 129, "K" * 300 + "\u200b", "C1\u200b"])
+def test_a_contact_of_whom_only_the_key_is_wrong_still_opts_out(run, make_config, key):
+    consents = [{"from": "sms", "list": "77"}]
+    subscribed = {"person_key": "k1", "subscription_list_id": "77", "opt_in_date": "2026-01-01"}
+    persons = [{"person_key": "k1", "mdn": "+13125550100"}]
+    contact = {"id": key, "phone": "312-555-0100", "sms": "no"}
+    config = make_config(consents=consents)
+    done = run(config, [contact], persons, subscriptions=[subscribed])
+    [row] = done.rows("subscription_changes")
+    named = (row["external_person_id"], row["person_key"], row["mdn"])
+    assert (row["side"], row["action"], *named) == (
+        "platform",
+        "opt_out",
+        None,
+        "k1",
+        "+13125550100",
+    )
+    # Two who share the number: it does not tell any more who it is.
+    twin = {"id": "C2", "phone": "312-555-0100"}
+    done = run(config, [contact, twin], persons, subscriptions=[subscribed])
+    assert done.rows("subscription_changes") == []
+
+
+def test_the_ledger_keeps_the_longest_key_of_every_destination():
+    kept = cast("sa.String", operations.c.external_person_id.type).length or 0
+    assert max(one.longest_key for one in DESTINATIONS.values()) <= kept
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e999", "9" * 309])
