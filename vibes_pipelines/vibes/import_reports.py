@@ -14,6 +14,9 @@ from vibes_pipelines.vibes.import_errors import ImportReportError
 
 _SUMMARY_COLUMNS = ("rows", "created", "updated", "unchanged", "rejected")
 _REPORT_COLUMNS = ("row_number", "error_class", "error_message")
+_MOST_DIGITS = 18
+_SHOWN = 40
+"""How much of a cell that is no number an error repeats."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def read_report(report_text: str, summary_text: str) -> ImportReport:
     """Reads the platform's report and summary of one file.
 
     Raises:
-        ImportReportError: missing columns, a malformed number, or counts that do not add up.
+        ImportReportError: no CSV, missing columns, a malformed number, or counts that do not add
+            up.
     """
     errors: dict[int, RowError] = {}
     for row in _read_csv("report", report_text, _REPORT_COLUMNS):
@@ -67,16 +71,20 @@ def read_report(report_text: str, summary_text: str) -> ImportReport:
 
 def _read_csv(what: str, text: str, columns: Sequence[str]) -> list[dict[str, str]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [name for name in columns if name not in (reader.fieldnames or [])]
-    if missing:
-        msg = f"{what}: no column {', '.join(missing)}; expected {','.join(columns)}"
-        raise ImportReportError(msg)
-    return [{name: row[name] or "" for name in columns} for row in reader]
+    try:
+        missing = [name for name in columns if name not in (reader.fieldnames or [])]
+        if missing:
+            msg = f"{what}: no column {', '.join(missing)}; expected {','.join(columns)}"
+            raise ImportReportError(msg)
+        return [{name: row[name] or "" for name in columns} for row in reader]
+    except csv.Error as broken:
+        msg = f"{what}: no CSV at line {reader.line_num} ({broken}); is a quote left open?"
+        raise ImportReportError(msg) from broken
 
 
 def _whole(what: str, column: str, text: str) -> int:
-    if not re.fullmatch(r"\d+", text):
-        msg = f"{what}: {column} is {text!r}, expected a whole number"
+    if not re.fullmatch(rf"\d{{1,{_MOST_DIGITS}}}", text):
+        msg = f"{what}: {column} is {text[:_SHOWN]!r}, expected a whole number"
         raise ImportReportError(msg)
     return int(text)
 

@@ -94,6 +94,19 @@ def test_those_that_cannot_be_counted_are_told_by_name_after_all_others_are_read
     assert collect(ledger, server).accepted == 2, "the right ones are read in their place"
 
 
+def test_one_whose_quote_is_left_open_costs_no_other_its_receipt(
+    ledger: Ledger, server: FakeServer
+) -> None:
+    reports = server.files["/reports"]
+    reports[f"{FIRST}.report.csv"] = 'row_number,error_class,error_message\n1,E,"' + "x\n" * 100_000
+    reports[f"{SECOND}.summary.csv"] = summary(1).replace("1", "9" * 5_000, 1)
+    with pytest.raises(ReportMismatch, match="is a quote left open") as told:
+        collect(ledger, server)
+    assert "expected a whole number" in str(told.value)
+    assert len(str(told.value)) < 1_000
+    assert sent(ledger) == [FIRST, SECOND]
+
+
 def test_one_that_the_server_does_not_give_holds_up_no_other(
     ledger: Ledger, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
