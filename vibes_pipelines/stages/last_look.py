@@ -16,9 +16,11 @@ from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import PERSON_KINDS, Operation
+from vibes_pipelines.store.sent_changes import SentChanges
 from vibes_pipelines.sync_config.realtime import OPT_OUT_WORDS
 
 SENT_SINCE = "real time sent this person what the CRM said later; the next day compares it anew"
+INVITED_TODAY = "another diff set of the day has asked this person for this list already"
 NOT_OPTED_IN = "the CRM does not say any more that the person opted in"
 
 
@@ -41,6 +43,7 @@ class LastLook:
         consents = [one for one in operations if one.kind in CONSENT_KINDS]
         told = {
             **self._overtaken(operations),
+            **self._invited_before(consents),
             **opted_out_before(settings, consents),
             **self._inbox.withdrawn(operations),
             **named_erased(settings, operations),
@@ -77,6 +80,26 @@ class LastLook:
             if any(
                 _overtakes(one, operation) for one in newer.get(operation.external_person_id, ())
             )
+        }
+
+    def _invited_before(self, consents: Sequence[Operation]) -> Mapping[str, str]:
+        """Invitations whose person was asked by another diff set of the day, landed otherwise.
+
+        A diff set does not know what its own day sent: made anew, it is to be the same.
+        """
+        contacts = {o.external_person_id for o in consents if o.external_person_id}
+        if not contacts:
+            return {}
+        asked: dict[tuple[str, str | None, str | None], set[str]] = {}
+        with closing(SentChanges(self._project.settings.ledger_url)) as book:
+            for day in {one.day for one in consents}:
+                for contact, listed, diff_set in book.invitations(day, contacts):
+                    asked.setdefault((day, contact, listed), set()).add(diff_set)
+        return {
+            one.operation_id: INVITED_TODAY
+            for one in consents
+            if asked.get((one.day, one.external_person_id, one.subscription_list_id), set())
+            - {one.diff_set}
         }
 
     def _opted_in(self, contacts: Collection[str]) -> set[tuple[str, str]]:

@@ -3,14 +3,14 @@
 Only reading belongs here. A destination without a share is read back by this list.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from vibes_pipelines.store.database import Database
-from vibes_pipelines.store.ledger_rows import CHUNK_ROWS
+from vibes_pipelines.store.ledger_rows import CHUNK_ROWS, chunks
 from vibes_pipelines.store.models import operations, realtime_operations
 from vibes_pipelines.store.realtime import Sent
 from vibes_pipelines.store.records import Change, Operation
@@ -37,6 +37,26 @@ class SentChanges(Database):
                 rows = connection.execute(query.execution_options(yield_per=CHUNK_ROWS))
                 found += [_sent(row, in_real_time=is_prompt) for row in rows]
         yield from sorted(found, key=lambda one: one.at)
+
+    def invitations(
+        self, day: str, contacts: Collection[str]
+    ) -> Iterator[tuple[str, str | None, str]]:
+        """Contact, list and diff set of each invitation of a day that left, or may have.
+
+        Only of these contacts; a refused one reached nobody.
+        """
+        found = operations.c
+        query = sa.select(
+            found.external_person_id, found.subscription_list_id, found.diff_set
+        ).where(
+            found.day == day,
+            found.kind == "invite",
+            found.status.in_(("sent", "accepted", "unknown")),
+        )
+        for chunk in chunks(contacts):
+            with self._engine.begin() as connection:
+                rows = connection.execute(query.where(found.external_person_id.in_(chunk))).all()
+            yield from ((row[0], row[1], row[2]) for row in rows)
 
 
 def _sent(row: Any, *, in_real_time: bool) -> Sent:

@@ -237,6 +237,32 @@ def test_numbers_opt_outs_in_bulk_and_hostile_text_leave_and_the_next_day_is_qui
     assert after.confirmed == 1 + len(HOSTILE) + len(leavers)
 
 
+def test_who_was_asked_today_is_not_asked_again_when_the_day_is_landed_anew(
+    loop: Loop, tmp_path: Path
+) -> None:
+    """A person who said Y, and then STOP, is not on the list: only our own ledger tells it."""
+    one, other = strangers(loop, 2)
+    opt_in(loop, [one], day=2)
+    loop.reconcile()
+    loop.deliver()
+    key = persons(loop)[one].person_key
+    assert loop.sandbox.account.acquisition.reply(CAMPAIGN, persons(loop)[one], "Y")
+    loop.sandbox.platform.opt_out(key, LIST, loop.sandbox.now())
+    opt_in(loop, [other], day=2)
+    landed = loop.project.snapshots.find("crm/contacts", loop.today)
+    assert landed
+    landed.folder.rename(tmp_path / "away")
+    anew = loop.reconcile()
+    assert anew.invites == 2
+    loop.deliver()
+    assert invited(loop) == {one: 1, other: 1}
+    assert not subscribed(loop, one)
+    assert statuses(loop, "invites", anew.diff_set) == {
+        ("api", "accepted"): 1,
+        ("api", "superseded"): 1,
+    }
+
+
 def test_who_opts_out_in_the_crm_before_the_delivery_is_not_asked(loop: Loop) -> None:
     one, other = keys = strangers(loop, 2)
     opt_in(loop, keys, day=2)
