@@ -3,7 +3,7 @@
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,7 +67,8 @@ class SftpSession:
     def upload(self, local: Path, remote_dir: str, name: str) -> None:
         """Puts a file under `<name>.tmp`, checks its size there, then renames it to `name`.
 
-        The platform never sees a half file. An existing `name` is replaced.
+        The platform never sees a half file. An existing `name` is replaced; on a server that cannot
+        rename over a file, there is none for a moment.
         """
         final = f"{remote_dir.rstrip('/')}/{name}"
         temporary = f"{final}.tmp"
@@ -79,7 +80,7 @@ class SftpSession:
             if arrived != size:
                 msg = f"{temporary}: {arrived} bytes arrived of {size}; not renamed, upload again"
                 raise TransferRefused(msg)
-            self._sftp.posix_rename(temporary, final)
+            self._replace(temporary, final)
 
     def read_text(self, remote: str) -> str:
         """The text of a small UTF-8 file, such as a report."""
@@ -92,21 +93,38 @@ class SftpSession:
             raise TransferRefused(msg) from undecodable
 
     def probe(self, remote_dir: str) -> datetime:
-        """Puts an empty file into a folder and removes it again; returns the server's time.
+        """Puts an empty file into a folder, renames and removes it; returns the server's time.
 
-        Its name ends in `.tmp`, like every file that is not whole yet.
+        Its names end in `.tmp`, like that of every file that is not whole yet.
 
         Raises:
             RemoteFileMissing: there is no such folder.
-            TransferRefused: nothing may be written there.
+            TransferRefused: nothing may be written or renamed there.
         """
         name = f"{remote_dir.rstrip('/')}/.vibes-pipelines-probe-{uuid.uuid4().hex[:12]}.tmp"
+        renamed = f"{name.removesuffix('.tmp')}-renamed.tmp"
         with self._errors_of(remote_dir):
             with self._sftp.open(name, "wb"):
                 pass
             modified = self._sftp.stat(name).st_mtime or 0
-            self._sftp.remove(name)
+            try:
+                self._replace(name, renamed)
+            except OSError:
+                self._sftp.remove(name)
+                raise
+            self._sftp.remove(renamed)
         return datetime.fromtimestamp(modified, UTC)
+
+    def _replace(self, temporary: str, final: str) -> None:
+        try:
+            self._sftp.posix_rename(temporary, final)
+        except OSError as refused:
+            if self._is_broken(refused) or not _is_unsupported(refused):
+                raise
+            # Version 3 of the protocol renames to a free name only.
+            with suppress(FileNotFoundError):
+                self._sftp.remove(final)
+            self._sftp.rename(temporary, final)
 
     @contextmanager
     def _errors_of(self, path: str) -> Iterator[None]:
@@ -131,6 +149,12 @@ class SftpSession:
         channel = self._sftp.get_channel()
         gone = channel is None or channel.closed
         return gone or isinstance(failed, (ConnectionError, TimeoutError))
+
+
+def _is_unsupported(refused: OSError) -> bool:
+    """Whether the server does not know the request; paramiko keeps of that its words alone."""
+    words = str(refused).lower()
+    return not words or "unsupported" in words or "not supported" in words
 
 
 def _remote_file(entry: paramiko.SFTPAttributes) -> RemoteFile:

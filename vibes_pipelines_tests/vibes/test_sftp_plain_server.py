@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import paramiko
 import pytest
 from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
-from paramiko.sftp import SFTP_EOF, SFTP_OK
+from paramiko.sftp import SFTP_EOF, SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_PERMISSION_DENIED
 
 from vibes_pipelines.sandbox.sftp_server import generate_key_pair
 from vibes_pipelines.vibes.sftp import SftpAccount
@@ -32,6 +32,7 @@ class Files:
     asked: list[int] = field(default_factory=list)
     ends_at: int = 10**9
     breaks_at: int = 10**9
+    may_rename: bool = True
     hang_up: Callable[[], None] = lambda: None
 
     def local(self, path: str) -> Path:
@@ -68,7 +69,7 @@ class PlainHandle(paramiko.SFTPHandle):
 
 
 class PlainFolder(paramiko.SFTPServerInterface):
-    """Opens, measures and renames files."""
+    """Opens, measures, renames and removes files. Over an existing one it renames none."""
 
     def __init__(self, server: paramiko.ServerInterface, files: Files) -> None:
         super().__init__(server)
@@ -81,8 +82,18 @@ class PlainFolder(paramiko.SFTPServerInterface):
     def stat(self, path: str) -> paramiko.SFTPAttributes:
         return paramiko.SFTPAttributes.from_stat(self._files.local(path).stat())
 
-    def posix_rename(self, oldpath: str, newpath: str) -> int:
-        self._files.local(oldpath).replace(self._files.local(newpath))
+    def rename(self, oldpath: str, newpath: str) -> int:
+        if not self._files.may_rename:
+            return SFTP_PERMISSION_DENIED
+        if self._files.local(newpath).exists():
+            return SFTP_FAILURE
+        self._files.local(oldpath).rename(self._files.local(newpath))
+        return SFTP_OK
+
+    def remove(self, path: str) -> int:
+        if not self._files.local(path).exists():
+            return SFTP_NO_SUCH_FILE
+        self._files.local(path).unlink()
         return SFTP_OK
 
 
@@ -148,6 +159,32 @@ def test_a_file_travels_both_ways_in_requests_that_every_server_takes(
     assert (files.root / "a.persons").read_bytes() == content
     assert (tmp_path / "back").read_bytes() == content
     assert files.asked == [*10 * [EVERY_SERVERS_BYTES], 17] * 2
+
+
+def test_a_file_that_is_there_already_is_replaced(
+    account: SftpAccount, files: Files, tmp_path: Path
+) -> None:
+    (files.root / "a.persons").write_bytes(b"older")
+    (tmp_path / "local").write_bytes(b"newer")
+    with account.session() as session:
+        session.upload(tmp_path / "local", "/", "a.persons")
+    assert {file.name: file.read_bytes() for file in files.root.iterdir()} == {
+        "a.persons": b"newer"
+    }
+
+
+@pytest.mark.parametrize("may_rename", [True, False])
+def test_a_probe_finds_out_whether_files_can_be_renamed(
+    account: SftpAccount, files: Files, *, may_rename: bool
+) -> None:
+    files.may_rename = may_rename
+    with account.session() as session:
+        if may_rename:
+            session.probe("/")
+        else:
+            with pytest.raises(TransferRefused, match="ask Vibes for rights on this folder"):
+                session.probe("/")
+    assert list(files.root.iterdir()) == []
 
 
 def test_a_file_that_ends_early_is_refused_and_the_session_goes_on(
