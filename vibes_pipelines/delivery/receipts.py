@@ -3,10 +3,13 @@
 from typing import Literal
 
 from vibes_pipelines.store.records import Receipt
-from vibes_pipelines.vibes.error_classes import lookup, without_personal_data
+from vibes_pipelines.vibes.error_classes import lookup, storable, without_personal_data
 
 NO_CLASS = "NoErrorClass"
 """Stands in where an answer refuses without naming a class."""
+
+_LONGEST_CLASS = 255
+"""How many characters of a class the ledger keeps."""
 
 
 def receipt(
@@ -19,6 +22,8 @@ def receipt(
 ) -> Receipt:
     """The receipt of one operation; messages are kept without numbers and addresses.
 
+    Whatever the outside says, the ledger can keep it: one odd answer costs no other its receipt.
+
     Whether a refusal may be tried again is the registry's to say, unless `retry_later` is given.
     """
     if outcome == "accepted":
@@ -26,7 +31,7 @@ def receipt(
     return Receipt(
         operation_id,
         outcome,
-        error_class or NO_CLASS,
+        storable(error_class or "")[:_LONGEST_CLASS] or NO_CLASS,
         without_personal_data(message) if message else None,
         retry_later=_may_retry(error_class) if retry_later is None else retry_later,
     )

@@ -196,5 +196,13 @@ def api_error_class(status: int, message: str | None) -> str:
 
 
 def without_personal_data(message: str) -> str:
-    """The message with phone numbers and e-mail addresses struck out, fit for logs and ledgers."""
-    return _NUMBER_OR_ADDRESS.sub("[removed]", message)
+    """The message with phone numbers and e-mail addresses struck out, fit for logs and ledgers.
+
+    What no database takes, half a character and NUL, does not stay either.
+    """
+    return storable(_NUMBER_OR_ADDRESS.sub("[removed]", message))
+
+
+def storable(text: str) -> str:
+    """The text without NUL, and with a question mark for half a character (a lone surrogate)."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")

@@ -131,6 +131,37 @@ class TestAnswers:
         (refused,) = ledger.blocked("2026-01-03").to_pylist()
         assert (refused["external_person_id"], refused["error_class"]) == ("C1", "HTTP 409")
 
+    @pytest.mark.parametrize(
+        ("error_class", "message", "kept"),
+        [
+            ("HTTP 422", "value Ann\ud83d is wrong", ("HTTP 422", "value Ann? is wrong")),
+            ("HTTP 422", "A\0da", ("HTTP 422", "Ada")),
+            ("\ud83d\0" + "X" * 999, None, ("?" + "X" * 254, None)),
+        ],
+        ids=["half a character", "NUL", "a long class"],
+    )
+    def test_an_odd_answer_costs_no_other_its_receipt(
+        self,
+        ledger_url: str,
+        tmp_path: Path,
+        error_class: str,
+        message: str | None,
+        kept: tuple[str, str | None],
+    ) -> None:
+        platform = FakePlatform(answers={"C1": FakeAnswer(422, "rejected", error_class, message)})
+        with Ledger(ledger_url) as ledger:
+            rows = [update(f"C{n}", change("first_name", "Ada")) for n in range(3)]
+            planned(ledger, tmp_path, persons=rows)
+            ids = {
+                one.external_person_id: one.operation_id
+                for one in ledger.open_operations(DIFF_SET, "persons", "api")
+            }
+            run(ledger, platform)
+            assert statuses(ledger) == {"accepted": 2, "rejected": 1}
+            refused = ledger.operation(ids["C1"])
+            assert refused is not None
+            assert (refused.error_class, refused.message) == kept
+
     @pytest.mark.parametrize("status", [400, 404])
     def test_a_wrong_company_key_blocks_nobody(
         self, ledger: Ledger, tmp_path: Path, status: int
