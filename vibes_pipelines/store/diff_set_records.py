@@ -9,6 +9,9 @@ from vibes_pipelines.store.ledger_rows import diff_set_from, diff_set_row, inser
 from vibes_pipelines.store.models import accepted_snapshots, diff_sets
 from vibes_pipelines.store.records import DiffSet, DiffSetSuperseded, LedgerError
 
+_LOCK = 7_245_190_313
+"""Any constant: PostgreSQL's advisory lock under which diff sets are numbered, one at a time."""
+
 
 class DiffSetRecords(Database):
     """Diff sets, approvals and accepted snapshots of one ledger database."""
@@ -21,6 +24,8 @@ class DiffSetRecords(Database):
         changed back) becomes the newest again. `sequence` and `status` of the argument are ignored.
         """
         with self._writer.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
             newest = self._newest(connection)
             if newest is not None and newest.diff_set == record.diff_set:
                 return newest

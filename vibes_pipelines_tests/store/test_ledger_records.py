@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
@@ -139,6 +140,27 @@ class TestDiffSets:
 
     def test_the_identical_one_again_changes_nothing(self, ledger: Ledger) -> None:
         assert ledger.register(diff_set()) == ledger.register(diff_set())
+
+    @pytest.mark.postgresql
+    def test_a_day_rebuilt_beside_todays_waits_for_its_number(self, postgresql_url: str) -> None:
+        with Ledger(postgresql_url) as ours, Ledger(postgresql_url) as others:
+            together = Barrier(2)
+
+            def register(ledger: Ledger, day: str, number: int) -> None:
+                together.wait(60)
+                ledger.register(diff_set(f"{day} {number}", day))
+
+            with ThreadPoolExecutor(2) as pool:
+                for number in range(20):
+                    done = [
+                        pool.submit(register, ledger, day, number)
+                        for ledger, day in ((ours, DAY), (others, NEXT_DAY))
+                    ]
+                    for one in done:
+                        one.result(60)
+            newest = ours.newest_diff_set()
+        assert newest is not None
+        assert newest.day == NEXT_DAY
 
     def test_a_day_rebuilt_after_a_newer_one_is_superseded_from_the_start(
         self, ledger: Ledger
