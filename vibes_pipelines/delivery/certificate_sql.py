@@ -26,6 +26,9 @@ assumption: the documentation is silent)."""
 
 SEEN, OVERTAKEN, WAITING, UNMAPPED = "seen", "overtaken", "waiting", "unmapped"
 
+NO_LONGER_MAPPED = "no_longer_mapped"
+"""Evidence of what `UNMAPPED` ends."""
+
 _PERSON_KINDS = "('add', 'update', 'mdn_replace')"
 
 
@@ -246,7 +249,7 @@ def _field_findings(
                     WHEN is_other AND NOT is_of_earlier_send THEN {literal(OVERTAKEN)}
                     WHEN is_changed_since AND NOT was_set_back THEN {literal(OVERTAKEN)}
                     ELSE {literal(WAITING)} END,
-               CASE WHEN NOT is_mapped THEN 'no_longer_mapped'
+               CASE WHEN NOT is_mapped THEN {literal(NO_LONGER_MAPPED)}
                     WHEN is_seen THEN {literal(evidence)}
                     WHEN has_rival THEN 'later_operation'
                     WHEN is_other AND NOT is_of_earlier_send THEN {literal(evidence)}
@@ -303,6 +306,8 @@ def _consent_findings(kind: str, state: str, evidence: str) -> str:
 
 
 def _crm_opt_out_findings(config: SyncConfig) -> str:
+    """Of a list that is mapped no more nothing is landed: that the CRM accepted is enough."""
+
     def case(column: str) -> str:
         branches = " ".join(
             f"WHEN {literal(consent.list.strip())} THEN l.{column}_{index}"
@@ -310,18 +315,22 @@ def _crm_opt_out_findings(config: SyncConfig) -> str:
         )
         return f"CASE o.subscription_list_id {branches} END" if branches else "NULL"
 
+    lists = text_list(consent.list.strip() for consent in config.consents)
     return f"""
         INSERT INTO finding
         WITH compared AS (
             SELECT o.operation_id, o.as_of, {case("state")} AS state,
+                   o.status = 'accepted' AND NOT coalesce(o.subscription_list_id IN {lists}, false)
+                       AS is_unmapped,
                    CAST({case("changed_at")} AS TIMESTAMP) AS changed_at
             FROM operation o LEFT JOIN landed_contact l USING (operation_id)
             WHERE o.kind = 'crm_opt_out')
         SELECT operation_id,
                CASE WHEN state = {OPTED_OUT} THEN {literal(SEEN)}
                     WHEN state = {OPTED_IN} AND changed_at > as_of THEN {literal(OVERTAKEN)}
+                    WHEN is_unmapped THEN {literal(UNMAPPED)}
                     ELSE {literal(WAITING)} END,
-               'crm'
+               CASE WHEN is_unmapped THEN {literal(NO_LONGER_MAPPED)} ELSE 'crm' END
         FROM compared"""
 
 

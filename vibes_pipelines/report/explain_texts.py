@@ -41,7 +41,7 @@ _EVIDENCE: Mapping[str, str] = {
     "extract": "by the extract",
     "crm": "by the CRM",
     "later_operation": "by a later operation on the same field",
-    "no_longer_mapped": "for sync.yaml no longer maps the field",
+    "no_longer_mapped": "for sync.yaml no longer maps it",
     "person_changed": "by the platform, it seems: the old value is back in a person that changed",
     "diff_set": "never sent, for a newer diff set took its place",
     "receipt": "by its receipt",

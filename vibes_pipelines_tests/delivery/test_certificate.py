@@ -20,6 +20,7 @@ from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import Change, Lane, Operation, Receipt, Route
+from vibes_pipelines.sync_config import Consent
 from vibes_pipelines_tests.support.deliveries import (
     CONFIG,
     add,
@@ -361,6 +362,24 @@ class TestConsent:
         loop.send(subscriptions=[opt_out("C1", side="crm")])
         certificate = loop.certify(contacts=[{"contact_id": "C1", **contact}])
         assert getattr(certificate, outcome) == 1
+
+    @pytest.mark.parametrize(
+        ("receipt", "outcome"),
+        [("accepted", ("superseded", "no_longer_mapped")), ("unknown", ("unexplained", "none"))],
+    )
+    @pytest.mark.parametrize("left", [[], [{"from": "sms", "list": "5678", "channel": "sms"}]])
+    def test_a_list_no_longer_mapped_ends_what_the_crm_accepted(
+        self, loop: Loop, receipt: str, outcome: tuple[str, str], left: list[dict[str, str]]
+    ) -> None:
+        loop.send(receipt=receipt, subscriptions=[opt_out("C1", side="crm")])
+        consents = tuple(Consent.model_validate(one) for one in left)
+        config = CONFIG.model_copy(update={"consents": consents})
+        persons, contacts = loop.folder / "persons.parquet", loop.folder / "contacts.parquet"
+        write(persons, [ADA], PERSON_COLUMNS)
+        write(contacts, [{"contact_id": "C1", "sms": "false"}], CONTACT_COLUMNS)
+        landed = Landed(persons, (), contacts)
+        certify(loop.ledger, FOURTH, landed, config, noon(FOURTH), loop.out(FOURTH))
+        assert loop.evidence(FOURTH) == [("crm_opt_out", *outcome)]
 
     def test_a_field_of_the_crm_is_looked_for_in_the_contacts(self, loop: Loop) -> None:
         row = {"contact_id": "C1", "field": "birthdate", "before": None, "after": "1990-12-01"}
