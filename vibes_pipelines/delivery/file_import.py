@@ -172,8 +172,9 @@ def collect_reports(
     A file without a whole report stays sent. One of an earlier day is closed as lost when it is not
     on the server in any form, for the upload was cut, or its report was removed; and when half a
     report is there, or one that is refused, once certificates have told of every row what became of
-    it. Rows without such a verdict are unknown then. `day` is the logical day on which the receipts
-    become known. Opens no session when no file waits.
+    it. Rows without such a verdict are unknown then. `day` is the logical day of the delivery that
+    looks; the receipts become known on the newest day, for that of one in between is told already.
+    Opens no session when no file waits.
 
     Raises:
         ReportMismatch: a report counts other rows than its file has, or cannot be read. All others
@@ -182,6 +183,8 @@ def collect_reports(
     sent = [b for b in ledger.batches(status="sent") if lane in {None, lane_of(b)}]
     if not sent:
         return ReportsResult()
+    newest = ledger.newest_diff_set()
+    known_on = max(day, newest.day) if newest else day
     done = lost = 0
     refused: dict[str, str] = {}
     half: list[str] = []
@@ -200,7 +203,7 @@ def collect_reports(
                 refused[batch.name] = str(unfit)
             if report is not None:
                 receipts = _receipts(ledger.batch_operations(batch.batch_id), report)
-                ledger.finish_batch(batch.batch_id, _as_document(report), receipts, day)
+                ledger.finish_batch(batch.batch_id, _as_document(report), receipts, known_on)
                 done += 1
             elif batch.batch_id in old and batch.name not in imports:
                 unseen = _without_verdict(ledger.batch_operations(batch.batch_id))
@@ -208,7 +211,7 @@ def collect_reports(
                     half += _half(batch, reports)
                     continue
                 receipts = _unknown(unseen)
-                ledger.finish_batch(batch.batch_id, {"lost": True}, receipts, day)
+                ledger.finish_batch(batch.batch_id, {"lost": True}, receipts, known_on)
                 refused.pop(batch.name, None)
                 lost += 1
             else:

@@ -166,3 +166,26 @@ class TestASummaryWhoseReportIsGone:
         monkeypatch.setattr(server, "read_text", gone)
         result = collect(ledger, server)
         assert (result.accepted, result.waiting) == (3, 1)
+
+
+def test_a_delivery_of_an_older_day_tells_what_it_reads_to_no_day_before_the_newest(
+    ledger: Ledger, tmp_path: Path, server: FakeServer
+) -> None:
+    """Law: what the ledger says as of a past day does not change."""
+    collect(ledger, server)
+    older = [update("C5", change("tier", "gold"))]
+    planned(
+        ledger, tmp_path / "o", diff_set="o" * 64, day=NEXT_DAY, persons=older, estimates=BY_FILE
+    )
+    batches = [batch for batch in ledger.batches() if batch.status == "planned"]
+    deliver_files(batches, server.session, FOLDERS, ledger, TYPES, tmp_path / "w", dry_run=False)
+    planned(ledger, tmp_path / "newest", diff_set="t" * 64, day="2026-01-06")
+    before = [(ledger.pending(day), ledger.blocked(day)) for day in ("2026-01-04", "2026-01-05")]
+    server.files["/in"].clear()
+    assert collect(ledger, server, NEXT_DAY).waiting == 1, "picked up, and not lost"
+    server.files["/in"] = {batches[0].name: "tier\nx\n"}
+    server.process({1: ("PersonErrors::InvalidSelectCustomFieldValue", "no")})
+    assert collect(ledger, server, NEXT_DAY).rejected == 1
+    after = [(ledger.pending(day), ledger.blocked(day)) for day in ("2026-01-04", "2026-01-05")]
+    assert after == before
+    assert ledger.blocked("2026-01-07").num_rows == 1
