@@ -171,7 +171,7 @@ class Settings:
             url=self._require("VIBES_API_URL", "https://public-api.vibescm.com"),
             user=self._require("VIBES_API_USER", "integration@your-company.com"),
             password=SecretStr(self._require("VIBES_API_PASSWORD", "from your secret store")),
-            rate_per_s=self._whole("VIBES_API_RATE_PER_S", 100),
+            rate_per_s=self._whole("VIBES_API_RATE_PER_S", 100, least=1),
             opt_out_share_per_s=self._whole("VIBES_API_OPT_OUTS_PER_S", 2),
         )
 
@@ -267,9 +267,9 @@ class Settings:
     def _path(self, name: str, example: str) -> Path:
         return Path(self._require(name, example)).expanduser()
 
-    def _whole(self, name: str, default: int) -> int:
+    def _whole(self, name: str, default: int, *, least: int = 0) -> int:
         text = self._get(name, str(default))
-        if not text.isdigit():
-            msg = f"{name} must be a whole number of 0 or more, not {text!r}"
+        if not text.isdecimal() or int(text) < least:
+            msg = f"{name} must be a whole number of {least} or more, not {text!r}"
             raise SettingsError(msg)
         return int(text)

@@ -35,6 +35,13 @@ def test_a_port_must_be_a_number() -> None:
         _ = Settings(environment).api
 
 
+@pytest.mark.parametrize("rate", ["0", "00", "-1", "\u00b2"])
+def test_the_api_takes_at_least_one_call_a_second(rate: str) -> None:
+    environment = {**API, "VIBES_API_PASSWORD": "x", "VIBES_API_RATE_PER_S": rate}
+    with pytest.raises(SettingsError, match="must be a whole number of 1 or more"):
+        _ = Settings(environment).api
+
+
 def test_the_share_needs_a_password_or_a_key() -> None:
     with pytest.raises(SettingsError, match="SNOWFLAKE_PASSWORD or SNOWFLAKE_PRIVATE_KEY_PATH"):
         _ = Settings({"SNOWFLAKE_ACCOUNT": "a", "SNOWFLAKE_USER": "u"}).share
