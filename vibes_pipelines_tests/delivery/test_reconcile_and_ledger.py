@@ -129,3 +129,28 @@ def test_what_was_refused_is_blocked_and_not_sent_again(days: Days) -> None:
     third = days.run(THIRD, [SYNCED[1]])
     assert (third.blocked, days.certificate.operations) == (1, 0)
     assert len(days.platform.calls) == 2
+
+
+def test_a_key_that_is_too_long_stops_nobody_elses_opt_out(ledger_url: str, tmp_path: Path) -> None:
+    inputs = Inputs(
+        contacts=tmp_path / "contacts.parquet",
+        persons=tmp_path / "persons.parquet",
+        subscriptions=(tmp_path / "subscriptions.parquet",),
+        relative_guards=False,
+    )
+    long = {"contact_id": "K" * 300, "mobile": "3125550142", "sms": "no"}
+    write(inputs.contacts, [long, {**UPDATED, "sms": "no"}], CONTACT_COLUMNS)
+    write(inputs.persons, [PERSON, {"person_key": "k1", "mdn": "+13125550142"}], PERSON_COLUMNS)
+    stays = [
+        {"person_key": key, "subscription_list_id": "1234", "opt_in_date": "2025-01-01"}
+        for key in ("k1", "k2")
+    ]
+    columns = ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
+    write(inputs.subscriptions[0], stays, columns)
+    summary = reconcile(CONFIG, inputs, tmp_path / "out")
+    assert summary.quarantined == 1
+    with Ledger(ledger_url) as ledger:
+        register_diff_set(ledger, FIRST, summary, SNAPSHOTS)
+        plan(summary.diff_set, tmp_path / "out", CONFIG, ledger, BY_API)
+        opt_outs = ledger.open_operations(summary.diff_set, "opt_outs", "api")
+        assert {one.person_key for one in opt_outs} == {"k1", "k2"}
