@@ -26,6 +26,7 @@ from vibes_pipelines.reconcile.consent import (
     UNREADABLE,
     state_column,
 )
+from vibes_pipelines.reconcile.destinations import APSIS
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
@@ -52,6 +53,8 @@ _SEEN = pa.schema(
     ]
 )
 _LOOK_ROWS = 10_000
+_HAS_LOOKS = f"length(contact_text) <= {APSIS.longest_key} AND NOT contains(contact_text, chr(0))"
+"""SQL for: there is a key, and one that the ledger can keep; the reconcile quarantines others."""
 
 
 def write_contacts(
@@ -134,7 +137,7 @@ def _listed(states: Sequence[str]) -> str:
 
 
 def _contacts(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    query = "SELECT DISTINCT contact_text FROM raw WHERE contact_text IS NOT NULL"
+    query = f"SELECT DISTINCT contact_text FROM raw WHERE {_HAS_LOOKS}"
     return [row[0] for row in connection.execute(query).fetchall()]
 
 
@@ -151,7 +154,7 @@ def _looks(
         silent = f"({UNREADABLE})" if is_label else f"({UNREADABLE}, {UNKNOWN})"
         rows = connection.execute(f"""
             SELECT contact_text, bool_or(state_{index} = {OPTED_IN}) FROM raw
-            WHERE contact_text IS NOT NULL AND state_{index} NOT IN {silent}
+            WHERE {_HAS_LOOKS} AND state_{index} NOT IN {silent}
             GROUP BY contact_text ORDER BY contact_text""").fetchall()
         for contact, is_in in rows:
             yield Look(contact, consent.from_, is_in, at)

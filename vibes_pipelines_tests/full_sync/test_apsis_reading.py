@@ -198,12 +198,17 @@ destinations:
 
 class TestContacts:
     def written(
-        self, folder: Path, row: Mapping[str, str | None], at: datetime, more: str = ""
+        self,
+        folder: Path,
+        row: Mapping[str, str | None],
+        at: datetime,
+        more: str = "",
+        url: str | None = None,
     ) -> tuple[dict[str, Any], list[str]]:
         path = folder / "sync.yaml"
         path.write_text(SYNC_YAML % more, encoding="utf-8")
         config = load_sync_config(path)
-        url = f"sqlite:///{folder / 'ledger.db'}"
+        url = url or f"sqlite:///{folder / 'ledger.db'}"
         engine = sa.create_engine(url)
         consent_looks.metadata.create_all(engine)
         engine.dispose()
@@ -225,6 +230,15 @@ class TestContacts:
         for number, cell in enumerate(("true", None, "true")):
             made, _ = self.written(tmp_path, {"news": cell}, AT + number * HOUR)
         assert (made["news"], made["news@changed"]) == ("true", None)
+
+    @pytest.mark.postgresql
+    @pytest.mark.parametrize("key", ["K" * 300, "p\0001"], ids=["long", "NUL"])
+    def test_a_key_that_no_ledger_keeps_stops_nobody(
+        self, tmp_path: Path, postgresql_url: str, key: str
+    ) -> None:
+        row = {"contact_id": key, "news": "true"}
+        made, _ = self.written(tmp_path, row, AT, url=postgresql_url)
+        assert (made["contact_id"], made["news"], made["news@changed"]) == (key, "true", None)
 
     def test_one_label_of_two_channels_is_one_column(self, tmp_path: Path) -> None:
         made, _ = self.written(tmp_path, {"news": "true"}, AT)
