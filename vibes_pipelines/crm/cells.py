@@ -47,7 +47,7 @@ def field_value(column: sa.Column[Any], field: MappedField, after: str | None, d
     return column_value(column, text, dialect)
 
 
-def instant_value(column: sa.Column[Any], instant: datetime) -> Any:
+def instant_value(column: sa.ColumnElement[Any], instant: datetime) -> Any:
     """An instant as the column holds it: aware or naive UTC, or ISO text ending in Z."""
     utc = instant.astimezone(UTC)
     match column.type:

@@ -1,13 +1,19 @@
 """The CRM's events: the rows of the table or query that `events` of sync.yaml names."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import sqlalchemy as sa
 
-from vibes_pipelines.crm.cells import instant_value
-from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column, reflect_table
+from vibes_pipelines.crm.cells import instant_of, instant_value
+from vibes_pipelines.crm.database import (
+    CrmError,
+    as_held,
+    crm_engine,
+    missing_column,
+    reflect_table,
+)
 from vibes_pipelines.sync_config.outreach import Events
 
 PAGE_ROWS = 1_000
@@ -21,6 +27,8 @@ def read_events(
 ) -> Iterator[Sequence[EventRow]]:
     """Pages of rows; with `since` those of that time or later, as `occurred_at` tells it.
 
+    A row whose time cannot be read is among them, one without a time is not.
+
     Raises:
         CrmError: no connection, no such table, or a column is missing.
     """
@@ -31,13 +39,42 @@ def read_events(
             if name not in existing:
                 place = "the query" if events.query else events.table
                 raise missing_column("events", name, place, sorted(existing))
-        query = sa.select(*(existing[name] for name in events.columns))
-        if since is not None and events.occurred_at is not None:
-            occurred_at = cast("sa.Column[Any]", existing[events.occurred_at])
-            query = query.where(occurred_at >= instant_value(occurred_at, since))
+        selected: dict[str, sa.ColumnElement[Any]] = {
+            name: existing[name] for name in events.columns
+        }
+        at = events.occurred_at
+        if at is not None:
+            held = as_held(connection, cast("sa.Column[Any]", existing[at]))
+            selected[at] = held.label(at)
+        query = sa.select(*selected.values()).select_from(source)
+        if since is not None and at is not None:
+            query = query.where(_may_be_since(connection, existing[at], since))
         options = {"stream_results": True, "yield_per": PAGE_ROWS}
         for page in connection.execution_options(**options).execute(query).mappings().partitions():
-            yield [dict(row) for row in page]
+            rows = [dict(row) for row in page]
+            if since is not None and at is not None:
+                rows = [row for row in rows if _is_since(row[at], since)]
+            yield rows
+
+
+def _may_be_since(
+    connection: sa.Connection, column: sa.ColumnElement[Any], since: datetime
+) -> sa.ColumnElement[bool]:
+    """Leaves the old rows in the database; which of the others are old is told by their instant.
+
+    A time without a type is compared by its day alone, with a day of grace for its zone, since
+    texts may be written in many ways.
+    """
+    begin = since.astimezone(UTC) - timedelta(days=1)
+    if connection.dialect.name != "sqlite" and isinstance(column.type, (sa.DateTime, sa.Date)):
+        return sa.and_(column >= instant_value(column, begin))
+    text = sa.cast(column, sa.Text)
+    return sa.or_(text >= f"{begin:%Y-%m-%d}", text.not_like("____-__-__%"))
+
+
+def _is_since(value: Any, since: datetime) -> bool:
+    instant = instant_of(value)
+    return instant is None or instant >= since
 
 
 def _source(connection: sa.Connection, events: Events) -> sa.FromClause:

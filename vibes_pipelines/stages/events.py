@@ -213,6 +213,7 @@ def planned_event(config: SyncConfig, source: EventSource, row: EventRow) -> Pla
     send_until = _send_until(source, row)
     try:
         Event(event_id, event_type, data, debug)
+        _require_age(source, send_until)
     except InvalidEvent as invalid:
         # Its values may be the very thing that is too long.
         return PlannedEvent(
@@ -294,6 +295,13 @@ def _carried(row: EventRow, columns: tuple[str, ...]) -> dict[str, Any]:
 def _send_until(source: EventSource, row: EventRow) -> datetime | None:
     occurred = instant_of(row[source.occurred_at]) if source.occurred_at else None
     return occurred + timedelta(hours=source.max_age_h) if occurred else None
+
+
+def _require_age(source: EventSource, send_until: datetime | None) -> None:
+    """Nobody could say that an event without a time is not too old to be told."""
+    if source.occurred_at and send_until is None:
+        msg = f"{source.occurred_at} (events.occurred_at) holds no time that can be read: write ISO"
+        raise InvalidEvent(msg)
 
 
 async def _send(project: Project, store: Events) -> EventsSent:

@@ -136,6 +136,13 @@ class TestTheTable:
         happen(loop, 1, contact_of(loop), at="2020-01-01T00:00:00Z")
         assert send_crm_events(loop.project, dry_run=False).new == 0
 
+    def test_an_age_that_nobody_can_read_is_refused_alone(self, loop: Loop) -> None:
+        happen(loop, 1, contact_of(loop), at="01/02/2020 10:00")
+        happen(loop, 2, contact_of(loop))
+        happen(loop, 3, contact_of(loop), at=None)
+        run = send_crm_events(loop.project, dry_run=False)
+        assert (run.new, run.refused, run.sent.accepted) == (2, 1, 1)
+
     def test_more_than_may_leave_at_once_do_not_leave(self, loop: Loop) -> None:
         for number in range(6):
             happen(loop, number, contact_of(loop))
