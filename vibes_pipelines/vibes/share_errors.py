@@ -1,5 +1,7 @@
 """What can go wrong with the Snowflake share, each with the sync config key and the cure."""
 
+import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -16,11 +18,17 @@ class ShareRefreshed(ShareError):  # noqa: N818 - the name says what happened
     """Transient: the share was refreshed while it was read. Read it again."""
 
 
+_CUT = (ConnectionError, TimeoutError, ssl.SSLError, socket.gaierror)
+"""What the network does to a connection; other faults of the machine are not the share's."""
+
+
 @contextmanager
 def share_errors(what: str) -> Iterator[None]:
     """Translates the connector's errors while doing `what`; their text may hold data."""
     # Imported late: the connector takes seconds to import, and only landing the share needs it.
     from snowflake.connector import errors  # noqa: PLC0415
+    from snowflake.connector.vendored.requests.exceptions import RequestException  # noqa: PLC0415
+    from snowflake.connector.vendored.urllib3.exceptions import HTTPError  # noqa: PLC0415
 
     try:
         yield
@@ -40,6 +48,11 @@ def share_errors(what: str) -> Iterator[None]:
         raise ShareError(msg) from None
     except errors.Error as broken:
         msg = f"share: {what} broke off with {_code(broken)}; try again later"
+        raise ShareUnavailable(msg) from None
+    except (RequestException, HTTPError, *_CUT) as cut:
+        # The connector lets them through while it fetches a result; their texts hold its address,
+        # which opens the result to whoever knows it.
+        msg = f"share: {what} broke off with {type(cut).__name__}; check the network, try again"
         raise ShareUnavailable(msg) from None
 
 

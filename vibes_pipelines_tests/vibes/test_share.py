@@ -1,5 +1,6 @@
 """Landing the share through the unmodified Snowflake connector, over its real protocol."""
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime
@@ -11,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
+from snowflake.connector import result_batch
 
+from vibes_pipelines.sandbox.share_results import Chunk
 from vibes_pipelines.store.snapshots import EmptySource, SnapshotStore
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.vibes.share import (
@@ -20,6 +23,7 @@ from vibes_pipelines.vibes.share import (
     ShareUnavailable,
     land_share_feed,
 )
+from vibes_pipelines.vibes.share_errors import share_errors
 from vibes_pipelines_tests.support.sandbox_parts import RunningShare
 
 DAY = "2026-01-02"
@@ -255,6 +259,28 @@ def test_an_unreachable_account_is_transient(share: RunningShare, store: Snapsho
     nowhere = connect_to(share, port=1, login_timeout=2)
     with pytest.raises(ShareUnavailable, match="did not answer; check SNOWFLAKE_ACCOUNT"):
         land_share_feed(store, DAY, PERSONS, nowhere, build_config())
+
+
+def test_a_result_that_cannot_be_fetched_is_transient_and_its_address_is_not_shown(
+    share: RunningShare, store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(chunk: Chunk, base_url: str) -> dict[str, Any]:
+        return reference(chunk, "http://127.0.0.1:1/signed/")
+
+    reference = Chunk.reference
+    monkeypatch.setattr(Chunk, "reference", elsewhere)
+    monkeypatch.setattr(result_batch, "MAX_DOWNLOAD_RETRY", 1)
+    share.load(PERSONS=persons())
+    with pytest.raises(ShareUnavailable, match="reading broke off with ConnectionError") as error:
+        land_share_feed(store, DAY, PERSONS, connect_to(share), build_config())
+    assert error.value.__cause__ is None
+    assert "signed" not in str(error.value)
+    assert store.find(PERSONS, DAY) is None
+
+
+def test_a_full_disk_is_not_taken_for_a_broken_connection() -> None:
+    with pytest.raises(OSError, match="No space left"), share_errors("reading"):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_connection_that_would_retry_for_ever_is_refused(
