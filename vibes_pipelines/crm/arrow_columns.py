@@ -1,4 +1,7 @@
-"""CRM values as Arrow columns: typed where the database keeps types strictly, else as text."""
+"""CRM values as Arrow columns: typed where the database keeps types strictly, else as text.
+
+A PostgreSQL array of texts is a list of texts.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,6 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
+
+TEXTS = pa.list_(pa.string())
+"""The Arrow type of a list of texts."""
 
 _LARGEST_PRECISION = 38
 
@@ -36,8 +42,15 @@ def arrow_type(declared: sa.types.TypeEngine[Any]) -> pa.DataType:
         return pa.timestamp("us", "UTC" if declared.timezone else None)
     if isinstance(declared, sa.Numeric):
         return _decimal_type(declared)
+    if isinstance(declared, sa.ARRAY) and is_plain_text(declared.item_type):
+        return TEXTS
     plain = (arrow for kind, arrow in _PLAIN_TYPES if isinstance(declared, kind))
     return next(plain, pa.string())
+
+
+def is_plain_text(declared: sa.types.TypeEngine[Any]) -> bool:
+    """Whether the driver gives every value as a text; it does not know the values of an enum."""
+    return isinstance(declared, sa.String) and not isinstance(declared, sa.Enum)
 
 
 def arrow_column(values: Sequence[Any], declared: pa.DataType) -> pa.Array:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from vibes_pipelines.crm.arrow_columns import arrow_column, arrow_type
+from vibes_pipelines.crm.arrow_columns import TEXTS, arrow_column, arrow_type
 from vibes_pipelines.crm.cells import ValueDoesNotFit, column_value
 from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column, reflect_table
 from vibes_pipelines.crm.mapped_columns import mapped_columns
@@ -25,6 +25,9 @@ __all__ = ["CrmError", "copy_contacts", "land_contacts"]
 
 FEED = "crm/contacts"
 PARTITION_ROWS = 50_000
+
+# The types of text[] and varchar[], by which PostgreSQL describes the columns of a query.
+_TEXT_ARRAYS = (1009, 1015)
 
 
 def land_contacts(
@@ -121,8 +124,14 @@ def _statement(connection: sa.Connection, config: SyncConfig) -> tuple[sa.Select
         sa.literal_column(connection.dialect.identifier_preparer.quote(column)).label(column)
         for column in wanted
     ]
-    schema = pa.schema([(column, existing[column]) for column in wanted])
+    sets = {field.from_ for field in config.fields if field.type == "multi_select"}
+    schema = pa.schema([(column, _landed(existing[column], column in sets)) for column in wanted])
     return sa.select(*selected).select_from(relation_of(config)), schema
+
+
+def _landed(found: pa.DataType, is_set: bool) -> pa.DataType:  # noqa: FBT001 - one use
+    """Only a set is a list; elsewhere its JSON stands for it."""
+    return pa.string() if found == TEXTS and not is_set else found
 
 
 def _is_among(
@@ -155,7 +164,13 @@ def _existing_columns(connection: sa.Connection, config: SyncConfig) -> Mapping[
     if config.contacts.query is None and connection.dialect.name != "sqlite":
         table = reflect_table(connection, config.contacts.table)
         return {column.name: arrow_type(column.type) for column in table.columns}
-    return dict.fromkeys(column_names(connection, config), pa.string())
+    if config.contacts.query is None:
+        return dict.fromkeys(column_names(connection, config), pa.string())
+    with _no_rows_of_query(connection, config) as result:
+        described = result.cursor.description if result.cursor is not None else ()
+        arrays = _TEXT_ARRAYS if connection.dialect.name == "postgresql" else ()
+        types = [TEXTS if column[1] in arrays else pa.string() for column in described]
+        return dict(zip(result.keys(), types, strict=True))
 
 
 def column_names(connection: sa.Connection, config: SyncConfig) -> list[str]:
@@ -163,9 +178,13 @@ def column_names(connection: sa.Connection, config: SyncConfig) -> list[str]:
     if config.contacts.query is None:
         table = reflect_table(connection, config.contacts.table)
         return [column.name for column in table.columns]
-    everything = sa.select(sa.text("*")).select_from(relation_of(config)).where(sa.false())
-    with connection.execute(everything) as result:
+    with _no_rows_of_query(connection, config) as result:
         return list(result.keys())
+
+
+def _no_rows_of_query(connection: sa.Connection, config: SyncConfig) -> sa.CursorResult[Any]:
+    everything = sa.select(sa.text("*")).select_from(relation_of(config)).where(sa.false())
+    return connection.execute(everything)
 
 
 def relation_of(config: SyncConfig) -> sa.FromClause:

@@ -78,6 +78,26 @@ def typed_row(key: int | None) -> dict[str, Any]:
     }
 
 
+def run(url: str, *statements: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(sa.text(statement.replace(":", "\\:")))
+    engine.dispose()
+
+
+def land_fields(
+    store: SnapshotStore, url: str, fields: list[dict[str, Any]], query: str | None = None
+) -> list[dict[str, Any]]:
+    """Lands contacts of which only their key and fields are mapped."""
+    entries = {"version": 1, "company_key": "A1b2C3", "fields": fields}
+    contacts = {"key": "contact_id", "query": query}
+    config = SyncConfig.model_validate({**entries, "contacts": contacts})
+    snapshot, _ = land_contacts(store, DAY, url, config, AS_OF)
+    rows: list[dict[str, Any]] = pq.read_table(snapshot.data).to_pylist()
+    return rows
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A CRM whose columns hold whatever was put into them, as SQLite's do."""
@@ -175,6 +195,34 @@ def test_a_postgresql_query_lands_as_text(store: SnapshotStore, postgresql_url: 
             "opt_in": "false",
             "opt_in_at": date(2026, 1, 1).isoformat(),
         }
+    ]
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("query", [None, "SELECT * FROM contacts"])
+@pytest.mark.parametrize("declared", ["text[]", "varchar(9)[]"])
+def test_an_array_of_texts_lands_as_the_set_it_is(
+    store: SnapshotStore, postgresql_url: str, query: str | None, declared: str
+) -> None:
+    run(
+        postgresql_url,
+        f"CREATE TABLE contacts (contact_id text, tags {declared}, names text[], scores int[])",
+        "INSERT INTO contacts VALUES ('C1', '{red,\"a;b\"}', '{Ada,Bo}', '{1,2}')",
+        "INSERT INTO contacts VALUES ('C2')",
+    )
+    fields = [
+        {"from": column, "to": column, "type": kind}
+        for column, kind in (("tags", "multi_select"), ("names", "string"), ("scores", "string"))
+    ]
+    landed = land_fields(store, postgresql_url, fields, query=query)
+    assert landed == [
+        {
+            "contact_id": "C1",
+            "tags": ["red", "a;b"],
+            "names": '["Ada", "Bo"]',
+            "scores": "[1, 2]",
+        },
+        {"contact_id": "C2", "tags": None, "names": None, "scores": None},
     ]
 
 
