@@ -119,6 +119,7 @@ def _statement(connection: sa.Connection, config: SyncConfig) -> tuple[sa.Select
     for column, entry in wanted.items():
         if column not in existing:
             raise missing_column(entry, column, place_of(config), list(existing))
+    _refuse_alike(wanted)
     # Values as the driver gives them: a declared type of SQLite promises nothing about a value.
     selected: list[sa.Label[Any]] = [
         sa.literal_column(connection.dialect.identifier_preparer.quote(column)).label(column)
@@ -127,6 +128,19 @@ def _statement(connection: sa.Connection, config: SyncConfig) -> tuple[sa.Select
     sets = {field.from_ for field in config.fields if field.type == "multi_select"}
     schema = pa.schema([(column, _landed(existing[column], column in sets)) for column in wanted])
     return sa.select(*selected).select_from(relation_of(config)), schema
+
+
+def _refuse_alike(wanted: Mapping[str, str]) -> None:
+    """The reconcile finds columns in any case, so that one of the two would be read for both."""
+    seen: dict[str, str] = {}
+    for column, entry in wanted.items():
+        other = seen.setdefault(column.lower(), column)
+        if other != column:
+            msg = (
+                f"sync.yaml: {entry}: column {column!r} differs from {other!r} ({wanted[other]}) in "
+                "upper and lower case only; give one of them another name with AS in contacts.query"
+            )
+            raise CrmError(msg)
 
 
 def _landed(found: pa.DataType, is_set: bool) -> pa.DataType:  # noqa: FBT001 - one use

@@ -227,6 +227,24 @@ def test_an_array_of_texts_lands_as_the_set_it_is(
 
 
 @pytest.mark.postgresql
+def test_mapped_columns_that_differ_only_in_case_are_refused(
+    store: SnapshotStore, postgresql_url: str
+) -> None:
+    run(
+        postgresql_url,
+        'CREATE TABLE contacts (contact_id text, "Name" text, name text)',
+        "INSERT INTO contacts VALUES ('C1', 'Ada', 'Bo')",
+    )
+    fields = [
+        {"from": one, "to": to, "type": "string"} for one, to in (("Name", "a"), ("name", "b"))
+    ]
+    message = r"fields\[1\].from: column 'name' differs from 'Name' \(fields\[0\].from\) .* AS in"
+    with pytest.raises(CrmError, match=message):
+        land_fields(store, postgresql_url, fields)
+    assert land_fields(store, postgresql_url, fields[1:]) == [{"contact_id": "C1", "name": "Bo"}]
+
+
+@pytest.mark.postgresql
 def test_a_wrong_password_is_not_shown(store: SnapshotStore, postgresql_url: str) -> None:
     url = sa.make_url(postgresql_url).set(password="topsecret", database="nowhere")
     secret = url.render_as_string(hide_password=False)
