@@ -121,13 +121,15 @@ def _statement(connection: sa.Connection, config: SyncConfig) -> tuple[sa.Select
             raise missing_column(entry, column, place_of(config), list(existing))
     _refuse_alike(wanted)
     # Values as the driver gives them: a declared type of SQLite promises nothing about a value.
-    selected: list[sa.Label[Any]] = [
-        sa.literal_column(connection.dialect.identifier_preparer.quote(column)).label(column)
-        for column in wanted
-    ]
+    selected: list[sa.Label[Any]] = [_as_held(column).label(column) for column in wanted]
     sets = {field.from_ for field in config.fields if field.type == "multi_select"}
     schema = pa.schema([(column, _landed(existing[column], column in sets)) for column in wanted])
     return sa.select(*selected).select_from(relation_of(config)), schema
+
+
+def _as_held(column: str) -> sa.ColumnElement[Any]:
+    """A column of whatever type, by its very name."""
+    return sa.column(sa.quoted_name(column, quote=True))
 
 
 def _refuse_alike(wanted: Mapping[str, str]) -> None:
@@ -137,8 +139,8 @@ def _refuse_alike(wanted: Mapping[str, str]) -> None:
         other = seen.setdefault(column.lower(), column)
         if other != column:
             msg = (
-                f"sync.yaml: {entry}: column {column!r} differs from {other!r} ({wanted[other]}) in "
-                "upper and lower case only; give one of them another name with AS in contacts.query"
+                f"sync.yaml: {entry}: column {column!r} differs from {other!r} ({wanted[other]}) "
+                "in upper and lower case only; give one another name with AS in contacts.query"
             )
             raise CrmError(msg)
 
@@ -153,9 +155,7 @@ def _is_among(
 ) -> sa.ColumnElement[bool]:
     """The contact's key is one of these; compared as the column's own type, to use its index."""
     dialect = connection.dialect
-    key: sa.ColumnElement[Any] = sa.literal_column(
-        dialect.identifier_preparer.quote(config.contacts.key)
-    )
+    key = _as_held(config.contacts.key)
     if config.contacts.query is not None:
         return sa.cast(key, sa.Text).in_(keys)
     declared = reflect_table(connection, config.contacts.table).columns[config.contacts.key]

@@ -227,6 +227,23 @@ def test_an_array_of_texts_lands_as_the_set_it_is(
 
 
 @pytest.mark.postgresql
+@pytest.mark.parametrize("query", [None, "SELECT * FROM contacts"])
+def test_odd_names_of_columns_are_names_like_others(
+    store: SnapshotStore, postgresql_url: str, query: str | None
+) -> None:
+    odd = ["Rabatt %", "x %(s)s", 'a"b', "order", "a:b", "Größe", "a (b)"]
+    columns = ", ".join('"{}" text'.format(name.replace('"', '""')) for name in odd)
+    run(
+        postgresql_url,
+        f"CREATE TABLE contacts (contact_id text, {columns})",
+        "INSERT INTO contacts VALUES ('C1', '0', '1', '2', '3', '4', '5', '6')",
+    )
+    fields = [{"from": name, "to": f"f{n}", "type": "string"} for n, name in enumerate(odd)]
+    [landed] = land_fields(store, postgresql_url, fields, query=query)
+    assert landed == {"contact_id": "C1"} | {name: str(n) for n, name in enumerate(odd)}
+
+
+@pytest.mark.postgresql
 def test_mapped_columns_that_differ_only_in_case_are_refused(
     store: SnapshotStore, postgresql_url: str
 ) -> None:
