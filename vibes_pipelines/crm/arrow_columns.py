@@ -4,6 +4,7 @@ A PostgreSQL array of texts is a list of texts.
 """
 
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -28,7 +29,7 @@ _RENDERERS: tuple[tuple[tuple[type, ...], Callable[[Any], str]], ...] = (
     ((bool,), lambda value: "true" if value else "false"),
     ((Decimal,), lambda value: f"{value:f}"),
     ((datetime, date), lambda value: value.isoformat()),
-    ((bytes, memoryview), lambda value: bytes(value).hex()),
+    ((bytes, memoryview), lambda value: _bytes_text(bytes(value))),
     (
         (list, dict),
         lambda value: json.dumps(value, ensure_ascii=False, sort_keys=True, default=as_text),
@@ -55,20 +56,30 @@ def is_plain_text(declared: sa.types.TypeEngine[Any]) -> bool:
 
 def arrow_column(values: Sequence[Any], declared: pa.DataType) -> pa.Array:
     """One column of one partition."""
-    if not pa.types.is_string(declared):
-        return pa.array(values, declared)
-    try:
-        return pa.array(values, declared)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([as_text(value) for value in values], declared)
+    if pa.types.is_string(declared) and not {str, type(None)}.issuperset(map(type, values)):
+        values = [as_text(value) for value in values]
+    return pa.array(values, declared)
 
 
 def as_text(value: Any) -> str | None:
-    """A database value as the text the reconcile reads: ISO dates, plain decimals."""
+    """A database value as the text the reconcile reads: ISO dates, plain decimals.
+
+    Always the same for the same value, whatever stands beside it.
+    """
     if value is None or isinstance(value, str):
         return value
     renderers = (render for kinds, render in _RENDERERS if isinstance(value, kinds))
     return next(renderers, str)(value)
+
+
+def _bytes_text(value: bytes) -> str:
+    """The text that the bytes are, as SQLite may hold one; else, as of a key or hash, their hex."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return value.hex()
+    is_binary = any(unicodedata.category(one) == "Cc" and one not in "\t\r\n" for one in text)
+    return value.hex() if is_binary else text
 
 
 def _decimal_type(declared: sa.Numeric[Any]) -> pa.DataType:

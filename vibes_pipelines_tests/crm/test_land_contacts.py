@@ -136,6 +136,18 @@ def test_sqlite_lands_every_value_as_text(store: SnapshotStore, sqlite_url: str)
     ]
 
 
+@pytest.mark.parametrize("neighbour", ["'Bo'", "7", "x'ff00'", "NULL"])
+def test_bytes_land_alike_whatever_stands_beside_them(
+    store: SnapshotStore, tmp_path: Path, neighbour: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'crm.db'}"
+    values = ["x'416e6e61'", "x'5a6feb'", "x'410042'", neighbour]
+    run(url, "CREATE TABLE contacts (contact_id TEXT, name)")
+    run(url, *(f"INSERT INTO contacts VALUES ('{n}', {v})" for n, v in enumerate(values)))
+    landed = land_fields(store, url, [{"from": "name", "to": "name", "type": "string"}])
+    assert [row["name"] for row in landed[:3]] == ["Anna", "5a6feb", "410042"]
+
+
 def test_a_query_is_a_source_too(store: SnapshotStore, sqlite_url: str) -> None:
     query = "SELECT *, upper(mobile) AS loud FROM contacts -- all\nWHERE contact_id LIKE 'C-%';"
     config = build_config(contacts={"query": query, "key": "contact_id"})
