@@ -58,7 +58,10 @@ def arrow_column(values: Sequence[Any], declared: pa.DataType) -> pa.Array:
     """One column of one partition."""
     if pa.types.is_string(declared) and not {str, type(None)}.issuperset(map(type, values)):
         values = [as_text(value) for value in values]
-    return pa.array(values, declared)
+    try:
+        return pa.array(values, declared)
+    except UnicodeEncodeError:
+        return pa.array([_whole(value) for value in values], declared)
 
 
 def as_text(value: Any) -> str | None:
@@ -70,6 +73,13 @@ def as_text(value: Any) -> str | None:
         return value
     renderers = (render for kinds, render in _RENDERERS if isinstance(value, kinds))
     return next(renderers, str)(value)
+
+
+def _whole(value: Any) -> Any:
+    """Without the halves of characters that JSON can name: what replaces one is quarantined."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _bytes_text(value: bytes) -> str:
@@ -84,6 +94,6 @@ def _bytes_text(value: bytes) -> str:
 
 def _decimal_type(declared: sa.Numeric[Any]) -> pa.DataType:
     precision, scale = declared.precision, declared.scale
-    if precision is None or scale is None or precision > _LARGEST_PRECISION:
+    if precision is None or scale is None or not 0 <= scale <= precision <= _LARGEST_PRECISION:
         return pa.string()
     return pa.decimal128(precision, scale)

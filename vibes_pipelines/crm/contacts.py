@@ -4,8 +4,8 @@ Values are landed as the CRM holds them, duplicates kept, columns under the CRM'
 they mean belongs to the reconcile.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
+from sqlalchemy.exc import StatementError
 
 from vibes_pipelines.crm.arrow_columns import TEXTS, arrow_column, arrow_type
 from vibes_pipelines.crm.cells import ValueDoesNotFit, column_value
-from vibes_pipelines.crm.database import CrmError, crm_engine, missing_column, reflect_table
+from vibes_pipelines.crm.database import (
+    CrmError,
+    crm_engine,
+    missing_column,
+    reflect_table,
+    sql_text,
+    unreadable_value,
+)
 from vibes_pipelines.crm.mapped_columns import mapped_columns
 from vibes_pipelines.store.snapshots import DATA, EmptySource, Snapshot, SnapshotStore, Source
 from vibes_pipelines.sync_config import SyncConfig
@@ -90,6 +98,7 @@ def _copy(
         statement = statement.where(_is_among(connection, config, keys))
     rows = 0
     with (
+        _naming_dates(schema),
         connection.execute(statement) as result,
         pq.ParquetWriter(path, schema, compression="zstd") as writer,
     ):
@@ -99,6 +108,16 @@ def _copy(
             writer.write_batch(pa.record_batch(arrays, schema=schema))
             rows += len(partition)
     return rows
+
+
+@contextmanager
+def _naming_dates(schema: pa.Schema) -> Iterator[None]:
+    """Names the columns that may hold what the driver cannot read."""
+    try:
+        yield
+    except StatementError as failed:
+        dates = [field.name for field in schema if pa.types.is_temporal(field.type)]
+        raise unreadable_value(failed, dates) or failed from None
 
 
 def _array(values: Sequence[Any], field: pa.Field) -> pa.Array:
@@ -205,7 +224,7 @@ def relation_of(config: SyncConfig) -> sa.FromClause:
     """The table or query that contacts are read from, to select from."""
     query = config.contacts.query
     if query is not None:
-        return sa.text(query.strip().rstrip(";")).columns().subquery("contacts")
+        return sql_text(query).columns().subquery("contacts")
     schema, _, table = config.contacts.table.rpartition(".")
     return sa.table(table, schema=schema or None)
 

@@ -1,6 +1,7 @@
 """Reaching the CRM's database: engine, tables and columns as they are, errors without secrets."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     NoSuchModuleError,
     NoSuchTableError,
     StatementError,
@@ -24,10 +26,14 @@ def crm_engine(crm_url: str) -> Iterator[sa.Engine]:
     engine = _create(crm_url)
     place = engine.url.render_as_string(hide_password=True)
     _refuse_to_make_a_file(engine.url, place)
+    if engine.dialect.name == "postgresql":
+        sa.event.listen(engine, "connect", _write_plainly)
     try:
         yield engine
     except StatementError as failed:
         # Neither statement, values nor the database's own words: they hold personal data.
+        if unreadable := unreadable_value(failed):
+            raise unreadable from None
         msg = (
             f"CRM {place}: {_error_class(failed)}; check CRM_URL, its rights, and the table and "
             "columns that sync.yaml names; the log of the database says more"
@@ -35,6 +41,39 @@ def crm_engine(crm_url: str) -> Iterator[sa.Engine]:
         raise CrmError(msg) from None
     finally:
         engine.dispose()
+
+
+def unreadable_value(failed: StatementError, dates: Sequence[str] = ()) -> CrmError | None:
+    """The error for a value that the database gives and Python cannot hold; None for any other.
+
+    It names the column where the driver does, else those of `dates` that it can be.
+    """
+    undecoded = _UNDECODED.match(str(failed.orig))
+    if undecoded:
+        return CrmError(
+            f"CRM: column {undecoded[1]} holds text that is not UTF-8; write that text again in "
+            "UTF-8"
+        )
+    if not isinstance(failed, DataError) or getattr(failed.orig, "sqlstate", "") is not None:
+        return None
+    place = f"of the columns {', '.join(dates)}, one" if dates else "a column that is read"
+    return CrmError(
+        f"CRM: {place} holds a date or time that Python cannot hold (infinity, before the year 1 "
+        "or after 9999); correct it, or cast that column to text in contacts.query (events.query)"
+    )
+
+
+# The words of Python's own driver of SQLite, before the text itself.
+_UNDECODED = re.compile(r"Could not decode to UTF-8 column '(.*?)' with text '")
+
+
+def sql_text(query: str) -> sa.TextClause:
+    """A query of sync.yaml as it is: a colon in it begins no parameter."""
+    return sa.text(_PARAMETER.sub(r"\\\g<0>", query.strip().rstrip(";")))
+
+
+# What SQLAlchemy takes for a parameter.
+_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?![:\w]))")
 
 
 def reflect_table(connection: sa.Connection, name: str, entry: str = "contacts.table") -> sa.Table:
@@ -73,6 +112,19 @@ def missing_column(entry: str, column: str, place: str, existing: list[str]) -> 
         f"sync.yaml: {entry}: {place} has no column {column!r}; correct the name. "
         f"It has: {', '.join(existing)}"
     )
+
+
+def _write_plainly(dbapi_connection: Any, _record: Any) -> None:
+    """Has times written as the driver reads them, whatever the database is set to."""
+    info = getattr(dbapi_connection, "info", None)
+    if info is None:  # a driver that reads times in a way of its own
+        return
+    for setting, wanted in (("DateStyle", "ISO"), ("IntervalStyle", "postgres")):
+        told = info.parameter_status(setting) or wanted
+        if not told.startswith(wanted) or told == "postgres_verbose":
+            with dbapi_connection.cursor() as cursor:
+                cursor.execute(f"SET {setting} TO {wanted}")
+            dbapi_connection.commit()
 
 
 def _create(crm_url: str) -> sa.Engine:

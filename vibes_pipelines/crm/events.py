@@ -13,6 +13,7 @@ from vibes_pipelines.crm.database import (
     crm_engine,
     missing_column,
     reflect_table,
+    sql_text,
 )
 from vibes_pipelines.sync_config.outreach import Events
 
@@ -84,7 +85,7 @@ def _source(connection: sa.Connection, events: Events) -> sa.FromClause:
             msg = f"CRM: no table {events.table}; correct events.table in sync.yaml"
             raise CrmError(msg)
         return reflect_table(connection, events.table)
-    text = sa.text(events.query.strip().rstrip(";"))
+    text = sql_text(events.query)
     nothing = sa.select(sa.text("*")).select_from(text.columns().subquery("event"))
     names = connection.execute(nothing.where(sa.false())).keys()
     return text.columns(*(sa.column(name) for name in names)).subquery("event")

@@ -78,26 +78,6 @@ def typed_row(key: int | None) -> dict[str, Any]:
     }
 
 
-def run(url: str, *statements: str) -> None:
-    engine = sa.create_engine(url)
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.execute(sa.text(statement.replace(":", "\\:")))
-    engine.dispose()
-
-
-def land_fields(
-    store: SnapshotStore, url: str, fields: list[dict[str, Any]], query: str | None = None
-) -> list[dict[str, Any]]:
-    """Lands contacts of which only their key and fields are mapped."""
-    entries = {"version": 1, "company_key": "A1b2C3", "fields": fields}
-    contacts = {"key": "contact_id", "query": query}
-    config = SyncConfig.model_validate({**entries, "contacts": contacts})
-    snapshot, _ = land_contacts(store, DAY, url, config, AS_OF)
-    rows: list[dict[str, Any]] = pq.read_table(snapshot.data).to_pylist()
-    return rows
-
-
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """A CRM whose columns hold whatever was put into them, as SQLite's do."""
@@ -134,18 +114,6 @@ def test_sqlite_lands_every_value_as_text(store: SnapshotStore, sqlite_url: str)
         ("C-2", None, "B", "", "n/a", "0", "yesterday"),
         ("C-2", None, "B", None, "7", None, None),
     ]
-
-
-@pytest.mark.parametrize("neighbour", ["'Bo'", "7", "x'ff00'", "NULL"])
-def test_bytes_land_alike_whatever_stands_beside_them(
-    store: SnapshotStore, tmp_path: Path, neighbour: str
-) -> None:
-    url = f"sqlite:///{tmp_path / 'crm.db'}"
-    values = ["x'416e6e61'", "x'5a6feb'", "x'410042'", neighbour]
-    run(url, "CREATE TABLE contacts (contact_id TEXT, name)")
-    run(url, *(f"INSERT INTO contacts VALUES ('{n}', {v})" for n, v in enumerate(values)))
-    landed = land_fields(store, url, [{"from": "name", "to": "name", "type": "string"}])
-    assert [row["name"] for row in landed[:3]] == ["Anna", "5a6feb", "410042"]
 
 
 def test_a_query_is_a_source_too(store: SnapshotStore, sqlite_url: str) -> None:
@@ -208,69 +176,6 @@ def test_a_postgresql_query_lands_as_text(store: SnapshotStore, postgresql_url: 
             "opt_in_at": date(2026, 1, 1).isoformat(),
         }
     ]
-
-
-@pytest.mark.postgresql
-@pytest.mark.parametrize("query", [None, "SELECT * FROM contacts"])
-@pytest.mark.parametrize("declared", ["text[]", "varchar(9)[]"])
-def test_an_array_of_texts_lands_as_the_set_it_is(
-    store: SnapshotStore, postgresql_url: str, query: str | None, declared: str
-) -> None:
-    run(
-        postgresql_url,
-        f"CREATE TABLE contacts (contact_id text, tags {declared}, names text[], scores int[])",
-        "INSERT INTO contacts VALUES ('C1', '{red,\"a;b\"}', '{Ada,Bo}', '{1,2}')",
-        "INSERT INTO contacts VALUES ('C2')",
-    )
-    fields = [
-        {"from": column, "to": column, "type": kind}
-        for column, kind in (("tags", "multi_select"), ("names", "string"), ("scores", "string"))
-    ]
-    landed = land_fields(store, postgresql_url, fields, query=query)
-    assert landed == [
-        {
-            "contact_id": "C1",
-            "tags": ["red", "a;b"],
-            "names": '["Ada", "Bo"]',
-            "scores": "[1, 2]",
-        },
-        {"contact_id": "C2", "tags": None, "names": None, "scores": None},
-    ]
-
-
-@pytest.mark.postgresql
-@pytest.mark.parametrize("query", [None, "SELECT * FROM contacts"])
-def test_odd_names_of_columns_are_names_like_others(
-    store: SnapshotStore, postgresql_url: str, query: str | None
-) -> None:
-    odd = ["Rabatt %", "x %(s)s", 'a"b', "order", "a:b", "Größe", "a (b)"]
-    columns = ", ".join('"{}" text'.format(name.replace('"', '""')) for name in odd)
-    run(
-        postgresql_url,
-        f"CREATE TABLE contacts (contact_id text, {columns})",
-        "INSERT INTO contacts VALUES ('C1', '0', '1', '2', '3', '4', '5', '6')",
-    )
-    fields = [{"from": name, "to": f"f{n}", "type": "string"} for n, name in enumerate(odd)]
-    [landed] = land_fields(store, postgresql_url, fields, query=query)
-    assert landed == {"contact_id": "C1"} | {name: str(n) for n, name in enumerate(odd)}
-
-
-@pytest.mark.postgresql
-def test_mapped_columns_that_differ_only_in_case_are_refused(
-    store: SnapshotStore, postgresql_url: str
-) -> None:
-    run(
-        postgresql_url,
-        'CREATE TABLE contacts (contact_id text, "Name" text, name text)',
-        "INSERT INTO contacts VALUES ('C1', 'Ada', 'Bo')",
-    )
-    fields = [
-        {"from": one, "to": to, "type": "string"} for one, to in (("Name", "a"), ("name", "b"))
-    ]
-    message = r"fields\[1\].from: column 'name' differs from 'Name' \(fields\[0\].from\) .* AS in"
-    with pytest.raises(CrmError, match=message):
-        land_fields(store, postgresql_url, fields)
-    assert land_fields(store, postgresql_url, fields[1:]) == [{"contact_id": "C1", "name": "Bo"}]
 
 
 @pytest.mark.postgresql
