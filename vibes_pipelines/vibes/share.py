@@ -211,9 +211,11 @@ class _Reading:
                 table,
                 f"SELECT MAX({quoted(table.columns[column])}) FROM {table.sql_name}",  # noqa: S608 - identifiers are quoted
             )
-            newest: datetime | None = cursor.fetchall()[0][0]
+            newest = cursor.fetchall()[0][0]
         if newest is None:
             raise EmptySource(_no_instant(table, column))
+        if not isinstance(newest, datetime):
+            raise ShareError(_no_timestamp(table, column))
         return newest.replace(tzinfo=UTC) if newest.tzinfo is None else newest.astimezone(UTC)
 
     def _execute(self, cursor: "SnowflakeCursor", table: _Table, statement: str) -> None:
@@ -343,14 +345,33 @@ def _no_instant(table: _Table, column: str) -> str:
     )
 
 
+def _no_timestamp(table: _Table, column: str) -> str:
+    return (
+        f"share: {table.object}.{table.columns[column]} is no TIMESTAMP, so the age of the share "
+        f"is unknown; map feeds.{table.feed}.columns.{column} in sync.yaml to a column that is one"
+    )
+
+
 def _write_batches(cursor: "SnowflakeCursor", schema: pa.Schema, path: Path) -> int:
     """Writes a result batch by batch and returns its rows."""
     rows = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in cursor.fetch_arrow_batches(force_microsecond_precision=True):
-            writer.write_table(batch.rename_columns(schema.names).cast(schema))
+            columns = map(_cast, batch.columns, schema)
+            writer.write_table(pa.table(list(columns), schema=schema))
             rows += batch.num_rows
     return rows
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException:
+        msg = (
+            f"share: {field.name} is mapped to a column of {column.type}, which cannot be read as "
+            f"{field.type}; map it in feeds of sync.yaml to a view that casts it to VARCHAR"
+        )
+        raise ShareError(msg) from None  # the cause may hold a value
 
 
 def _schema(table: _Table, described: Sequence[Any]) -> pa.Schema:

@@ -21,7 +21,9 @@ from vibes_pipelines.vibes.share import (
     ShareError,
     ShareRefreshed,
     ShareUnavailable,
+    _write_batches,
     land_share_feed,
+    shown_instant,
 )
 from vibes_pipelines.vibes.share_errors import share_errors
 from vibes_pipelines_tests.support.sandbox_parts import RunningShare
@@ -204,6 +206,37 @@ def test_a_share_without_an_instant_is_an_error(share: RunningShare, store: Snap
     share.load(PERSONS=persons(0))
     with pytest.raises(EmptySource, match=r"PERSONS\.UPDATED_AT holds no instant"):
         land_share_feed(store, DAY, PERSONS, connect_to(share), build_config())
+
+
+@pytest.mark.parametrize(
+    "updated", [date(2026, 1, 2), "2026-01-02 12:00:00", 1767355200, Decimal("1.5")]
+)
+def test_an_instant_that_is_no_timestamp_is_named_with_its_entry(
+    share: RunningShare, store: SnapshotStore, updated: object
+) -> None:
+    table = persons(2)
+    index = table.column_names.index("UPDATED_AT")
+    share.load(PERSONS=table.set_column(index, "UPDATED_AT", pa.array([updated] * 2)))
+    message = r"UPDATED_AT is no TIMESTAMP, .* map feeds\.share/persons\.columns\.updated_at"
+    with pytest.raises(ShareError, match=message):
+        land_share_feed(store, DAY, PERSONS, connect_to(share), build_config())
+    with connect_to(share)() as connection, pytest.raises(ShareError, match=message):
+        shown_instant(connection, build_config())
+
+
+@pytest.mark.parametrize(
+    "values", [pa.array([b"\xff\x00"]), pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2))]
+)
+def test_bytes_and_vectors_are_named_with_their_cure(values: pa.Array, tmp_path: Path) -> None:
+    class Cursor:
+        """A result of a type that the stand-in has not."""
+
+        def fetch_arrow_batches(self, **_: bool) -> list[pa.Table]:
+            return [pa.table({"FIRST_NAME": values})]
+
+    schema = pa.schema([("first_name", pa.string())])
+    with pytest.raises(ShareError, match=r"first_name is mapped to a column of .* VARCHAR"):
+        _write_batches(Cursor(), schema, tmp_path / "data.parquet")
 
 
 def test_a_missing_column_is_named_with_its_entry(
