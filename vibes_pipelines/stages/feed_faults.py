@@ -1,6 +1,6 @@
 """Feed faults: what is counted in landed feeds to tell that one is not as it should be."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import duckdb
@@ -8,10 +8,16 @@ import duckdb
 from vibes_pipelines.reconcile.sql import ident
 
 
-def repeated_keys(data: Path, columns: Sequence[str]) -> int:
-    """How many whole keys stand more than once; a key with a part missing names nothing."""
+def repeated_keys(data: Path, columns: Sequence[str], may_be_empty: Collection[str] = ()) -> int:
+    """How many keys stand more than once.
+
+    A key without one of its parts names nothing, unless that part `may_be_empty`: then empty is
+    a value like others.
+    """
     listed = ", ".join(map(ident, columns))
-    whole = " AND ".join(f"{ident(column)} IS NOT NULL" for column in columns)
+    whole = " AND ".join(
+        f"{ident(column)} IS NOT NULL" for column in columns if column not in may_be_empty
+    )
     return _counted(
         f"SELECT count(*) FROM (SELECT {listed} FROM read_parquet($data) "  # noqa: S608 - quoted
         f"WHERE {whole} GROUP BY {listed} HAVING count(*) > 1)",
