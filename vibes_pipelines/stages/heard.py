@@ -8,12 +8,13 @@ identifiers. What follows from it is decided elsewhere.
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from vibes_pipelines.stages.inbox_opt_outs import SUBSCRIPTION_EVENTS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Inbox, StoredCallback
-from vibes_pipelines.vibes.callback_facts import subscription_dates
+from vibes_pipelines.vibes.callback_facts import told_opt_out
+from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED
 
 _MADE_UP = "heard-"
 """Begins the key of a person whose own key nobody told. It never leaves."""
@@ -74,17 +75,34 @@ def heard_subscriptions(
     recognised = _Recognised(landed, set(whose.contacts))
     told = {callback.id: callback for callback in found}
     for number, key in recognised.keys_of(found):
-        callback = told[number]
-        opt_in, opt_out = subscription_dates(bodies[number])
-        recognised.heard.stays.append(
-            {
-                "person_key": key,
-                "subscription_list_id": callback.subscription_list_id,
-                "opt_in_date": opt_in,
-                "opt_out_date": opt_out,
-            }
-        )
+        recognised.heard.stays.append(_stay(key, told[number], bodies[number]))
     return recognised.heard
+
+
+def _stay(person_key: str, callback: StoredCallback, body: bytes) -> Stay:
+    """What a callback tells of a person's stay on a list, by the times that the inbox goes by.
+
+    The dates of the body may be in no form that can be read, or still to come. A removal without a
+    time counts as of its arrival; an addition without one is no evidence of when.
+    """
+    opt_in = opt_out = None
+    if callback.event_type == SUBSCRIPTION_REMOVED:
+        opt_out = callback.order_at
+    elif callback.event_at is not None:
+        opt_in, opt_out = callback.event_at, told_opt_out(body)
+    return {
+        "person_key": person_key,
+        "subscription_list_id": callback.subscription_list_id,
+        "opt_in_date": _written(opt_in),
+        "opt_out_date": _written(opt_out),
+    }
+
+
+def _written(instant: datetime | None) -> str | None:
+    """To the second, as in the share: a part of one must not make an opt-in the newer of two."""
+    if instant is None:
+        return None
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 class _Recognised:

@@ -7,9 +7,10 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from vibes_pipelines.vibes.callbacks import CallbackError, body_document
+from vibes_pipelines.vibes.callbacks import CallbackError, body_document, read_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,10 @@ def person_state(body: bytes) -> Mapping[str, str | None]:
     return {name: _plain(value, f"person.custom_fields.{name}") for name, value in custom.items()}
 
 
-def subscription_dates(body: bytes) -> tuple[str | None, str | None]:
-    """The opt-in and the opt-out date of a subscription's callback, as they are written."""
-    subscription = _at(body_document(body), "subscription")
-    if not isinstance(subscription, dict):
-        return None, None
-    dates = (subscription.get("opt_in_date"), subscription.get("opt_out_date"))
-    return tuple(date if isinstance(date, str) else None for date in dates)  # type: ignore[return-value]
+def told_opt_out(body: bytes) -> datetime | None:
+    """The opt-out date that a subscription's callback shows; None when none can be read."""
+    text = _at(body_document(body), "subscription.opt_out_date")
+    return read_instant(text) if isinstance(text, str) else None
 
 
 def asks_to_stop(body: bytes, words: Collection[str]) -> bool:

@@ -10,7 +10,13 @@ import pytest
 from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.stages.heard import Heard, KnownPerson, Whose, heard_subscriptions
 from vibes_pipelines.store.inbox import Inbox
-from vibes_pipelines_tests.support.callbacks import ADDED, REMOVED, as_bytes, subscription_body
+from vibes_pipelines_tests.support.callbacks import (
+    ADDED,
+    REMOVED,
+    as_bytes,
+    stored_rows,
+    subscription_body,
+)
 
 LIST, COMPANY = "1234", "A1b2C3"
 SHARE = datetime(2026, 1, 2, tzinfo=UTC)
@@ -40,9 +46,13 @@ class Told:
         kind: str = ADDED,
         at: datetime = SHARE,
         company: str = COMPANY,
+        event_date: str | None = None,
+        **dates: str | None,
     ) -> None:
         self._events += 1
         body = subscription_body(kind, f"E{self._events}", at.isoformat(), list_id=LIST, **named)
+        body["subscription"] |= dates
+        body["event_date"] = event_date or body["event_date"]
         body["subscription"]["subscription_list"]["url"] = f"/companies/{company}/lists/{LIST}"
         with Inbox(self._url) as inbox:
             inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", as_bytes(body)))])
@@ -52,6 +62,13 @@ class Told:
 
     def keys(self) -> list[str | None]:
         return [stay["person_key"] for stay in self.heard().stays]
+
+    def dates(self) -> list[tuple[str | None, str | None]]:
+        return [(stay["opt_in_date"], stay["opt_out_date"]) for stay in self.heard().stays]
+
+    def arrived(self, number: int) -> str:
+        """When a callback arrived, as a date of a stay; they are numbered from 1."""
+        return f"{stored_rows(self._url)[number - 1]['received_at']:%Y-%m-%dT%H:%M:%SZ}"
 
 
 @pytest.mark.parametrize(
@@ -119,3 +136,49 @@ def test_what_another_company_tells_is_not_heard(url: str) -> None:
     told = Told(url, C1)
     told.by({"external_person_id": "C1"}, REMOVED, company="OTHER99")
     assert told.heard() == Heard()
+
+
+UNREADABLE = [
+    "2026-01-02T00:00:00z",
+    "2026-13-01T00:00:00Z",
+    "2026-01-02T00:00:60Z",
+    "01/02/2026 10:00",
+    "yesterday",
+]
+NAMED: dict[str, str | None] = {"external_person_id": "C1"}
+SHARED = "2026-01-02T00:00:00Z"
+
+
+@pytest.mark.parametrize("date", UNREADABLE)
+def test_a_date_that_no_reconcile_reads_gives_way_to_the_one_of_the_event(
+    url: str, date: str
+) -> None:
+    told = Told(url, C1)
+    told.by(NAMED, opt_in_date=date)
+    told.by(NAMED, REMOVED, opt_in_date=date, opt_out_date=date)
+    assert told.dates() == [(SHARED, None), (None, SHARED)]
+
+
+@pytest.mark.parametrize("date", UNREADABLE[1:])
+def test_without_any_time_a_removal_counts_as_of_its_arrival_and_an_addition_of_none(
+    url: str, date: str
+) -> None:
+    told = Told(url, C1)
+    told.by(NAMED, opt_in_date=date, event_date=date)
+    told.by(NAMED, REMOVED, opt_out_date=date, event_date=date)
+    assert told.dates() == [(None, None), (None, told.arrived(2))]
+
+
+@pytest.mark.parametrize("kind", [ADDED, REMOVED])
+def test_a_time_that_is_still_to_come_counts_as_of_the_arrival(url: str, kind: str) -> None:
+    told = Told(url, C1)
+    told.by(NAMED, kind, at=datetime.now(UTC) + timedelta(days=3650))
+    [dates] = told.dates()
+    assert dates == ((told.arrived(1), None) if kind == ADDED else (None, told.arrived(1)))
+
+
+def test_an_addition_that_shows_the_end_of_the_stay_does_not_hide_it(url: str) -> None:
+    told = Told(url, C1)
+    told.by(NAMED, opt_out_date="2026-01-03T00:00:00.5Z")
+    told.by(NAMED, opt_out_date="yesterday")
+    assert told.dates() == [(SHARED, "2026-01-03T00:00:00Z"), (SHARED, None)]

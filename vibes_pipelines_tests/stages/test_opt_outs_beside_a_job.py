@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.crm.write_back import CrmTable, WriteBack
 from vibes_pipelines.delivery.consent_watch import OPTED_OUT_SINCE
@@ -43,6 +44,7 @@ from vibes_pipelines_tests.stages.test_callback_inbox import (
 )
 from vibes_pipelines_tests.stages.test_crm_changes import interrupt, is_subscribed, opt_out
 from vibes_pipelines_tests.stages.test_last_look import DAILY
+from vibes_pipelines_tests.support.callbacks import as_bytes
 from vibes_pipelines_tests.support.loop import agreed_keys
 from vibes_pipelines_tests.support.realtime import LIST, RealTime, run_asked_for, running_real_time
 from vibes_pipelines_tests.support.run_records import run_of
@@ -194,6 +196,23 @@ class TestToThePlatform:
         assert opt_outs_waiting(real.project).to_platform is not None
         assert carry(real) == 1
         assert not is_subscribed(real, key)
+        carry_changes(real.project, dry_run=False)
+
+    @pytest.mark.parametrize("date", ["2026-05-01T00:00:00z", "01/02/2026 10:00", "9999-12-31"])
+    def test_a_join_with_a_date_that_cannot_be_gone_by_keeps_no_opt_out(
+        self, real: RealTime, keys: Iterator[str], date: str
+    ) -> None:
+        """Neither that of its own person nor that of anybody who is compared beside."""
+        key, other = next(keys), next(keys)
+        joined = added(f"J{key}", at="2026-05-01T00:00:00Z", external_person_id=key)
+        joined["subscription"]["opt_in_date"] = date
+        with closing(Inbox(real.project.settings.ledger_url)) as inbox:
+            inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", as_bytes(joined)))])
+        opt_out(real, key)
+        opt_out(real, other)
+        assert carry(real) == 2
+        assert not is_subscribed(real, key)
+        assert not is_subscribed(real, other)
         carry_changes(real.project, dry_run=False)
 
     def test_a_dry_run_marks_nothing(self, real: RealTime, keys: Iterator[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from vibes_pipelines.vibes.callback_facts import (
     asks_to_stop,
     fact_of,
     person_state,
-    subscription_dates,
+    told_opt_out,
 )
 from vibes_pipelines.vibes.callbacks import SHAPES, CallbackError
 
@@ -95,7 +96,7 @@ documents = st.recursive(
 @settings(deadline=None)
 @given(kind=st.sampled_from(sorted(SHAPES)), document=st.dictionaries(st.text(), documents))
 def test_any_object_is_either_read_or_refused(kind: str, document: Any) -> None:
-    for read in (lambda text: fact_of(kind, text), person_state, subscription_dates):
+    for read in (lambda text: fact_of(kind, text), person_state, told_opt_out):
         with suppress(CallbackError):
             read(body(document))
 
@@ -119,10 +120,18 @@ def test_fields_are_read_as_text_with_the_keys_of_options() -> None:
     }
 
 
-def test_the_dates_of_a_subscription_are_given_as_written() -> None:
-    dates = {"opt_in_date": "2024-01-15T15:34:52Z", "opt_out_date": "2024-02-01T00:00:00+0000"}
-    assert subscription_dates(body({"subscription": dates})) == tuple(dates.values())
-    assert subscription_dates(body({"subscription": {"opt_in_date": 5}})) == (None, None)
+@pytest.mark.parametrize(
+    ("date", "read"),
+    [
+        ("2024-02-01T00:00:00+0100", datetime(2024, 1, 31, 23, tzinfo=UTC)),
+        ("soon", None),
+        (5, None),
+        (None, None),
+    ],
+)
+def test_an_opt_out_date_is_told_where_it_can_be_read(date: object, read: datetime | None) -> None:
+    assert told_opt_out(body({"subscription": {"opt_out_date": date}})) == read
+    assert told_opt_out(body({"subscription": date})) is None
 
 
 @settings(deadline=None)
