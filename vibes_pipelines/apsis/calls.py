@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from vibes_pipelines.apsis.errors import ApsisAnswerError, ApsisError, ApsisTooLarge
 from vibes_pipelines.apsis.statuses import meaning_of
+from vibes_pipelines.json_text import read_json
 
 MAX_BODY_BYTES = 100_000
 """The documentation says 100 kB; taken as the smaller of the two readings."""
@@ -60,7 +61,7 @@ class Reply:
             ApsisAnswerError: the body is not JSON.
         """
         try:
-            return json.loads(self.content) if self.content else None
+            return read_json(self.content) if self.content else None
         except ValueError as malformed:
             msg = f"APSIS One API: an answer {self.status} is not JSON; is APSIS_API_URL right?"
             raise ApsisAnswerError(msg) from malformed

@@ -4,7 +4,6 @@ Only what says nothing about the request itself is tried again (408, 429, 5xx, n
 request whose repetition could do harm only when the attempts so far certainly did nothing.
 """
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -19,6 +18,7 @@ from vibes_pipelines.apsis.clock import Clock
 from vibes_pipelines.apsis.errors import ApsisError, ApsisRefused, ApsisUnavailable
 from vibes_pipelines.apsis.pace import Pace
 from vibes_pipelines.apsis.statuses import Meaning, Verdict, meaning_of
+from vibes_pipelines.json_text import read_json
 
 __all__ = ["LONGEST_BACKOFF_S", "Limits", "Line", "exchange", "judge"]
 
@@ -155,7 +155,7 @@ def judge(status: int, retry_after: str, content: bytes) -> None:
 def _refusal(status: int, meaning: Meaning, content: bytes) -> ApsisRefused:
     """The typed refusal, with what the problem+json body says; some refusals have none."""
     try:
-        problem = json.loads(content) if content else {}
+        problem = read_json(content) if content else {}
     except ValueError:
         problem = {}
     known = problem if isinstance(problem, dict) else {}

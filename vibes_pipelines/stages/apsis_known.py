@@ -261,16 +261,35 @@ def write_reads(before: Path | None, found: Iterable[Known], out: Path) -> None:
 
 
 def write_profiles(section: Apsis, reads: Path, out: Path) -> None:
-    """Writes the profiles of a reconcile from reads."""
+    """Writes the profiles of a reconcile from reads.
+
+    Raises:
+        ApsisError: the attributes of a profile are no JSON.
+    """
     columns = "".join(
         f", attributes ->> {literal(_json_path(field.to))} AS {ident(field.to)}"
         for field in section.all_fields
     )
     with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute(f"""
-            COPY (SELECT md5(key) AS person_key, key AS external_person_id, read_at{columns}
-                  FROM read_parquet({literal(str(reads))}) WHERE is_found ORDER BY key)
-            TO {literal(str(out))} (FORMAT parquet, COMPRESSION zstd)""")
+        try:
+            connection.execute(f"""
+                COPY (SELECT md5(key) AS person_key, key AS external_person_id, read_at{columns}
+                      FROM (SELECT * REPLACE ({_WHOLE_TEXTS} AS attributes)
+                            FROM read_parquet({literal(str(reads))}))
+                      WHERE is_found ORDER BY key)
+                TO {literal(str(out))} (FORMAT parquet, COMPRESSION zstd)""")
+        except duckdb.InvalidInputException:
+            msg = "apsis/reads: the attributes of a profile are no JSON; take the day from a backup"
+            raise ApsisError(msg) from None  # its text shows a profile
+
+
+_HALVES = r"(\\[^u]|\\ud[89ab]..\\ud[c-f]..)|\\ud[89a-f].."
+_WHOLE_TEXTS = (
+    "CASE WHEN contains(attributes, '\\ud')"
+    f" THEN regexp_replace(attributes, {literal(_HALVES)}, '\\1', 'g') ELSE attributes END"
+)
+"""Attributes without halves of characters, which reads of an earlier version may hold: of these
+DuckDB refuses the whole file. What is kept is matched first, so that no end of it is a half."""
 
 
 def write_consents(reads: Path, managed: pa.Table, out: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 import aiohttp
 from yarl import URL
 
+from vibes_pipelines.json_text import read_json
 from vibes_pipelines.settings import TribeSettings
 from vibes_pipelines.tribe.clock import Clock
 from vibes_pipelines.tribe.errors import (
@@ -69,7 +70,7 @@ class Reply:
             TribeAnswerError: there is none.
         """
         try:
-            body = json.loads(self.content)
+            body = read_json(self.content)
         except ValueError:
             body = None
         if not isinstance(body, dict):
@@ -266,7 +267,7 @@ def _judge(reply: Reply, method: Method, path: str) -> Reply:
 def _code(content: bytes) -> str | None:
     """The error's code; its message may hold values of a person."""
     try:
-        body = json.loads(content)
+        body = read_json(content)
         code = body["error"]["code"]
     except (ValueError, KeyError, TypeError):
         return None

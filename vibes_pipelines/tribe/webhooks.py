@@ -8,12 +8,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from vibes_pipelines.json_text import read_json
 from vibes_pipelines.tribe.errors import TribeWebhookError
 from vibes_pipelines.tribe.odata import is_guid
 
@@ -72,7 +72,7 @@ def read_message(body: bytes) -> TribeMessage:
         TribeWebhookError: it is no JSON object with a payload.
     """
     try:
-        whole = json.loads(body)
+        whole = read_json(body)
     except ValueError as malformed:
         msg = "the body of a Tribe webhook is no JSON"
         raise TribeWebhookError(msg) from malformed

@@ -66,6 +66,35 @@ def known_out(stamp: datetime | None = None) -> dict[str, str]:
     return {"type": "opt-out", "out_at": (AT + 2 * HOUR).isoformat(), **stamped}
 
 
+class TestProfilesOfReads:
+    SECTION: Any = SimpleNamespace(all_fields=(SimpleNamespace(to="name"),))
+
+    @pytest.mark.parametrize(
+        ("name", "written"),
+        [
+            ("Ada \ud83d", "Ada "),
+            ("\ude00\ud83d\ude00", "\U0001f600"),
+            (r"\ud83d", r"\ud83d"),
+            ("\\\\\ud83d", "\\\\"),
+        ],
+    )
+    def test_half_a_character_that_was_landed_once_is_left_out(
+        self, tmp_path: Path, name: str, written: str
+    ) -> None:
+        reads, persons = tmp_path / "reads.parquet", tmp_path / "persons.parquet"
+        write_reads(None, [Known("p1", READ_AT, True, {"name": name}, {})], reads)
+        write_profiles(self.SECTION, reads, persons)
+        assert pq.read_table(persons)["name"].to_pylist() == [written]
+
+    def test_attributes_that_are_no_json_are_not_shown(self, tmp_path: Path) -> None:
+        reads = tmp_path / "reads.parquet"
+        row = Known("p1", READ_AT, True, {}, {}).as_row() | {"attributes": "{'Ada"}
+        pq.write_table(pa.Table.from_pylist([row]), reads)
+        with pytest.raises(ApsisError, match="are no JSON") as failed:
+            write_profiles(self.SECTION, reads, tmp_path / "persons.parquet")
+        assert "Ada" not in str(failed.value)
+
+
 class TestWhenAnOptOutWasMade:
     @pytest.mark.parametrize(
         ("kind", "status", "changed_at", "out_at"),

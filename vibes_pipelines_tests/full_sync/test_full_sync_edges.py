@@ -130,6 +130,32 @@ def test_a_message_finds_the_contact_of_whatever_key(tmp_path: Path) -> None:
         assert world.consent("Ada@example.org") == "opt-out"
 
 
+@pytest.mark.parametrize("side", ["Tribe", "APSIS One"])
+def test_a_name_that_was_cut_in_the_middle_of_a_character_holds_up_nobody(
+    world: World, side: str
+) -> None:
+    ada, bo, cai = (world.person(name, NEWS_LABEL) for name in ("Ada", "Bo", "Cai"))
+    world.sync()
+    cut = "Ada \ud83d"
+    if side == "Tribe":
+        world.edit(ada, FirstName=cut)
+    else:
+        world.apsis.control.edit({"profile_key": ada, "attributes": {FIRST_NAME: cut}})
+        world.edit(ada, FirstName="Adah")  # so that the profile is read whole
+    world.unlabel(bo)
+    assert drained(world, ada, bo).waiting == 0
+    assert world.consent(bo) == "opt-out"
+    for name in ("Adam", "Adeline"):
+        world.clock.next_day()
+        world.unlabel(cai)
+        if side == "APSIS One":
+            world.apsis.control.edit({"profile_key": ada, "attributes": {FIRST_NAME: cut}})
+            world.edit(ada, FirstName=name)
+        assert not world.sync().results.failed
+        assert world.consent(cai) == "opt-out"
+    assert (world.profile(ada) or {})[FIRST_NAME] == ("Ada" if side == "Tribe" else "Adeline")
+
+
 @pytest.mark.parametrize(
     ("newer", "withdrawn"),
     [

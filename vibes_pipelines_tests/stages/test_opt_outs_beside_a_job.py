@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -132,6 +133,11 @@ def keys(real: RealTime) -> Iterator[str]:
     )
 
 
+def arrive(real: RealTime, body: dict[str, Any]) -> None:
+    with closing(Inbox(real.project.settings.ledger_url)) as inbox:
+        inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", as_bytes(body)))])
+
+
 def carry(real: RealTime) -> int:
     carried, _ = carry_crm_opt_outs(real.project, RateLimiter(100), dry_run=False)
     assert carried.persons == carried.left_to_daily == 0
@@ -206,13 +212,26 @@ class TestToThePlatform:
         key, other = next(keys), next(keys)
         joined = added(f"J{key}", at="2026-05-01T00:00:00Z", external_person_id=key)
         joined["subscription"]["opt_in_date"] = date
-        with closing(Inbox(real.project.settings.ledger_url)) as inbox:
-            inbox.store([read_arrival(posted("127.0.0.1", "/callbacks", as_bytes(joined)))])
+        arrive(real, joined)
         opt_out(real, key)
         opt_out(real, other)
         assert carry(real) == 2
         assert not is_subscribed(real, key)
         assert not is_subscribed(real, other)
+        carry_changes(real.project, dry_run=False)
+
+    def test_a_name_that_was_cut_in_the_middle_of_a_character_holds_up_nobody(
+        self, real: RealTime, keys: Iterator[str]
+    ) -> None:
+        key, other = next(keys), next(keys)
+        person = {"external_person_id": key, "custom_fields": {"first_name": "Ada \ud83d"}}
+        told = {"event_id": f"U{key}", "event_date": "2026-05-31T00:00:00Z", "person": person}
+        arrive(real, UPDATED | told)
+        drain(real.project, dry_run=False)
+        assert real.rows("person_updated")[-1]["status"] != "stored"
+        opt_out(real, key)
+        opt_out(real, other)
+        assert carry(real) == 2
         carry_changes(real.project, dry_run=False)
 
     def test_a_dry_run_marks_nothing(self, real: RealTime, keys: Iterator[str]) -> None:

@@ -120,6 +120,16 @@ def test_fields_are_read_as_text_with_the_keys_of_options() -> None:
     }
 
 
+def test_a_text_that_was_cut_in_the_middle_of_a_character_can_be_written() -> None:
+    cut = {"first_name": "Ada \ud83d", "interests": [{"option_key": "golf\ude00"}]}
+    assert person_state(body({"person": {"custom_fields": cut}})) == {
+        "first_name": "Ada \ufffd",
+        "interests": "golf\ufffd",
+    }
+    fact = fact_of("event_processed", body({"event_processed": {"event_id": "order \ud83d"}}))
+    assert fact == Fact("event", "order \ufffd", "unknown")
+
+
 @pytest.mark.parametrize(
     ("date", "read"),
     [

@@ -119,6 +119,12 @@ class TestSubscriptions:
         del body["subscription"]["opt_out_date"]
         assert read(body).event_at is None
 
+    def test_an_identifier_with_half_a_character_is_none(self) -> None:
+        body = removal()
+        body["subscription"]["person"]["person_key"] = "k\ud83d"
+        with pytest.raises(CallbackError, match="cannot be printed"):
+            read(body)
+
     def test_unknown_keys_change_nothing(self) -> None:
         body = removal()
         body["subscription"]["person"]["loyalty"] = {"level": 3}
