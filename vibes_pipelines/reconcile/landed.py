@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 import phonenumbers
 
+from vibes_pipelines.data_files import exact, parquet
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.identifiers import (
     IDENTIFIERS,
@@ -94,7 +95,7 @@ def join_hashes(
 ) -> None:
     """Creates what `scan.scan_sides` creates, from the hashes of both sides."""
     for side, source in (("contact", contacts), ("person", persons)):
-        hashes = f"read_parquet({literal(str(source.path / HASHES))})"
+        hashes = parquet(source.path / HASHES)
         connection.execute(f"CREATE TEMP VIEW {side} AS SELECT * FROM {hashes}")
     for side, sql in (
         ("contact", _texts_sql("contact", config, contacts)),
@@ -202,7 +203,7 @@ def _is_current(
     try:
         found = connection.execute(
             "SELECT decode(value) FROM parquet_kv_metadata(?) WHERE decode(key) = 'version'",
-            [str(snapshot / HASHES)],
+            [exact(snapshot / HASHES)],
         ).fetchall()
     except duckdb.Error:
         return False

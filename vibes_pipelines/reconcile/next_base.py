@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.agreement import AGREEMENT
 from vibes_pipelines.reconcile.base import (
     CARRIER,
@@ -117,7 +118,7 @@ def _read_day(connection: duckdb.DuckDBPyConnection, last: LastDay, persons: Sou
     connection.execute(f"CREATE TEMP TABLE listed AS {_listed_sql(connection, last)}")
     pending = "SELECT ''::VARCHAR AS external_person_id, '' AS field, '' AS value WHERE false"
     if last.pending is not None:
-        pending = f"SELECT * FROM read_parquet({literal(str(last.pending))})"
+        pending = f"SELECT * FROM {parquet(last.pending)}"
     connection.execute(f"""
         CREATE TEMP TABLE sent AS
         SELECT external_person_id AS contact, list({{'field': field, 'value': value}}) AS changes
@@ -142,7 +143,7 @@ def _read_day(connection: duckdb.DuckDBPyConnection, last: LastDay, persons: Sou
 
 def _listed_sql(connection: duckdb.DuckDBPyConnection, last: LastDay) -> str:
     """An agreement that was made before numbers were watched does not tell since when."""
-    file = f"read_parquet({literal(str(last.diff_set / AGREEMENT))})"
+    file = parquet(last.diff_set / AGREEMENT)
     names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {file}").fetchall()]
     since = "" if "number_since" in names else ", NULL::TIMESTAMP AS number_since"
     return f"SELECT *{since} FROM {file}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.data_files import exact
 from vibes_pipelines.reconcile.cases import QUARANTINE
 from vibes_pipelines.reconcile.sql import literal
 
@@ -89,7 +90,7 @@ def _has_full_row_groups(connection: duckdb.DuckDBPyConnection, path: Path, rows
     found = connection.execute(
         "SELECT row_group_num_rows FROM parquet_metadata(?) WHERE column_id = 0"
         " ORDER BY row_group_id",
-        [str(path)],
+        [exact(path)],
     ).fetchall()
     full, rest = divmod(rows, _ROW_GROUP_SIZE)
     return [size for (size,) in found] == [_ROW_GROUP_SIZE] * full + [rest] * bool(rest)

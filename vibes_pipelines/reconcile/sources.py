@@ -15,6 +15,7 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.data_files import csv_file, parquet
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.sql import ident, literal
 
@@ -65,7 +66,7 @@ def open_source(
         if data.suffix == ".csv":
             _refuse_odd_header(role, path, data)
             data = _csv_to_parquet(connection, data, workspace / f"{role}.parquet")
-        relation = f"read_parquet({literal(str(data))}, file_row_number = true)"
+        relation = parquet(data, file_row_number=True)
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
         # Without its cause: DuckDB's message repeats the line of the file.
@@ -169,9 +170,16 @@ def _as_of(role: str, manifest: Path) -> datetime | None:
 
 def _csv_to_parquet(connection: duckdb.DuckDBPyConnection, source: Path, target: Path) -> Path:
     """Comma separated, header row, UTF-8 with or without byte order mark; every cell as text."""
-    read = (
-        f"read_csv({literal(str(source))}, header = true, all_varchar = true, delim = ',',"
-        " quote = '\"', escape = '\"', comment = '', strict_mode = true, null_padding = false)"
+    read = csv_file(
+        source,
+        header=True,
+        all_varchar=True,
+        delim=",",
+        quote='"',
+        escape='"',
+        comment="",
+        strict_mode=True,
+        null_padding=False,
     )
     connection.execute(f"COPY (SELECT * FROM {read}) TO {literal(str(target))} (FORMAT parquet)")
     return target

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
@@ -178,7 +179,7 @@ class ContactsAtHand:
         left: list[int] = []
 
         def write(connection: duckdb.DuckDBPyConnection, _: Path) -> None:
-            rows = f"read_parquet({literal(str(came_back))})"
+            rows = parquet(came_back)
             described = connection.execute(f"DESCRIBE SELECT * FROM {rows}").fetchall()
             columns = {str(name): str(kind) for name, kind, *_ in described if name != CONTACT_ROW}
             left.append(_count_references(connection, rows, staged))
@@ -219,7 +220,7 @@ def _typed_text(text: str, column_type: str) -> str:
 def _count_references(connection: duckdb.DuckDBPyConnection, rows: str, staged: Path) -> int:
     [(named, known)] = connection.execute(f"""
         SELECT count(b.{CONTACT_ROW}), count(c.{CONTACT_ROW})
-        FROM {rows} b LEFT JOIN read_parquet({literal(str(staged))}) c USING ({CONTACT_ROW})
+        FROM {rows} b LEFT JOIN {parquet(staged)} c USING ({CONTACT_ROW})
         """).fetchall()
     if named != known:
         msg = (
@@ -241,5 +242,5 @@ def _whole_sql(rows: str, staged: Path, columns: Mapping[str, str], compared: Se
     ]
     return f"""
         SELECT {", ".join(whole)}
-        FROM {rows} b LEFT JOIN read_parquet({literal(str(staged))}) c USING ({CONTACT_ROW})
+        FROM {rows} b LEFT JOIN {parquet(staged)} c USING ({CONTACT_ROW})
         ORDER BY ALL"""

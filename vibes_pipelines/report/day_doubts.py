@@ -144,8 +144,7 @@ def _rejects(view: DayView) -> Iterator[Block]:
 def _blocked(view: DayView, path: Path) -> list[tuple[str, int, str]]:
     rows = view.query(
         path,
-        "SELECT coalesce(error_class, 'unnamed'), count(*) FROM read_parquet(?)"
-        " GROUP BY ALL ORDER BY ALL",
+        "SELECT coalesce(error_class, 'unnamed'), count(*) FROM file GROUP BY ALL ORDER BY ALL",
     )
     return [(name, count, lookup(name).advice) for name, count in rows]
 
@@ -157,7 +156,7 @@ def _unreadable(view: DayView) -> Iterator[tuple[str, str, int, int]]:
             continue
         for reason, rows, line in view.query(
             snapshot.rejects,
-            "SELECT reason, count(*), min(line) FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
+            "SELECT reason, count(*), min(line) FROM file GROUP BY ALL ORDER BY ALL",
         ):
             yield feed, without_personal_data(str(reason)), rows, line
 
@@ -205,14 +204,14 @@ def _earlier(view: DayView) -> Path:
 
 
 def _kinds(view: DayView, path: Path) -> Counter[str]:
-    rows = view.query(path, "SELECT kind, count(*) FROM read_parquet(?) GROUP BY kind")
+    rows = view.query(path, "SELECT kind, count(*) FROM file GROUP BY kind")
     return Counter(dict(rows))
 
 
 def _evidence(view: DayView, path: Path) -> Iterator[Sequence[str]]:
     rows = view.query(
         path,
-        "SELECT kind, source, external_person_id, person_key, mdn, detail FROM read_parquet(?)"
+        "SELECT kind, source, external_person_id, person_key, mdn, detail FROM file"
         " QUALIFY row_number() OVER (PARTITION BY kind ORDER BY mdn, external_person_id,"
         " person_key, source, detail) <= ?"
         " ORDER BY kind, mdn, external_person_id, person_key, source, detail",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.moments import instant_literal, moment_of
-from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.report.day_blocks import (
     Block,
     Facts,
@@ -136,7 +137,7 @@ def read_lists(
         f" {_moment('opt_in_date', types)} AS begun,"
         f" {_moment('opt_out_date', types)} AS ended,"
         f" CAST({reason} AS VARCHAR) AS reason"
-        f" FROM read_parquet({literal(str(snapshot.data))})"
+        f" FROM {parquet(snapshot.data)}"
     )
     now = _flows(engine, windows[1], windows[2])
     before = _flows(engine, windows[0], windows[1])
@@ -176,7 +177,7 @@ def _moment(column: str, types: Mapping[str, str]) -> str:
 
 
 def _column_types(engine: duckdb.DuckDBPyConnection, path: Path) -> dict[str, str]:
-    rows = engine.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
+    rows = engine.execute(f"DESCRIBE SELECT * FROM {parquet(path)}").fetchall()  # noqa: S608
     return {row[0]: row[1] for row in rows}
 
 
@@ -235,7 +236,7 @@ def _activities(view: DayView) -> Sequence[tuple[str, str, str, int]]:
         snapshot.data,
         "SELECT CAST(subscription_list_id AS VARCHAR), CAST(subscription_event AS VARCHAR),"  # noqa: S608 - one of two constants
         f" coalesce(nullif(CAST({activity} AS VARCHAR), ''), 'not named'), count(*)"
-        " FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
+        " FROM file GROUP BY ALL ORDER BY ALL",
     )
     return [
         (name or "no list", event or "no event", without_personal_data(text), n)

@@ -102,8 +102,7 @@ def _waits(one: Awaited) -> str:
 def _waited_for(view: DayView) -> list[tuple[str, int, str]]:
     rows = view.query(
         view.folder / "pending.parquet",
-        "SELECT field, count(*), min(accepted_at) FROM read_parquet(?)"
-        " GROUP BY field ORDER BY field",
+        "SELECT field, count(*), min(accepted_at) FROM file GROUP BY field ORDER BY field",
     )
     return [(name, count, instant(oldest.replace(tzinfo=UTC))) for name, count, oldest in rows]
 
@@ -198,7 +197,7 @@ def _certificate(view: DayView) -> Iterator[Block]:
             ("Sent on", "Verdict", "Evidence", "Operations"),
             view.query(
                 view.project.certificate_folder(view.day) / PARQUET,
-                "SELECT day, outcome, coalesce(evidence, 'none'), count(*) FROM read_parquet(?)"
+                "SELECT day, outcome, coalesce(evidence, 'none'), count(*) FROM file"
                 " GROUP BY ALL ORDER BY ALL",
             ),
             folded=True,

@@ -125,11 +125,11 @@ def _changes(view: DayView) -> list[tuple[str, str, str, int]]:
     found = view.query(
         view.folder / "person_changes.parquet",
         "SELECT change.field, change.action || ' at the platform', change.reason, count(*)"
-        " FROM (SELECT unnest(changes) AS change FROM read_parquet(?)) GROUP BY ALL ORDER BY ALL",
+        " FROM (SELECT unnest(changes) AS change FROM file) GROUP BY ALL ORDER BY ALL",
     )
     found += view.query(
         view.folder / "crm_changes.parquet",
-        "SELECT field, 'write back to the CRM', reason, count(*) FROM read_parquet(?)"
+        "SELECT field, 'write back to the CRM', reason, count(*) FROM file"
         " GROUP BY ALL ORDER BY ALL",
     )
     return [(name, action, means(reason), rows) for name, action, reason, rows in found]

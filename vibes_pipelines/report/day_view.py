@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import sqlalchemy as sa
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.certificate import Certificate
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.report.account import FEEDS
@@ -86,10 +87,11 @@ class DayView:
         return mask(value, self.reading.key)
 
     def query(self, path: Path, sql: str, *values: object) -> list[Any]:
-        """Rows of a query over one Parquet file, its first `?`; none when it is not there."""
+        """Rows of a query over one Parquet file, called `file`; none when it is not there."""
         if not path.is_file():
             return []
-        return self.reading.engine.execute(sql, [str(path), *values]).fetchall()
+        over = f"WITH file AS (SELECT * FROM {parquet(path)}) {sql}"  # noqa: S608 - constants
+        return self.reading.engine.execute(over, list(values)).fetchall()
 
     def days_before(self) -> list[str]:
         """The landed days before this one, newest first."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.engine import Limits
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.run import Inputs, reconcile
@@ -202,7 +203,7 @@ class Ends:
             raise ReconcileError(f"{feed} of {day} is not landed any more")
         target = self._workspace / f"{side}.parquet"
         numbers = ", ".join(str(row - 1) for row in rows) or "-1"
-        relation = f"read_parquet({literal(str(snapshot.data))}, file_row_number = true)"
+        relation = parquet(snapshot.data, file_row_number=True)
         self._connection.execute(
             f"COPY (SELECT * EXCLUDE ({ROW}) FROM {relation} WHERE {ROW} IN ({numbers}))"
             f" TO {literal(str(target))} (FORMAT parquet)"

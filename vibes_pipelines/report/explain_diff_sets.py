@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.certificate import PARQUET as CERTIFICATE
 from vibes_pipelines.delivery.deferrals import DEFERRABLE_KINDS, Deferrals
 from vibes_pipelines.delivery.intents import (
@@ -94,7 +95,7 @@ class StoredFiles:
         source = self._folders[day] / f"{name}.parquet"
         where, values = _where(_columns_of_changes(who)[name])
         self._connection.execute(
-            f"COPY (SELECT * FROM read_parquet({literal(str(source))}) WHERE {where})"
+            f"COPY (SELECT * FROM {parquet(source)} WHERE {where})"
             f" TO {literal(str(target))} (FORMAT parquet)",
             values,
         )
@@ -131,11 +132,10 @@ def rows_by_day(
     rows: dict[str, list[Row]] = defaultdict(list)
     if not files or not any(columns.values()):
         return rows
-    listed = ", ".join(literal(path) for path in files)
+    relation = parquet(*files, filename=FILE, union_by_name=True)
     where, bound = _where(columns)
     found = connection.execute(
-        f"SELECT * FROM read_parquet([{listed}], filename = '{FILE}', union_by_name = true)"
-        f" WHERE {where} ORDER BY ALL",
+        f"SELECT * FROM {relation} WHERE {where} ORDER BY ALL",
         bound,
     )
     names = [column[0] for column in found.description or ()]

@@ -16,6 +16,7 @@ from typing import Any
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.conditions import condition
 from vibes_pipelines.reconcile.consent import (
     OPTED_IN,
@@ -28,7 +29,7 @@ from vibes_pipelines.reconcile.destinations import VIBES, Feeds
 from vibes_pipelines.reconcile.moments import is_moment_type, moment
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
-from vibes_pipelines.reconcile.sql import clean, literal
+from vibes_pipelines.reconcile.sql import clean
 from vibes_pipelines.reconcile.values import (
     INVALID_VALUE,
     UNKNOWN_OPTION,
@@ -238,8 +239,7 @@ class LandedRows:
         for snapshots in groups.values():
             first = next(iter(snapshots.values()))
             source = open_source(self._connection, feed, first.data, self._workspace)
-            files = ", ".join(literal(path) for path in snapshots)
-            relation = f"read_parquet([{files}], filename = '{FILE}', file_row_number = true)"
+            relation = parquet(*snapshots, filename=FILE, file_row_number=True)
             yield replace(source, relation=relation), snapshots
 
     def _run(self, query: Query) -> Iterator[tuple[Place, dict[str, Any]]]:

@@ -16,6 +16,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vibes_pipelines.data_files import parquet
+
 WORK = ("PIPELINES_WORK", "PUBLIC")
 """Database and schema in which the share's user may create temporary tables and stages."""
 
@@ -182,8 +184,7 @@ class SessionStages:
         columns = ", ".join(f'"{name}"' for name in into)
         self._duck.execute(
             f'INSERT INTO "{table}" ({columns})'  # noqa: S608 - names of the strict grammar
-            f" SELECT {', '.join(values)} FROM read_parquet(?)",
-            [str(file)],
+            f" SELECT {', '.join(values)} FROM {parquet(file)}"
         )
         return int(pq.read_metadata(file).num_rows)
 

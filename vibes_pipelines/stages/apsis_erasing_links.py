@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import sqlalchemy as sa
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.destinations import APSIS
 from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.settings import Settings
@@ -51,9 +52,9 @@ def _is_in(files: list[Path], column: str, asked: str) -> bool:
         return False
     with duckdb.connect(config={"threads": 1}) as engine:
         found = engine.execute(
-            "SELECT count(*) FROM read_parquet(?, union_by_name = true)"  # noqa: S608 - quoted
+            f"SELECT count(*) FROM {parquet(*files, union_by_name=True)}"  # noqa: S608 - quoted
             f" WHERE trim(CAST({ident(column)} AS VARCHAR)) = ?",
-            [[str(path) for path in files], asked],
+            [asked],
         ).fetchall()
     return bool(found[0][0])
 

@@ -32,6 +32,7 @@ from vibes_pipelines.apsis.errors import (
     ValueRefused,
 )
 from vibes_pipelines.apsis.values import canonical
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.stages.apsis_opt_out_times import OPT_OUT, OptOutTimes
 from vibes_pipelines.store.realtime import Sent
@@ -233,7 +234,7 @@ def read_known(reads: Path | None, keys: Collection[str]) -> dict[str, Known]:
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.register("wanted", pa.table({"key": pa.array(sorted(keys), pa.string())}))
         rows = connection.execute(
-            f"SELECT r.* FROM read_parquet({literal(str(reads))}) r SEMI JOIN wanted USING (key)"
+            f"SELECT r.* FROM {parquet(reads)} r SEMI JOIN wanted USING (key)"
         ).fetchall()
     return {row[0]: _known(row) for row in rows}
 
@@ -251,7 +252,7 @@ def write_reads(before: Path | None, found: Iterable[Known], out: Path) -> None:
         connection.register("fresh", fresh)
         rows = "SELECT * FROM fresh"
         if before is not None:
-            old = f"read_parquet({literal(str(before))})"
+            old = parquet(before)
             rows += f" UNION ALL SELECT * FROM {old} ANTI JOIN fresh USING (key)"
         target = literal(str(out))
         connection.execute(
@@ -275,7 +276,7 @@ def write_profiles(section: Apsis, reads: Path, out: Path) -> None:
             connection.execute(f"""
                 COPY (SELECT md5(key) AS person_key, key AS external_person_id, read_at{columns}
                       FROM (SELECT * REPLACE ({_WHOLE_TEXTS} AS attributes)
-                            FROM read_parquet({literal(str(reads))}))
+                            FROM {parquet(reads)})
                       WHERE is_found ORDER BY key)
                 TO {literal(str(out))} (FORMAT parquet, COMPRESSION zstd)""")
         except duckdb.InvalidInputException:

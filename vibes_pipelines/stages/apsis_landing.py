@@ -16,8 +16,9 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.landed import write_contact_hashes, write_person_hashes
-from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.stages.apsis_contacts import write_contacts
 from vibes_pipelines.stages.apsis_known import (
     NEVER,
@@ -233,7 +234,7 @@ def _contact_keys(sync: ApsisSync, contacts: Snapshot) -> list[str]:
     key = ident(sync.project.config.contacts.key)
     with duckdb.connect(config={"threads": 1}) as connection:
         rows = connection.execute(
-            f"SELECT DISTINCT trim({key}) FROM read_parquet({literal(str(contacts.data))})"  # noqa: S608
+            f"SELECT DISTINCT trim({key}) FROM {parquet(contacts.data)}"  # noqa: S608
             f" WHERE trim({key}) <> '' ORDER BY ALL"
         ).fetchall()
     return [row[0] for row in rows]
@@ -244,7 +245,7 @@ def _read_before(reads: Path | None) -> dict[str, tuple[datetime, bool]]:
         return {}
     with duckdb.connect(config={"threads": 1}) as connection:
         rows = connection.execute(
-            f"SELECT key, read_at, is_found FROM read_parquet({literal(str(reads))})"  # noqa: S608
+            f"SELECT key, read_at, is_found FROM {parquet(reads)}"  # noqa: S608
         ).fetchall()
     return {key: (at, is_found) for key, at, is_found in rows}
 

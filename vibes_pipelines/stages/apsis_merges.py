@@ -26,7 +26,8 @@ from vibes_pipelines.apsis.errors import (
     ApsisUnavailable,
     ConsentRefused,
 )
-from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.data_files import parquet
+from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.stages.apsis_opt_out_times import OPT_OUT
 from vibes_pipelines.stages.apsis_sync import ApsisSync
 from vibes_pipelines.stages.interrupts import run_until_interrupted
@@ -118,7 +119,7 @@ def _shared(sync: ApsisSync, contacts: Path) -> set[str]:
         return set()
     with duckdb.connect(config={"threads": 1}) as connection:
         rows = connection.execute(
-            f"SELECT lower({ident(column)}) FROM read_parquet({literal(str(contacts))})"  # noqa: S608
+            f"SELECT lower({ident(column)}) FROM {parquet(contacts)}"  # noqa: S608
             f" WHERE {ident(column)} IS NOT NULL GROUP BY ALL HAVING count(*) > 1"
         ).fetchall()
     return {row[0] for row in rows}

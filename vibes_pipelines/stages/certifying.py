@@ -2,6 +2,7 @@
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.certificate import (
     PARQUET,
     Certificate,
@@ -39,5 +40,6 @@ def certified_day(project: Project, day: str) -> str | None:
     """The newest day whose sends the certificate of `day` is about; None when there were none."""
     path = project.certificate_folder(day) / PARQUET
     with duckdb.connect() as engine:
-        [(newest,)] = engine.execute("SELECT max(day) FROM read_parquet(?)", [str(path)]).fetchall()
+        newest_sql = f"SELECT max(day) FROM {parquet(path)}"  # noqa: S608 - our own path
+        [(newest,)] = engine.execute(newest_sql).fetchall()
     return None if newest is None else str(newest)

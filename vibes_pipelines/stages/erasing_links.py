@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import sqlalchemy as sa
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.decisions import CONTACT_RECORD
 from vibes_pipelines.reconcile.judged_phones import judge_phones
 from vibes_pipelines.reconcile.narrow import region_of
@@ -45,10 +46,10 @@ def stored_pairs(
         if files:
             found |= set(
                 engine.execute(
-                    "SELECT DISTINCT external_person_id, lower(person_key)"
-                    " FROM read_parquet(?, union_by_name = true)"
+                    "SELECT DISTINCT external_person_id, lower(person_key)"  # noqa: S608 - our own paths
+                    f" FROM {parquet(*files, union_by_name=True)}"
                     " WHERE external_person_id = ? OR lower(person_key) = ?",
-                    [[str(path) for path in files], asked, asked.lower()],
+                    [asked, asked.lower()],
                 ).fetchall()
             )
     return found | _recorded(project, asked)
@@ -71,8 +72,8 @@ def linked_by_number(
     key, phone = (f"CAST({ident(name)} AS VARCHAR)" for name in (mapped.key, mapped.mdn.column))
     engine.execute(
         f"CREATE OR REPLACE TEMP TABLE phoned AS SELECT trim({key}) AS key, {phone} AS phone,"  # noqa: S608
-        f" right(regexp_replace({phone}, '[^0-9]', '', 'g'), {TAIL}) AS tail FROM read_parquet(?)",
-        [str(contacts)],
+        f" right(regexp_replace({phone}, '[^0-9]', '', 'g'), {TAIL}) AS tail"
+        f" FROM {parquet(contacts)}"
     )
     alike = engine.execute(
         "SELECT key, phone FROM phoned WHERE tail <> '' AND tail IN"
@@ -83,9 +84,9 @@ def linked_by_number(
     if numbers & e164(project, engine, [phone for found, phone in alike if found != external]):
         return set()
     found = engine.execute(
-        "SELECT lower(person_key), external_person_id FROM read_parquet(?)"
+        f"SELECT lower(person_key), external_person_id FROM {parquet(persons)}"  # noqa: S608
         " WHERE list_contains(?, mdn)",
-        [str(persons), sorted(numbers)],
+        [sorted(numbers)],
     ).fetchall()
     return {row[0] for row in found if len(found) == 1 and row[0] and not row[1]}
 

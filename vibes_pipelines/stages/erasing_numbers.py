@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import sqlalchemy as sa
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.stages.erasing_links import TAIL, e164_of
 from vibes_pipelines.stages.landing import CONTACTS, PERSONS
@@ -181,10 +182,10 @@ def _persons(
 ) -> list[tuple[str, bool]]:
     external, keys = person
     return engine.execute(
-        "SELECT DISTINCT mdn, coalesce(external_person_id = ?, false)"
+        "SELECT DISTINCT mdn, coalesce(external_person_id = ?, false)"  # noqa: S608 - our own path
         " OR coalesce(list_contains(?, lower(person_key)), false)"
-        " FROM read_parquet(?) WHERE list_contains(?, mdn)",
-        [external, list(keys), str(path), sorted(numbers)],
+        f" FROM {parquet(path)} WHERE list_contains(?, mdn)",
+        [external, list(keys), sorted(numbers)],
     ).fetchall()
 
 
@@ -200,9 +201,9 @@ def _contacts(
         return
     key, phone = (f"CAST({ident(name)} AS VARCHAR)" for name in (mapped.key, mapped.mdn.column))
     rows = engine.execute(
-        f"SELECT DISTINCT {phone}, coalesce(trim({key}) = ?, false) FROM read_parquet(?)"  # noqa: S608
+        f"SELECT DISTINCT {phone}, coalesce(trim({key}) = ?, false) FROM {parquet(path)}"  # noqa: S608
         f" WHERE list_contains(?, right(regexp_replace({phone}, '[^0-9]', '', 'g'), {TAIL}))",
-        [external, str(path), sorted({number[-TAIL:] for number in numbers})],
+        [external, sorted({number[-TAIL:] for number in numbers})],
     ).fetchall()
     spelt = e164_of(project, engine, {phone for phone, _ in rows})
     for written, is_own in rows:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.stages.apsis_erasing_links import is_known_for_apsis
 from vibes_pipelines.stages.erasing_links import (
@@ -154,9 +155,9 @@ def _numbers(
         newest = {
             row[0]
             for row in engine.execute(
-                "SELECT DISTINCT mdn FROM read_parquet(?) WHERE mdn IS NOT NULL"
+                f"SELECT DISTINCT mdn FROM {parquet(path)} WHERE mdn IS NOT NULL"  # noqa: S608
                 " AND (external_person_id = ? OR list_contains(?, lower(person_key)))",
-                [str(path), external, list(keys)],
+                [external, list(keys)],
             ).fetchall()
         }
         mdns |= newest
@@ -179,8 +180,8 @@ def _rows(
     if not files:
         return set()
     found = engine.execute(
-        f"SELECT DISTINCT {shown} FROM read_parquet(?, union_by_name = true)"  # noqa: S608
+        f"SELECT DISTINCT {shown} FROM {parquet(*files, union_by_name=True)}"  # noqa: S608
         f" WHERE {where} = ?",
-        [[str(path) for path in files], value],
+        [value],
     ).fetchall()
     return {row[0] for row in found if row[0] is not None}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.sql import ident
 
 
@@ -19,30 +20,26 @@ def repeated_keys(data: Path, columns: Sequence[str], may_be_empty: Collection[s
         f"{ident(column)} IS NOT NULL" for column in columns if column not in may_be_empty
     )
     return _counted(
-        f"SELECT count(*) FROM (SELECT {listed} FROM read_parquet($data) "  # noqa: S608 - quoted
+        f"SELECT count(*) FROM (SELECT {listed} FROM {parquet(data)} "  # noqa: S608 - quoted
         f"WHERE {whole} GROUP BY {listed} HAVING count(*) > 1)",
-        data=data,
     )
 
 
 def differing_subscriptions(extract: Path, share: Path) -> int:
     """How many subscriptions are active in only one of the extract and the share."""
     return _counted(
-        """
+        f"""
         SELECT count(*) FROM (
             SELECT lower(person_key) AS p, subscription_list_id::VARCHAR AS l
-            FROM read_parquet($extract)
+            FROM {parquet(extract)}
         ) AS e FULL JOIN (
             SELECT DISTINCT lower(person_key) AS p, subscription_list_id::VARCHAR AS l
-            FROM read_parquet($share) WHERE opt_out_date IS NULL
+            FROM {parquet(share)} WHERE opt_out_date IS NULL
         ) AS s USING (p, l) WHERE e.p IS NULL OR s.p IS NULL
-        """,
-        extract=extract,
-        share=share,
+        """  # noqa: S608 - our own paths
     )
 
 
-def _counted(query: str, **files: Path) -> int:
+def _counted(query: str) -> int:
     with duckdb.connect() as engine:
-        found = engine.execute(query, {name: str(path) for name, path in files.items()})
-        return int(found.fetchall()[0][0])
+        return int(engine.execute(query).fetchall()[0][0])

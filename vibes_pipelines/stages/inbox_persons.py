@@ -6,6 +6,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import StoredCallback
 
@@ -51,7 +52,7 @@ def _contacts(persons: Path, identifier: str, values: Collection[str]) -> Mappin
             f"""
             WITH person AS (
                 SELECT {_clean(identifier)} AS identifier, {_clean("external_person_id")} AS contact
-                FROM read_parquet($persons)),
+                FROM {parquet(persons)}),
             named AS (
                 SELECT identifier, min(contact) AS contact FROM person
                 WHERE identifier IN (SELECT unnest($values))
@@ -59,7 +60,7 @@ def _contacts(persons: Path, identifier: str, values: Collection[str]) -> Mappin
             SELECT named.identifier, named.contact
             FROM named JOIN person ON person.contact = named.contact
             GROUP BY ALL HAVING count(*) = 1""",  # noqa: S608 - names are constants of this file
-            {"persons": str(persons), "values": sorted(values)},
+            {"values": sorted(values)},
         ).fetchall()
     return dict(rows)
 

@@ -12,6 +12,7 @@ from itertools import chain, islice
 
 import duckdb
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.consent import OPTED_OUT
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.reconcile.sql import ident
@@ -117,9 +118,9 @@ def _with_numbers(project: Project, ids: Mapping[str, int]) -> Iterator[tuple[st
     with duckdb.connect() as engine:
         engine.execute("SET autoinstall_known_extensions = false")
         rows = engine.execute(
-            f"SELECT trim({key}), {phone} FROM read_parquet(?)"  # noqa: S608 - quoted names
+            f"SELECT trim({key}), {phone} FROM {parquet(snapshot.data)}"  # noqa: S608 - quoted names
             f" WHERE list_contains(?, right(regexp_replace({phone}, '[^0-9]', '', 'g'), {TAIL}))",
-            [str(snapshot.data), sorted({number[-TAIL:] for number in ids})],
+            [sorted({number[-TAIL:] for number in ids})],
         ).fetchall()
     for contact, written in rows:
         number = to_e164(written, mapped.mdn.default_region) or ""

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.cases import CASES
 from vibes_pipelines.reconcile.decisions import COLUMNS, CONTACT_RECORD
 from vibes_pipelines.reconcile.findings import DECIDABLE
@@ -360,8 +361,8 @@ def _require_person(project: Project, case: Case, contact: str, person_key: str)
 def _persons(data: Path, contact: str, person_key: str) -> Sequence[tuple[str | None, str | None]]:
     with duckdb.connect() as engine:
         found: list[tuple[str | None, str | None]] = engine.execute(
-            "SELECT person_key, external_person_id FROM read_parquet(?)"
+            f"SELECT person_key, external_person_id FROM {parquet(data)}"  # noqa: S608 - our own path
             " WHERE lower(person_key) = ? OR external_person_id = ?",
-            [str(data), person_key, contact],
+            [person_key, contact],
         ).fetchall()
     return found

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vibes_pipelines.crm.arrow_columns import as_text
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.intents import (
     Origin,
     crm_intents,
@@ -227,9 +228,9 @@ def _gather(
     own_key = (
         f"lower(trim(CAST({ident(config.person_key)} AS VARCHAR)))" if config.person_key else "NULL"
     )
-    persons = _relation(_snapshot(project, PERSONS, day).data)
-    landed = _relation(_snapshot(project, CONTACTS, day).data)
-    fresh = _relation(folder / "fresh.parquet")
+    persons = parquet(_snapshot(project, PERSONS, day).data)
+    landed = parquet(_snapshot(project, CONTACTS, day).data)
+    fresh = parquet(folder / "fresh.parquet")
     subscriptions = [snapshot.data for snapshot in subscriptions_of(project, day)]
     with duckdb.connect(config={"threads": 1}) as engine:
         engine.execute("SET TimeZone = 'UTC'")
@@ -262,7 +263,7 @@ def _gather(
 def _stays(path: Path) -> str:
     columns = ", ".join(f"CAST({name} AS VARCHAR) AS {name}" for name in _SUBSCRIPTIONS.names)
     return (
-        f"SELECT {columns} FROM {_relation(path)}"
+        f"SELECT {columns} FROM {parquet(path)}"
         " WHERE lower(person_key) IN (SELECT lower(person_key) FROM person)"
     )
 
@@ -347,10 +348,6 @@ def _under_way(project: Project, day: str) -> pa.Table:
 
 def _word(contact: str, field: str, value: str | None, at: datetime) -> dict[str, Any]:
     return {"contact": contact, "field": field, "value": value, "told": int(at.timestamp() * 1e6)}
-
-
-def _relation(path: Path) -> str:
-    return f"read_parquet({literal(str(path))})"
 
 
 def _text(column: str) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import duckdb
 import numpy as np
 
+from vibes_pipelines.data_files import exact
 from vibes_pipelines.store.snapshots import DATA, Reject, write_rejects
 from vibes_pipelines.vibes.extract_lines import NOT_UTF8, Refused, fault, sort_lines
 
@@ -210,11 +211,11 @@ def _parse(path: Path, columns: Sequence[str], folder: Path) -> _Parsed:
     with duckdb.connect(config=settings) as engine:
         copied = engine.execute(
             "COPY (SELECT * FROM read_csv($file, columns = $columns, header = true, delim = '\t', "
-            "quote = '', escape = '', auto_detect = false, "
+            "quote = '', escape = '', auto_detect = false, hive_partitioning = false, "
             "store_rejects = true, rejects_limit = $most, max_line_size = $longest)) "
             "TO $data (FORMAT parquet, COMPRESSION zstd)",
             {
-                "file": str(path),
+                "file": exact(path),
                 "columns": dict.fromkeys(columns, "VARCHAR"),
                 "longest": _MAX_LINE_BYTES,
                 "most": _MAX_ERRORS,

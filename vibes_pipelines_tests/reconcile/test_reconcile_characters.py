@@ -1,5 +1,7 @@
 """Texts that cannot be right are never carried to the other side, and harm only their contact."""
 
+import shutil
+from pathlib import Path
 from typing import cast
 
 import pyarrow as pa
@@ -13,6 +15,8 @@ from vibes_pipelines.reconcile.destinations import DESTINATIONS, VIBES
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.store.models import operations
+from vibes_pipelines.sync_config import SyncConfig
+from vibes_pipelines_tests.reconcile.conftest import PERSON, write_parquet
 from vibes_pipelines_tests.support.examples import examples
 
 WRONG = ["A\0B", "A\ufffdB", "\x1bA", "A\x7f", "caf\xc3\x83\x85", "A\uffff"]
@@ -227,3 +231,41 @@ def test_no_diff_set_carries_a_control_character(run, make_config, names):
         for sign in text
     )
     assert done.summary.added + done.summary.quarantined == len(names)
+
+
+def _one_contact(path: Path, **values: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = {"id": "C1", "name": "Ann", "phone": None} | values
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    return path
+
+
+def _added(config: SyncConfig, contacts: Path, folder: Path) -> list[tuple[str, str]]:
+    """Key and name of every contact that is new to a platform without persons."""
+    persons = write_parquet(folder / "persons.parquet", [], (*PERSON, "name"))
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    reconcile(config, Inputs(contacts, persons, relative_guards=False), folder / "out")
+    rows = pq.read_table(folder / "out" / "person_changes.parquet").to_pylist()
+    return [(row["external_person_id"], row["changes"][0]["after"]) for row in rows]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    ("name", "other"), [("day[1]", "day1"), ("s*", "s2"), ("q?", "q2"), ("{a}", "a")]
+)
+def test_a_path_that_is_also_a_pattern_is_that_one_file(tmp_path, make_config, name, other, suffix):
+    for one in (name, other):
+        path = _one_contact(tmp_path / one / f"{one}.parquet", name=one)
+        path.with_suffix(".csv").write_text(f"id,name,phone\nC1,{one},\n")
+    contacts = tmp_path / name / f"{name}.{suffix}"
+    assert _added(make_config(), contacts, tmp_path) == [("C1", name)]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_a_folder_that_is_called_like_a_partition_is_no_column(tmp_path, make_config, suffix):
+    contacts = {"key": "id", "conditions": [{"column": "name", "equals": "Ann"}]}
+    config = make_config(contacts=contacts)
+    folder = tmp_path / "name=Ann" / "day=2026"
+    _one_contact(folder / "c.parquet", name="Bo")
+    (folder / "c.csv").write_text("id,name\nC1,Bo\n")
+    assert _added(config, folder / f"c.{suffix}", tmp_path) == []

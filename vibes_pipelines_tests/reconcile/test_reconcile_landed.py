@@ -203,3 +203,18 @@ def test_a_number_given_in_another_spelling_is_shown_as_the_number_it_is(tmp_pat
     assert landed == scanned
     [told] = pq.read_table(world.folder / "landed" / "subscription_changes.parquet").to_pylist()
     assert told["mdn"] == "+13125550100"
+
+
+@pytest.mark.parametrize(("home", "other"), [("vibes[1]", "vibes1"), ("name=Zoe", "name")])
+def test_only_the_installation_that_is_named_is_read(tmp_path, home, other):
+    blank = dict.fromkeys(field.to for field in CONFIG.fields)
+    mine, _ = (
+        World(tmp_path / place, [{"id": key, **blank, "name": "Ann"}], [])
+        for place, key in ((home, "C1"), (other, "C2"))
+    )
+    for name, plan in (("scanned", "scan"), ("landed", "landed hashes")):
+        assert mine.reconcile(name)[1] == plan
+        [added] = pq.read_table(mine.folder / name / "person_changes.parquet").to_pylist()
+        assert added["external_person_id"] == "C1"
+        assert {c["field"]: c["after"] for c in added["changes"]}["name"] == "Ann"
+        mine.hash()

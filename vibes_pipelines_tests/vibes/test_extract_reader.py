@@ -51,6 +51,14 @@ def expected_of(content: str) -> tuple[list[tuple[str | None, ...]], dict[int, s
     return good, bad
 
 
+@pytest.mark.parametrize("name", ["day=2026", "mdn=1", "a[1]", "s*"])
+def test_the_name_of_the_folder_changes_nothing(tmp_path: Path, name: str) -> None:
+    for folder in ("a1", "s2", name):
+        (tmp_path / folder).mkdir()
+        convert(tmp_path / folder, HEADER + f"+1312\tp1\t{folder}\n".encode())
+    assert rows(tmp_path / name) == [{"mdn": "+1312", "person_key": "p1", "activity": name}]
+
+
 def test_rows_are_text_as_they_stand_and_empty_cells_are_null(tmp_path: Path) -> None:
     assert convert(tmp_path, HEADER + b'+1312\tp1\t"quoted"\n\tp2\tNULL\n') == 2
     assert rows(tmp_path) == [
