@@ -66,7 +66,7 @@ def open_source(
         if data.suffix == ".csv":
             _refuse_odd_header(role, path, data)
             data = _csv_to_parquet(connection, data, workspace / f"{role}.parquet")
-        relation = parquet(data, file_row_number=True)
+        relation = numbered_rows(data)
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
         # Without its cause: DuckDB's message repeats the line of the file.
@@ -74,6 +74,11 @@ def open_source(
         raise ReconcileError(msg) from None
     columns = {str(n).lower(): (ident(str(n)), str(t)) for n, t, *_ in described if n != ROW}
     return Source(role, path, relation, columns, as_of)
+
+
+def numbered_rows(*paths: Path | str, **options: str | bool) -> str:
+    """SQL for the rows of Parquet inputs, with `ROW`; text that is not declared as such is text."""
+    return parquet(*paths, file_row_number=True, binary_as_string=True, **options)
 
 
 def refuse_wrong_encoding(error: duckdb.Error) -> None:

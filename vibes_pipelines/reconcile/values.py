@@ -49,7 +49,7 @@ def as_text(column: str, column_type: str) -> str:
     """SQL for the clean text of a column of any type; typed columns without float noise.
 
     Raises:
-        ReconcileError: the column holds lists or objects, which no text stands for.
+        ReconcileError: the column holds lists, objects or bytes, which no text stands for.
     """
     if column_type == "VARCHAR":
         return clean(column)
@@ -58,6 +58,9 @@ def as_text(column: str, column_type: str) -> str:
             f"column {column} holds {column_type}: lists are for fields of type multi_select, and"
             " objects for none; map a column of plain values"
         )
+        raise ReconcileError(msg)
+    if column_type == "BLOB":  # the engine would write its escape codes
+        msg = f"column {column} holds bytes; map a column of plain values"
         raise ReconcileError(msg)
     if column_type.startswith("DECIMAL"):
         return decimal_text(column, column_type)

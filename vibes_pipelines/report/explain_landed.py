@@ -16,7 +16,6 @@ from typing import Any
 
 import duckdb
 
-from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.conditions import condition
 from vibes_pipelines.reconcile.consent import (
     OPTED_IN,
@@ -28,7 +27,7 @@ from vibes_pipelines.reconcile.consent import (
 from vibes_pipelines.reconcile.destinations import VIBES, Feeds
 from vibes_pipelines.reconcile.moments import is_moment_type, moment
 from vibes_pipelines.reconcile.phone import to_e164
-from vibes_pipelines.reconcile.sources import ROW, Source, open_source
+from vibes_pipelines.reconcile.sources import ROW, Source, numbered_rows, open_source
 from vibes_pipelines.reconcile.sql import clean
 from vibes_pipelines.reconcile.values import (
     INVALID_VALUE,
@@ -239,7 +238,7 @@ class LandedRows:
         for snapshots in groups.values():
             first = next(iter(snapshots.values()))
             source = open_source(self._connection, feed, first.data, self._workspace)
-            relation = parquet(*snapshots, filename=FILE, file_row_number=True)
+            relation = numbered_rows(*snapshots, filename=FILE)
             yield replace(source, relation=relation), snapshots
 
     def _run(self, query: Query) -> Iterator[tuple[Place, dict[str, Any]]]:

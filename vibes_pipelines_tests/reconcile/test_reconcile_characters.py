@@ -194,7 +194,10 @@ def test_a_list_or_an_object_is_no_text(tmp_path, make_config, value):
         reconcile(make_config(), inputs, tmp_path / "out")
 
 
-def test_bytes_that_are_no_utf8_are_refused_without_repeating_them(tmp_path, make_config):
+@pytest.mark.parametrize("written_as", [pa.string(), pa.binary()])
+def test_bytes_that_are_no_utf8_are_refused_without_repeating_them(
+    tmp_path, make_config, written_as
+):
     broken = pa.array([b"Secret\xff"], pa.binary()).buffers()
     table = pa.table(
         {
@@ -203,7 +206,7 @@ def test_bytes_that_are_no_utf8_are_refused_without_repeating_them(tmp_path, mak
             "person_key": ["k1"],
             "phone": ["312-555-0100"],
             "mdn": ["+13125550100"],
-            "name": pa.Array.from_buffers(pa.string(), 1, broken),
+            "name": pa.Array.from_buffers(written_as, 1, broken),
         }
     )
     pq.write_table(table, tmp_path / "both.parquet")
@@ -247,6 +250,15 @@ def _added(config: SyncConfig, contacts: Path, folder: Path) -> list[tuple[str, 
     reconcile(config, Inputs(contacts, persons, relative_guards=False), folder / "out")
     rows = pq.read_table(folder / "out" / "person_changes.parquet").to_pylist()
     return [(row["external_person_id"], row["changes"][0]["after"]) for row in rows]
+
+
+def test_text_that_the_writer_did_not_declare_as_text_is_text(tmp_path, make_config):
+    contacts = {"key": "id", "conditions": [{"column": "region", "equals": "Fürth"}]}
+    config = make_config(contacts=contacts)
+    texts = {"id": "Č1", "name": "Zoë", "region": "Fürth"}
+    path = _one_contact(tmp_path / "c.parquet", **{k: v.encode() for k, v in texts.items()})
+    assert pq.read_schema(path).field("name").type == pa.binary()
+    assert _added(config, path, tmp_path) == [("Č1", "Zoë")]
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.sql import BLANKS, clean
 from vibes_pipelines.reconcile.values import (
     INVALID_VALUE,
@@ -111,6 +112,11 @@ def test_what_is_no_number_is_invalid_at_the_crm_and_stands_at_the_platform(engi
 def test_typed_numbers_carry_no_float_noise(engine, column_type, text, expected):
     assert contact(engine, field("number"), text, column_type) == expected
     assert evaluate(engine, as_text("c", column_type), [text], column_type) == [expected]
+
+
+def test_bytes_are_no_text():
+    with pytest.raises(ReconcileError, match="holds bytes"):
+        as_text("c", "BLOB")
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30))
