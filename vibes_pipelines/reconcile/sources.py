@@ -8,14 +8,14 @@ Which columns exist, of which type, and as of when; what they mean belongs to th
 import csv
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 
-from vibes_pipelines.data_files import csv_file, parquet
+from vibes_pipelines.data_files import csv_file, exact, parquet
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.sql import ident, literal
 
@@ -25,20 +25,30 @@ _OTHER_DELIMITERS = (";", "\t", "|")
 
 @dataclass(frozen=True)
 class Source:
-    """One opened input. `columns` maps lower-cased names to (quoted name, DuckDB type)."""
+    """One opened input.
+
+    `columns` maps lower-cased names to (quoted name, DuckDB type); `alike` those that several
+    columns have to these, as they are written.
+    """
 
     role: str
     path: Path
     relation: str
     columns: Mapping[str, tuple[str, str]]
+    alike: Mapping[str, Sequence[str]]
     as_of: datetime | None
 
     def column(self, name: str, wanted_by: str) -> tuple[str, str]:
         """The quoted name and type of a column.
 
         Raises:
-            ReconcileError: when there is none; `wanted_by` names the entry of the sync config.
+            ReconcileError: when there is none, or several that differ in case alone; `wanted_by`
+                names the entry of the sync config.
         """
+        if alike := self.alike.get(name.lower()):
+            named = " and ".join(map(repr, alike))
+            msg = f"{self.role} {self.path}: any of {named} may be meant by {wanted_by}; leave one"
+            raise ReconcileError(msg)
         found = self.columns.get(name.lower())
         if found is None:
             msg = (
@@ -67,13 +77,17 @@ def open_source(
             _refuse_odd_header(role, path, data)
             data = _csv_to_parquet(connection, data, workspace / f"{role}.parquet")
         relation = numbered_rows(data)
+        names = _names_in(connection, data)
+        _refuse_own_name(role, path, names)
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
     except duckdb.Error:
         # Without its cause: DuckDB's message repeats the line of the file.
         msg = f"{role} {path}: {_why_unreadable(data)}"
         raise ReconcileError(msg) from None
-    columns = {str(n).lower(): (ident(str(n)), str(t)) for n, t, *_ in described if n != ROW}
-    return Source(role, path, relation, columns, as_of)
+    # The engine gives a name of its own to what it takes for a repeated one.
+    named = zip(names, described, strict=False)
+    columns = {name.lower(): (ident(str(n)), str(t)) for name, (n, t, *_) in named}
+    return Source(role, path, relation, columns, _alike(names), as_of)
 
 
 def numbered_rows(*paths: Path | str, **options: str | bool) -> str:
@@ -93,6 +107,34 @@ def refuse_wrong_encoding(error: duckdb.Error) -> None:
     if found:
         msg = f"{found.group(1)}: holds text that is not UTF-8; write it again in UTF-8"
         raise ReconcileError(msg) from None
+
+
+def _names_in(connection: duckdb.DuckDBPyConnection, data: Path) -> list[str]:
+    """The columns of a Parquet file in their order, as they are written; none of their parts."""
+    elements = connection.execute(
+        "SELECT name, coalesce(num_children, 0) FROM parquet_schema(?)", [exact(data)]
+    ).fetchall()
+    names, parts_left = [], 0
+    for name, children in elements[1:]:
+        if parts_left:
+            parts_left -= 1
+        else:
+            names.append(name)
+        parts_left += children
+    return names
+
+
+def _refuse_own_name(role: str, path: Path, names: Sequence[str]) -> None:
+    if ROW in map(str.lower, names):
+        msg = f"{role} {path}: a column is called {ROW}, which the reconcile needs; rename it"
+        raise ReconcileError(msg)
+
+
+def _alike(names: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.lower(), []).append(name)
+    return {name: written for name, written in found.items() if len(written) > 1}
 
 
 def _refuse_odd_header(role: str, path: Path, data: Path) -> None:

@@ -252,6 +252,28 @@ def _added(config: SyncConfig, contacts: Path, folder: Path) -> list[tuple[str, 
     return [(row["external_person_id"], row["changes"][0]["after"]) for row in rows]
 
 
+@pytest.mark.parametrize("other", ["Name", "NAME"])
+def test_a_column_that_two_names_may_mean_is_refused(tmp_path, make_config, other):
+    contacts = _one_contact(tmp_path / "c.parquet", **{other: "Anna"})
+    says = rf"c\.parquet: .*'name'.*'{other}'.* fields\.from: name"
+    with pytest.raises(ReconcileError, match=says):
+        _added(make_config(), contacts, tmp_path)
+
+
+def test_names_that_are_one_but_for_case_harm_nobody_who_does_not_map_them(tmp_path, make_config):
+    values = {"Note": "a", "note": "b", "Note_1": "c", "inner": {"name": "x", "Name": "y"}}
+    contacts = _one_contact(tmp_path / "c.parquet", **values)
+    assert _added(make_config(), contacts, tmp_path) == [("C1", "Ann")]
+    fields = [{"from": "note_1", "to": "name", "type": "string"}]
+    assert _added(make_config(fields=fields), contacts, tmp_path) == [("C1", "c")]
+
+
+def test_the_name_that_the_engine_needs_for_itself_is_told(tmp_path, make_config):
+    contacts = _one_contact(tmp_path / "c.parquet", File_Row_Number=7)
+    with pytest.raises(ReconcileError, match=r"c\.parquet: .*file_row_number.*; rename it"):
+        _added(make_config(), contacts, tmp_path)
+
+
 def test_text_that_the_writer_did_not_declare_as_text_is_text(tmp_path, make_config):
     contacts = {"key": "id", "conditions": [{"column": "region", "equals": "Fürth"}]}
     config = make_config(contacts=contacts)
