@@ -5,7 +5,7 @@ import re
 from vibes_pipelines.reconcile.sql import let, literal
 
 _CANONICAL = r"0|-?[1-9][0-9]*"
-_LONGEST = 308
+LONGEST = 308
 """Digits before the point: more do not fit a double, by which JSON readers hold numbers."""
 _WORD_DIGITS = 18
 """Of a DECIMAL that is computed in machine words."""
@@ -15,7 +15,7 @@ _EXPONENT = r"([+-]?)([0-9]+)\.?([0-9]*)[eE]([+-]?[0-9]{1,3})"
 
 def is_canonical_whole(text: str) -> str:
     """SQL for: this text already is the canonical text of a whole number."""
-    return f"(strlen({text}) <= {_LONGEST} AND regexp_full_match({text}, {literal(_CANONICAL)}))"
+    return f"(strlen({text}) <= {LONGEST} AND regexp_full_match({text}, {literal(_CANONICAL)}))"
 
 
 def number_text(text: str, otherwise: str) -> str:
@@ -29,7 +29,7 @@ def number_text(text: str, otherwise: str) -> str:
         f" WHEN regexp_full_match(t, {literal(_EXPONENT)})"
         f" THEN {let('x', _expand('t'), _shorten('x'))} END"
     )
-    is_held = f"strlen(ltrim(split_part(n, '.', 1), '-')) <= {_LONGEST}"
+    is_held = f"strlen(ltrim(split_part(n, '.', 1), '-')) <= {LONGEST}"
     slow = let("n", exact, f"CASE WHEN {is_held} THEN n ELSE {otherwise} END")
     return (
         f"CASE WHEN {is_canonical_whole(text)} THEN {text}"

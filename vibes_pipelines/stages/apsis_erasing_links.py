@@ -8,11 +8,10 @@ from pathlib import Path
 import duckdb
 import sqlalchemy as sa
 
-from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.destinations import APSIS
-from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.apsis_landing import READS
+from vibes_pipelines.stages.landed_texts import landed_texts
 from vibes_pipelines.stages.landing import CONTACTS
 from vibes_pipelines.store.database import is_there, open_engine
 from vibes_pipelines.store.models import operations, realtime_operations
@@ -52,8 +51,8 @@ def _is_in(files: list[Path], column: str, asked: str) -> bool:
         return False
     with duckdb.connect(config={"threads": 1}) as engine:
         found = engine.execute(
-            f"SELECT count(*) FROM {parquet(*files, union_by_name=True)}"  # noqa: S608 - quoted
-            f" WHERE trim(CAST({ident(column)} AS VARCHAR)) = ?",
+            f"SELECT count(*) FROM {landed_texts(engine, files, key=column)}"  # noqa: S608 - quoted
+            " WHERE trim(key) = ?",
             [asked],
         ).fetchall()
     return bool(found[0][0])

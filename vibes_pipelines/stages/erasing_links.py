@@ -16,7 +16,7 @@ from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.decisions import CONTACT_RECORD
 from vibes_pipelines.reconcile.judged_phones import judge_phones
 from vibes_pipelines.reconcile.narrow import region_of
-from vibes_pipelines.reconcile.sql import ident
+from vibes_pipelines.stages.landed_texts import landed_texts
 from vibes_pipelines.stages.masking import hash_key
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.pseudonyms import PREFIX, pseudonym
@@ -69,11 +69,10 @@ def linked_by_number(
     mapped = project.config.contacts
     if mapped.mdn is None:
         return set()
-    key, phone = (f"CAST({ident(name)} AS VARCHAR)" for name in (mapped.key, mapped.mdn.column))
+    landed = landed_texts(engine, [contacts], key=mapped.key, phone=mapped.mdn.column)
     engine.execute(
-        f"CREATE OR REPLACE TEMP TABLE phoned AS SELECT trim({key}) AS key, {phone} AS phone,"  # noqa: S608
-        f" right(regexp_replace({phone}, '[^0-9]', '', 'g'), {TAIL}) AS tail"
-        f" FROM {parquet(contacts)}"
+        "CREATE OR REPLACE TEMP TABLE phoned AS SELECT trim(key) AS key, phone,"  # noqa: S608
+        f" right(regexp_replace(phone, '[^0-9]', '', 'g'), {TAIL}) AS tail FROM {landed}"
     )
     alike = engine.execute(
         "SELECT key, phone FROM phoned WHERE tail <> '' AND tail IN"

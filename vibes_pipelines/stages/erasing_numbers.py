@@ -19,8 +19,8 @@ import duckdb
 import sqlalchemy as sa
 
 from vibes_pipelines.data_files import parquet
-from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.stages.erasing_links import TAIL, e164_of
+from vibes_pipelines.stages.landed_texts import landed_texts
 from vibes_pipelines.stages.landing import CONTACTS, PERSONS
 from vibes_pipelines.stages.masking import hash_key, keyed_hash
 from vibes_pipelines.stages.project import Project
@@ -199,10 +199,10 @@ def _contacts(
     mapped = project.config.contacts
     if mapped.mdn is None:
         return
-    key, phone = (f"CAST({ident(name)} AS VARCHAR)" for name in (mapped.key, mapped.mdn.column))
+    landed = landed_texts(engine, [path], key=mapped.key, phone=mapped.mdn.column)
     rows = engine.execute(
-        f"SELECT DISTINCT {phone}, coalesce(trim({key}) = ?, false) FROM {parquet(path)}"  # noqa: S608
-        f" WHERE list_contains(?, right(regexp_replace({phone}, '[^0-9]', '', 'g'), {TAIL}))",
+        f"SELECT DISTINCT phone, coalesce(trim(key) = ?, false) FROM {landed}"  # noqa: S608
+        f" WHERE list_contains(?, right(regexp_replace(phone, '[^0-9]', '', 'g'), {TAIL}))",
         [external, sorted({number[-TAIL:] for number in numbers})],
     ).fetchall()
     spelt = e164_of(project, engine, {phone for phone, _ in rows})

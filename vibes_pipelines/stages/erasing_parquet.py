@@ -3,8 +3,11 @@
 Only the mechanics belong here: which rows, and what they become, is the callers'.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime, time
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,47 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vibes_pipelines.reconcile.numerals import LONGEST
 from vibes_pipelines.stages.pseudonyms import PREFIX
 
 Row = dict[str, Any]
 
 
 def plain(value: object) -> str:
-    """A cell as text, without the blanks around it."""
-    return str(value).strip()
+    """A cell as text, without the blanks around it; of another type, as the reconcile writes it."""
+    match value:
+        case bytes():
+            return value.decode(errors="replace").strip()
+        case bool():
+            return str(value).lower()
+        case float() if math.isfinite(value):
+            return _number(Decimal(repr(value)), otherwise=repr(value))
+        case Decimal():
+            return _number(value, otherwise=str(value))
+        case datetime():
+            return _moment(value)
+        case _:
+            return str(value).strip()
+
+
+def _number(value: Decimal, otherwise: str) -> str:
+    """As `reconcile.numerals` writes it: no zeros behind the point, and no exponent."""
+    if not value:
+        return "0"
+    whole, _, fraction = f"{value:f}".partition(".")
+    if len(whole.lstrip("-")) > LONGEST:
+        return otherwise
+    fraction = fraction.rstrip("0")
+    return f"{whole}.{fraction}" if fraction else whole
+
+
+def _moment(value: datetime) -> str:
+    """As `reconcile.moments` writes it: the day alone at midnight UTC, else to the second."""
+    instant = value if value.tzinfo is None else value.astimezone(UTC)
+    second = instant.replace(microsecond=0, tzinfo=None)
+    if second.time() == time.min:
+        return second.date().isoformat()
+    return f"{second.isoformat()}Z"
 
 
 def is_blank(text: str) -> bool:
@@ -69,7 +105,7 @@ def rewrite_parquet(
         written, blank = Path(folder) / path.name, 0
         with pq.ParquetWriter(written, schema, compression="zstd") as writer:
             for group in groups:
-                table = _replaced(source.read_row_group(group).cast(schema), changes[group])
+                table = _replaced(_cast(source.read_row_group(group), schema), changes[group])
                 blank += _blank(table, key_columns)
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
         written.replace(path)
@@ -106,6 +142,16 @@ def _textual(schema: pa.Schema, key_columns: Collection[str]) -> pa.Schema:
         for field in schema
     ]
     return pa.schema(fields, metadata=schema.metadata)
+
+
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with these types; what becomes text is the text by which the reconcile knows it."""
+    for index, field in enumerate(schema):
+        column = table.column(index)
+        if pa.types.is_string(field.type) and not pa.types.is_string(column.type):
+            texts = [None if value is None else plain(value) for value in column.to_pylist()]
+            table = table.set_column(index, field, pa.array(texts, field.type))
+    return table.cast(schema)
 
 
 def _replaced(table: pa.Table, changes: dict[int, Row]) -> pa.Table:

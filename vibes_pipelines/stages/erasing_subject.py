@@ -11,7 +11,6 @@ from pathlib import Path
 import duckdb
 
 from vibes_pipelines.data_files import parquet
-from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.stages.apsis_erasing_links import is_known_for_apsis
 from vibes_pipelines.stages.erasing_links import (
     e164,
@@ -20,6 +19,7 @@ from vibes_pipelines.stages.erasing_links import (
     stored_pairs,
 )
 from vibes_pipelines.stages.erasing_numbers import callbacks_by_number, told_numbers
+from vibes_pipelines.stages.landed_texts import landed_texts
 from vibes_pipelines.stages.landing import CONTACTS, PERSONS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.pseudonyms import pseudonym
@@ -124,8 +124,8 @@ def _identity(
     landed: dict[str, list[Path]],
     asked: str,
 ) -> tuple[str | None, set[str]]:
-    contact_key = ident(project.config.contacts.key)
-    contacts = _rows(engine, landed[CONTACTS], f"trim(CAST({contact_key} AS VARCHAR))", asked)
+    key = project.config.contacts.key
+    contacts = _texts(engine, landed[CONTACTS], key, asked, key)
     pairs = stored_pairs(project, engine, landed[PERSONS], asked)
     pairs |= erased_before(project, asked)
     named = contacts or any(external == asked for external, _ in pairs)
@@ -163,25 +163,24 @@ def _numbers(
         mdns |= newest
     mapped = project.config.contacts
     if mapped.mdn is not None and external is not None and landed[CONTACTS]:
-        texts = f"CAST({ident(mapped.mdn.column)} AS VARCHAR)"
-        key = f"trim(CAST({ident(mapped.key)} AS VARCHAR))"
-        given = _rows(engine, landed[CONTACTS], key, external, texts)
+        given = _texts(engine, landed[CONTACTS], mapped.key, external, mapped.mdn.column)
         mdns |= given | e164(project, engine, given)
     return mdns, newest
 
 
-def _rows(
+def _texts(
     engine: duckdb.DuckDBPyConnection,
     files: list[Path],
-    where: str,
+    key: str,
     value: str,
-    shown: str = "''",
+    shown: str,
 ) -> set[str]:
+    """What the column `shown` holds in the rows with this key."""
     if not files:
         return set()
+    rows = landed_texts(engine, files, key=key, shown=shown)
     found = engine.execute(
-        f"SELECT DISTINCT {shown} FROM {parquet(*files, union_by_name=True)}"  # noqa: S608
-        f" WHERE {where} = ?",
+        f"SELECT DISTINCT shown FROM {rows} WHERE trim(key) = ?",  # noqa: S608 - quoted names
         [value],
     ).fetchall()
     return {row[0] for row in found if row[0] is not None}

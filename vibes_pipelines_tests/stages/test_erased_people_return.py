@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vibes_pipelines.callbacks.intake import posted, read_arrival
+from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.stages.erased_opt_outs import OPTED_OUT_ONCE, opted_out_before
 from vibes_pipelines.stages.erasing import erase
+from vibes_pipelines.stages.erasing_parquet import plain
 from vibes_pipelines.stages.kept_out import ERASED_SINCE, named_erased
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.quarantine_desk import list_cases, resolve, undo
@@ -20,6 +26,7 @@ from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.records import Change, Kind, Operation
 from vibes_pipelines.store.snapshots import DATA, Reject, Source, write_rejects
 from vibes_pipelines_tests.support.callbacks import REMOVED, as_bytes, subscription_body
+from vibes_pipelines_tests.support.examples import examples
 from vibes_pipelines_tests.support.landed_days import (
     COLUMNS,
     SYNC,
@@ -181,3 +188,97 @@ def test_a_stranger_whose_key_differs_in_case_only_stays(project: Project) -> No
     persons = project.snapshots.find("share/persons", DAYS[1])
     assert persons is not None
     assert persons.manifest.erased == 1
+
+
+TYPED_KEYS = [
+    pa.float64(),
+    pa.decimal128(12, 2),
+    pa.decimal128(30, 4),
+    pa.int64(),
+    pa.date32(),
+    pa.timestamp("us"),
+    pa.timestamp("us", "UTC"),
+    pa.binary(),
+]
+A_DAY = "2026-01-02"
+
+
+def _land_typed(project: Project, day: str, key_type: pa.DataType, rows: list[Row]) -> Path:
+    """Contacts whose keys, given as texts, are landed as values of another type."""
+
+    def write(folder: Path) -> Source:
+        schema = pa.schema([(column, pa.string()) for column in COLUMNS["crm/contacts"]])
+        table = pa.Table.from_pylist(rows, schema)
+        keys = pa.array([_typed(key_type, row["id"]) for row in rows], key_type)
+        pq.write_table(table.set_column(0, "id", keys), folder / DATA)
+        return Source("contacts", datetime.fromisoformat(f"{day}T06:00:00+00:00"))
+
+    return project.snapshots.land("crm/contacts", day, write)[0].data
+
+
+def _typed(key_type: pa.DataType, text: str) -> object:
+    if pa.types.is_binary(key_type):
+        return text.encode()
+    if pa.types.is_temporal(key_type):
+        instant = datetime.fromisoformat(text)
+        return instant.date() if pa.types.is_date(key_type) else instant
+    return Decimal(text) if pa.types.is_decimal(key_type) else float(text)
+
+
+@pytest.mark.parametrize("key_type", TYPED_KEYS, ids=str)
+def test_who_was_erased_is_known_by_a_key_of_any_type(
+    project: Project, key_type: pa.DataType
+) -> None:
+    is_temporal = pa.types.is_temporal(key_type)
+    bea, quentin = ("2026-01-01", A_DAY) if is_temporal else ("1000000000", "2000000000")
+    rows = [BEA | {"id": bea}, QUENTIN | {"id": quentin}]
+    before = _land_typed(project, DAYS[1], key_type, rows)
+    erase(project, quentin, "asked for", "ann")
+    after = _land_typed(project, DAYS[2], key_type, rows)
+    for data in (before, after):
+        kept, gone = pq.read_table(data).to_pylist()
+        assert (kept["id"], kept["name"]) == (bea, "Bea")
+        assert gone["id"].startswith("erased-")
+        assert (gone["name"], gone["phone"]) == (None, None)
+
+
+def _agree(engine: duckdb.DuckDBPyConnection, column: pa.Array) -> None:
+    engine.register("landed", pa.table({"key": column}))
+    [(kind,)] = engine.execute("SELECT typeof(key) FROM landed LIMIT 1").fetchall()
+    found = engine.execute(f"SELECT {as_text('key', kind)} FROM landed").fetchall()
+    assert [plain(value) for value in column.to_pylist()] == [text for (text,) in found]
+
+
+finite = st.floats(allow_nan=False)
+decimals = st.tuples(
+    st.integers(min_value=-(10**38) + 1, max_value=10**38 - 1),
+    st.integers(min_value=0, max_value=38),
+)
+
+
+@given(
+    st.lists(finite | st.integers(-(10**15), 10**15).map(float), min_size=1),
+    st.lists(decimals, min_size=1),
+    st.lists(st.booleans(), min_size=1),
+    st.lists(st.dates(), min_size=1),
+    st.lists(st.datetimes(), min_size=1),
+)
+@settings(max_examples=examples(40), deadline=None)
+def test_a_cell_is_the_text_that_the_reconcile_makes_of_it(
+    floats: list[float],
+    scaled: list[tuple[int, int]],
+    flags: list[bool],
+    dates: list[date],
+    instants: list[datetime],
+) -> None:
+    with duckdb.connect() as engine:
+        engine.execute("SET TimeZone = 'UTC'")
+        _agree(engine, pa.array(floats))
+        for digits, scale in scaled:
+            for precision in {38, max(len(str(abs(digits))), scale)}:
+                value = Decimal((int(digits < 0), tuple(map(int, str(abs(digits)))), -scale))
+                _agree(engine, pa.array([value], pa.decimal128(precision, scale)))
+        _agree(engine, pa.array(flags))
+        _agree(engine, pa.array(dates))
+        _agree(engine, pa.array(instants, pa.timestamp("us")))
+        _agree(engine, pa.array(instants, pa.timestamp("us", "UTC")))
