@@ -10,10 +10,19 @@ import sqlalchemy as sa
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
+    DBAPIError,
     NoSuchModuleError,
     NoSuchTableError,
+    OperationalError,
+    ProgrammingError,
     StatementError,
 )
+
+_BY_A_TRIGGER = frozenset({"45000", "P0001"})
+"""SQLSTATE of what a trigger raises, of MySQL and of PostgreSQL."""
+
+_OF_ONE_ROW = _BY_A_TRIGGER | {None, "55P03"}
+"""SQLSTATE of operational errors about the row at hand: 55P03 is a lock that somebody holds."""
 
 
 class CrmError(Exception):
@@ -74,6 +83,43 @@ def sql_text(query: str) -> sa.TextClause:
 
 # What SQLAlchemy takes for a parameter.
 _PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?![:\w]))")
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction that writes, in which savepoints can be made."""
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            # Its driver begins no transaction before a savepoint, whose end would then commit.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
+def check_at_once(connection: sa.Connection) -> None:
+    """Has deferred constraints checked now, and no longer only at the end of the transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def is_of_one_row(failed: Exception) -> bool:
+    """Whether an error may be about the row at hand alone, so that others can still be written."""
+    if not isinstance(failed, DBAPIError):
+        return True
+    code = getattr(failed.orig, "sqlstate", None)
+    is_read_only = bool(code) and str(code).startswith("25")
+    if failed.connection_invalidated or is_read_only:
+        return False
+    if not isinstance(failed, OperationalError):
+        return True
+    # SQLite has another class for its triggers: this one is of locks, disks and tables.
+    return code in _OF_ONE_ROW and not hasattr(failed.orig, "sqlite_errorname")
+
+
+def may_be_of_all_rows(failed: Exception) -> bool:
+    """Whether an error that is of one row may be of all of them: a table, a column, a right."""
+    if not isinstance(failed, OperationalError | ProgrammingError):
+        return False
+    return getattr(failed.orig, "sqlstate", None) not in _BY_A_TRIGGER
 
 
 def reflect_table(connection: sa.Connection, name: str, entry: str = "contacts.table") -> sa.Table:

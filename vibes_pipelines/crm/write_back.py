@@ -1,7 +1,8 @@
 """Writing the platform's opt-outs and fields into the CRM's table of contacts.
 
-One call is one transaction, answered row by row. The same row again changes nothing. What to
-write, and whether it may be written, is decided elsewhere.
+One call is one transaction, answered row by row: a contact that the database refuses to change
+holds back no other. The same row again changes nothing. What to write, and whether it may be
+written, is decided elsewhere.
 """
 
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -25,17 +26,26 @@ from vibes_pipelines.crm.cells import (
 from vibes_pipelines.crm.database import (
     CrmError,
     as_held,
+    check_at_once,
     crm_engine,
+    is_of_one_row,
+    may_be_of_all_rows,
     missing_column,
     reflect_table,
+    writing,
 )
 from vibes_pipelines.sync_config import Consent, MappedField, SyncConfig
 
 CONTACT_NOT_FOUND = "ContactNotFound"
 VALUE_DOES_NOT_FIT = "ValueDoesNotFit"
 CHANGED_MEANWHILE = "ChangedMeanwhile"
+REFUSED_BY_CRM = "RefusedByCrm"
 
-Row = TypeVar("Row")
+Row = TypeVar("Row", bound="OptOut | FieldChange")
+Write = Callable[[Any, Row], None]
+
+_REFUSALS = (sa.exc.StatementError, OverflowError, UnicodeError)
+"""What the database refuses, and what a driver cannot even send, e.g. half a surrogate pair."""
 
 
 class OptOut(Protocol):
@@ -74,7 +84,8 @@ class FieldChange(Protocol):
 class WriteBack:
     """What became of one row.
 
-    A rejected one has the class `ContactNotFound`, `ValueDoesNotFit` or `ChangedMeanwhile`.
+    A rejected one has the class `ContactNotFound`, `ValueDoesNotFit`, `ChangedMeanwhile` or
+    `RefusedByCrm`.
     """
 
     outcome: Literal["accepted", "rejected"]
@@ -82,6 +93,13 @@ class WriteBack:
 
 
 _ACCEPTED = WriteBack("accepted")
+
+
+def _refusal(failed: Exception) -> str:
+    is_by_the_database = isinstance(failed, sa.exc.DBAPIError)
+    if is_by_the_database and not isinstance(failed, sa.exc.DataError):
+        return REFUSED_BY_CRM
+    return VALUE_DOES_NOT_FIT
 
 
 class _ChangedMeanwhile(Exception):  # noqa: N818 - the name says what is wrong
@@ -105,7 +123,7 @@ class CrmTable:
             CrmError: no connection, table or column, or a list that sync.yaml does not map.
         """
         with self._writing() as contacts:
-            return [contacts.answer(row.contact_id, contacts.opt_out, row) for row in rows]
+            return contacts.answers(contacts.opt_out, rows)
 
     def apply_fields(self, rows: Sequence[FieldChange]) -> list[WriteBack]:
         """Writes each field in the form its column holds.
@@ -114,11 +132,11 @@ class CrmTable:
             CrmError: no connection, table or column, or a field that sync.yaml does not map.
         """
         with self._writing() as contacts:
-            return [contacts.answer(row.contact_id, contacts.set_field, row) for row in rows]
+            return contacts.answers(contacts.set_field, rows)
 
     @contextmanager
     def _writing(self) -> "Iterator[_Contacts]":
-        with crm_engine(self.crm_url) as engine, engine.begin() as connection:
+        with crm_engine(self.crm_url) as engine, writing(engine) as connection:
             table = reflect_table(connection, self.config.contacts.table)
             yield _Contacts(connection, table, self.config)
 
@@ -132,10 +150,42 @@ class _Contacts:
     config: SyncConfig
     opted_out: dict[str, Any] = field(default_factory=dict)
 
-    def answer(self, contact_id: str, write: Callable[[Any, Row], None], row: Row) -> WriteBack:
+    def answers(self, write: Write[Row], rows: Sequence[Row]) -> list[WriteBack]:
+        """Writes the rows and says what became of each.
+
+        Together, which is fast; where the database refuses that, each behind a savepoint.
+        """
+        try:
+            with self.connection.begin_nested():
+                answers = [self._answer(write, row) for row in rows]
+                check_at_once(self.connection)
+        except _REFUSALS as failed:
+            if not is_of_one_row(failed):
+                raise
+            return self._one_by_one(write, rows)
+        return answers
+
+    def _one_by_one(self, write: Write[Row], rows: Sequence[Row]) -> list[WriteBack]:
+        check_at_once(self.connection)
+        answers: list[WriteBack] = []
+        refusals: list[Exception] = []
+        for row in rows:
+            try:
+                with self.connection.begin_nested():
+                    answers.append(self._answer(write, row))
+            except _REFUSALS as failed:
+                if not is_of_one_row(failed):
+                    raise
+                refusals.append(failed)
+                answers.append(WriteBack("rejected", _refusal(failed)))
+        if refusals and _ACCEPTED not in answers and all(map(may_be_of_all_rows, refusals)):
+            raise refusals[0]  # e.g. no right to write, of which no contact is the cause
+        return answers
+
+    def _answer(self, write: Write[Row], row: Row) -> WriteBack:
         """Writes one row and says what became of it."""
         try:
-            key = column_value(self._key, contact_id, self._dialect)
+            key = column_value(self._key, row.contact_id, self._dialect)
         except ValueDoesNotFit:
             return WriteBack("rejected", CONTACT_NOT_FOUND)
         if not self.connection.scalar(sa.select(sa.exists().where(self._key == key))):

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from vibes_pipelines.crm.write_back import (
     CHANGED_MEANWHILE,
     CONTACT_NOT_FOUND,
+    REFUSED_BY_CRM,
     VALUE_DOES_NOT_FIT,
 )
 from vibes_pipelines.delivery.ports import CrmOptOut
@@ -34,11 +35,13 @@ CRM_IS_NEWER = "crm_is_newer"
 OTHER_COMPANY = "other_company"
 UNKNOWN_PERSON = "unknown_person"
 VALUE_FITS_NOT = "value_does_not_fit"
+CRM_REFUSES = "refused_by_crm"
 
 # What the CRM's refusals come to. A contact that is not found is sought again, then unknown.
 _REFUSED: Mapping[str | None, tuple[str, str]] = {
     CHANGED_MEANWHILE: ("ignored", CRM_IS_NEWER),
     VALUE_DOES_NOT_FIT: ("parked", VALUE_FITS_NOT),
+    REFUSED_BY_CRM: ("parked", CRM_REFUSES),
     CONTACT_NOT_FOUND: ("parked", UNKNOWN_PERSON),
 }
 

@@ -148,6 +148,11 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     "ValueDoesNotFit": ErrorClass(
         "fix_data", "The CRM's column cannot hold the value; correct it, or options in sync.yaml."
     ),
+    "RefusedByCrm": ErrorClass(
+        "fix_data",
+        "The CRM refuses to change this contact, e.g. by a check, a trigger or a lock on it; the "
+        "log of its database says why.",
+    ),
 }
 
 DEFAULT = ErrorClass(

@@ -19,6 +19,7 @@ ACCEPTED = WriteBack("accepted")
 NOT_FOUND = WriteBack("rejected", "ContactNotFound")
 CHANGED = WriteBack("rejected", "ChangedMeanwhile")
 UNFIT = WriteBack("rejected", "ValueDoesNotFit")
+REFUSED = WriteBack("rejected", "RefusedByCrm")
 EVIDENCE = datetime(2026, 1, 2, 5, tzinfo=UTC)
 BEFORE = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -160,14 +161,85 @@ def test_a_contact_that_the_crm_changed_after_the_opt_out_is_left_alone(
     assert unmapped.apply_opt_outs(rows) == [ACCEPTED, ACCEPTED]
 
 
+def refuse_to_change(crm: Crm, contact: int, *, at_the_end: bool = False) -> None:
+    """The CRM closes one contact's record, as CRMs do with a trigger."""
+    statements = [
+        f"CREATE TRIGGER closed BEFORE UPDATE ON contacts WHEN old.contact_id = {contact}"
+        " BEGIN SELECT raise(ABORT, 'Xylophonius is closed'); END"
+    ]
+    if crm.url.startswith("postgresql"):
+        when = "CONSTRAINT TRIGGER closed AFTER" if at_the_end else "TRIGGER closed BEFORE"
+        deferred = "DEFERRABLE INITIALLY DEFERRED" if at_the_end else ""
+        statements = [
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN RAISE 'Xylophonius is closed'; END $$",
+            f"CREATE {when} UPDATE ON contacts {deferred} FOR EACH ROW"
+            f" WHEN (old.contact_id = {contact}) EXECUTE FUNCTION refuse()",
+        ]
+    with crm.engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_contact_that_the_crm_refuses_to_change_holds_back_no_other(
+    url: str, crms: list[Crm], at_the_end: bool
+) -> None:
+    crms.append(crm := Crm(url, sa.Text(), ("Y", "Y")))
+    refuse_to_change(crm, 1, at_the_end=at_the_end)
+    table = CrmTable(url, build_config())
+    rows = [OptOutRow("1"), OptOutRow("2"), OptOutRow("9")]
+    assert table.apply_opt_outs(rows) == [REFUSED, ACCEPTED, NOT_FOUND]
+    assert crm.column("sms") == ["Y", "false"]
+    assert table.apply_opt_outs(rows[:1]) == [REFUSED]
+    names = [FieldRow("2", "first_name", "Zoë"), FieldRow("1", "first_name", "Zoë")]
+    assert table.apply_fields(names) == [ACCEPTED, REFUSED]
+    assert crm.column("name") == ["Ada", "Zoë"]
+
+
 @pytest.mark.postgresql
-def test_a_refused_write_tells_its_code_and_no_value(postgresql_url: str, crms: list[Crm]) -> None:
+@pytest.mark.parametrize(
+    ("change", "field", "after", "answer"),
+    [
+        ("ADD CHECK (name <> 'Xylophonius')", "first_name", "Xylophonius", REFUSED),
+        ("ALTER name SET NOT NULL", "first_name", None, REFUSED),
+        ("ALTER name TYPE VARCHAR(10)", "first_name", "Xylophonius", UNFIT),
+        ("ALTER score TYPE NUMERIC(4, 2)", "score", "3000000000", UNFIT),
+        ("ALTER score TYPE INTEGER", "score", "3000000000", UNFIT),
+        ("ALTER name TYPE TEXT", "first_name", "A\0da", UNFIT),
+        ("ALTER name TYPE TEXT", "first_name", "\ud83d", UNFIT),
+    ],
+)
+def test_what_the_database_refuses_is_of_that_row_alone(
+    postgresql_url: str,
+    crms: list[Crm],
+    change: str,
+    field: str,
+    after: str | None,
+    answer: WriteBack,
+) -> None:
     crms.append(crm := Crm(postgresql_url, sa.Text(), ("Y", "N")))
     with crm.engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE contacts ADD CHECK (name <> 'Xylophonius')")
-    rows = [FieldRow("2", "first_name", "Xylophonius")]
-    with pytest.raises(CrmError, match="IntegrityError, SQLSTATE 23514") as refused:
-        CrmTable(postgresql_url, build_config()).apply_fields(rows)
+        connection.exec_driver_sql(f"ALTER TABLE contacts {change}")
+    rows = [FieldRow("1", field, after), FieldRow("2", "first_name", "Zoë")]
+    assert CrmTable(postgresql_url, build_config()).apply_fields(rows) == [answer, ACCEPTED]
+    assert crm.column("name") == ["Ada", "Zoë"]
+
+
+@pytest.mark.postgresql
+def test_an_error_of_every_row_tells_its_code_and_no_value(
+    postgresql_url: str, crms: list[Crm]
+) -> None:
+    crms.append(crm := Crm(postgresql_url, sa.Text(), ("Y", "N")))
+    with crm.engine.begin() as connection:
+        connection.exec_driver_sql("DROP ROLE IF EXISTS looker")
+        connection.exec_driver_sql("CREATE ROLE looker LOGIN PASSWORD 'looker'")
+        connection.exec_driver_sql("GRANT SELECT ON contacts TO looker")
+    looker = sa.make_url(postgresql_url).set(username="looker", password="looker")
+    table = CrmTable(looker.render_as_string(hide_password=False), build_config())
+    rows = [FieldRow("2", "first_name", "Xylophonius"), FieldRow("9", "first_name", "Zoë")]
+    with pytest.raises(CrmError, match="ProgrammingError, SQLSTATE 42501") as refused:
+        table.apply_fields(rows)
     assert "Xylophonius" not in "".join(traceback.format_exception(refused.value))
 
 

@@ -167,6 +167,16 @@ class TestOptOuts:
         assert desk.ends() == [("ignored", "crm_is_newer")]
         assert desk.contacts()["C1"] == ("Y", LATER)
 
+    def test_a_contact_that_the_crm_refuses_to_change_holds_back_no_other(self, desk: Desk) -> None:
+        desk.crm(
+            "CREATE TRIGGER closed BEFORE UPDATE ON contacts WHEN old.contact_id = 'C1'"
+            " BEGIN SELECT raise(ABORT, 'closed'); END"
+        )
+        desk.receive(removed(), removed("R2", external_person_id="C2"))
+        desk.drain()
+        assert desk.ends() == [("parked", "refused_by_crm"), ("applied", "opted_out")]
+        assert (desk.contacts()["C1"], desk.contacts()["C2"]) == (IN, OUT)
+
     def test_a_dry_run_says_what_it_would_do_and_does_nothing(self, desk: Desk) -> None:
         desk.receive(removed(), added(external_person_id="C2"), removed("R2", mdn=MDN))
         reasons = {"opt_in_not_carried": 1, "opted_out": 1, "unknown_person": 1}

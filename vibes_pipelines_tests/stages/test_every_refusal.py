@@ -140,6 +140,7 @@ NOTED = {
     "ContactNotFound",
     "ChangedMeanwhile",
     "ValueDoesNotFit",
+    "RefusedByCrm",
 }
 
 ENDING = "HTTP 401"

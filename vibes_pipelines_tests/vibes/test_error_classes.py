@@ -62,6 +62,7 @@ OWN: dict[str, Category] = {
     "ContactNotFound": "identity",
     "ChangedMeanwhile": "retry_later",
     "ValueDoesNotFit": "fix_data",
+    "RefusedByCrm": "fix_data",
 }
 
 
