@@ -1,21 +1,50 @@
 """Values as the CRM's own columns hold them: keys, opted-out spellings, field values."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
+import pyarrow as pa
 import sqlalchemy as sa
 
-from vibes_pipelines.crm.arrow_columns import as_text
+from vibes_pipelines.crm.arrow_columns import arrow_type, as_text
 from vibes_pipelines.sync_config import Consent, MappedField
 
 Converter = Callable[[str], Any]
 
+BLANKS = " \t\n\r\x0b\x0c\u00a0\ufeff"
+"""What the reconcile trims from both ends of every text."""
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+_SPELLED: tuple[tuple[type[sa.types.TypeEngine[Any]], re.Pattern[str]], ...] = (
+    (sa.Integer, _WHOLE),
+    (sa.Numeric, _PLAIN),
+    (sa.Float, _PLAIN),
+)
+"""How numbers are spelled. Python reads more, e.g. `007` and `1e3`: keys of other people."""
+
+_BITS: tuple[tuple[type[sa.types.TypeEngine[Any]], int], ...] = (
+    (sa.SmallInteger, 15),
+    (sa.BigInteger, 63),
+    (sa.Integer, 31),
+)
+
 
 class ValueDoesNotFit(ValueError):  # noqa: N818 - the name says what is wrong
     """A column of the CRM cannot hold this value."""
+
+
+def clean_text(column: sa.Column[Any], value: Any) -> str | None:
+    """A value of the column as the clean text that the reconcile reads; None is blank."""
+    if isinstance(value, Decimal | float) and not pa.types.is_string(arrow_type(column.type)):
+        whole, _, fraction = f"{Decimal(str(value)):f}".partition(".")
+        return f"{whole}.{fraction.rstrip('0')}".rstrip(".")
+    return normalize("NFC", as_text(value) or "").strip(BLANKS) or None
 
 
 def column_value(column: sa.Column[Any], text: str, dialect: str) -> Any:
@@ -26,10 +55,13 @@ def column_value(column: sa.Column[Any], text: str, dialect: str) -> Any:
     """
     convert = _converter(column.type, dialect)
     try:
-        return convert(text)
+        _refuse_other_spellings(column.type, text)
+        value = convert(text)
+        _refuse_too_large(column.type, value, dialect)
     except (ValueError, ArithmeticError):
         msg = f"column {column.name} ({column.type}) cannot hold a value of this form"
         raise ValueDoesNotFit(msg) from None  # the cause holds the value
+    return value
 
 
 def field_value(column: sa.Column[Any], field: MappedField, after: str | None, dialect: str) -> Any:
@@ -84,7 +116,7 @@ def opted_out_value(
             return value
     for spelling in consent.opted_out:
         try:
-            return column_value(column, spelling, dialect)
+            return column_value(column, spelling.strip(), dialect)
         except ValueDoesNotFit:
             continue
     msg = (
@@ -108,6 +140,23 @@ def _crm_option(field: MappedField, key: str) -> str:
             return crm_value
     msg = f"option key {key!r} of field {field.to} has no CRM value; add it to options in sync.yaml"
     raise ValueDoesNotFit(msg)
+
+
+def _refuse_other_spellings(declared: sa.types.TypeEngine[Any], text: str) -> None:
+    spelled = (spelling for kind, spelling in _SPELLED if isinstance(declared, kind))
+    spelling = next(spelled, None)
+    if spelling is not None and not spelling.fullmatch(text):
+        raise ValueError(text)
+
+
+def _refuse_too_large(declared: sa.types.TypeEngine[Any], value: Any, dialect: str) -> None:
+    """Whole numbers beyond those of the column, which some drivers cannot even send."""
+    if not isinstance(declared, sa.Integer):
+        return
+    named = (bits for kind, bits in _BITS if isinstance(declared, kind))
+    bits = next(named) if dialect == "postgresql" else 63  # others name sizes otherwise, or none
+    if not -(2**bits) <= value < 2**bits:
+        raise ValueError(value)
 
 
 def _converter(declared: sa.types.TypeEngine[Any], dialect: str) -> Converter:

@@ -179,7 +179,9 @@ def _is_among(
         return sa.cast(key, sa.Text).in_(keys)
     declared = reflect_table(connection, config.contacts.table).columns[config.contacts.key]
     if dialect.name == "sqlite":
-        return key.in_([*keys, *(_typed(declared, keys, dialect.name))])
+        # Which may take `007` for 7, so that the text decides.
+        found = key.in_([*keys, *(_typed(declared, keys, dialect.name))])
+        return sa.and_(found, sa.cast(key, sa.Text).in_(keys))
     return key.in_(_typed(declared, keys, dialect.name))
 
 

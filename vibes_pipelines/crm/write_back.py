@@ -9,6 +9,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.cells import (
     ValueDoesNotFit,
     accepted_opt_outs,
-    column_value,
+    clean_text,
     field_value,
     instant_of,
     instant_value,
@@ -34,6 +35,7 @@ from vibes_pipelines.crm.database import (
     reflect_table,
     writing,
 )
+from vibes_pipelines.crm.keys import find_keys, untrimmed_keys
 from vibes_pipelines.sync_config import Consent, MappedField, SyncConfig
 
 CONTACT_NOT_FOUND = "ContactNotFound"
@@ -42,7 +44,8 @@ CHANGED_MEANWHILE = "ChangedMeanwhile"
 REFUSED_BY_CRM = "RefusedByCrm"
 
 Row = TypeVar("Row", bound="OptOut | FieldChange")
-Write = Callable[[Any, Row], None]
+Where = sa.ColumnElement[bool]
+Write = Callable[[Where, Row], None]
 
 _REFUSALS = (sa.exc.StatementError, OverflowError, UnicodeError)
 """What the database refuses, and what a driver cannot even send, e.g. half a surrogate pair."""
@@ -184,21 +187,18 @@ class _Contacts:
 
     def _answer(self, write: Write[Row], row: Row) -> WriteBack:
         """Writes one row and says what became of it."""
-        try:
-            key = column_value(self._key, row.contact_id, self._dialect)
-        except ValueDoesNotFit:
-            return WriteBack("rejected", CONTACT_NOT_FOUND)
-        if not self.connection.scalar(sa.select(sa.exists().where(self._key == key))):
+        contact = self._contact(row.contact_id)
+        if contact is None:
             return WriteBack("rejected", CONTACT_NOT_FOUND)
         try:
-            write(key, row)
+            write(contact, row)
         except ValueDoesNotFit:
             return WriteBack("rejected", VALUE_DOES_NOT_FIT)
         except _ChangedMeanwhile:
             return WriteBack("rejected", CHANGED_MEANWHILE)
         return _ACCEPTED
 
-    def opt_out(self, key: Any, row: OptOut) -> None:
+    def opt_out(self, contact: Where, row: OptOut) -> None:
         """Writes one opt-out unless the contact is opted out already.
 
         Raises:
@@ -210,16 +210,16 @@ class _Contacts:
         if consent.changed_at and row.evidence_at:
             changed_at = self._column(consent.changed_at, "consents[].changed_at")
             values[changed_at] = instant_value(changed_at, row.evidence_at)
-            self._refuse_older(key, column, changed_at, accepted_opt_outs(consent), row.evidence_at)
+            self._refuse_older(
+                contact, column, changed_at, accepted_opt_outs(consent), row.evidence_at
+            )
         spelling = sa.func.lower(sa.func.trim(sa.cast(column, sa.Text)))
         not_yet = sa.or_(column.is_(None), spelling.not_in(accepted_opt_outs(consent)))
-        self.connection.execute(
-            sa.update(self.table).where(self._key == key, not_yet).values(values)
-        )
+        self.connection.execute(sa.update(self.table).where(contact, not_yet).values(values))
 
     def _refuse_older(
         self,
-        key: Any,
+        contact: Where,
         column: sa.Column[Any],
         changed_at: sa.Column[Any],
         opted_out: Container[str],
@@ -228,21 +228,19 @@ class _Contacts:
         # Locked, so that the contact cannot change between this look and the write. A time that
         # cannot be read is none: the opt-out stands.
         time = as_held(self.connection, changed_at)
-        found = sa.select(column, time).where(self._key == key).with_for_update()
+        found = sa.select(column, time).where(contact).with_for_update()
         for state, changed in self.connection.execute(found).all():
             instant = instant_of(changed)
             is_out = (as_text(state) or "").strip().lower() in opted_out
             if not is_out and instant is not None and instant > evidence_at:
                 raise _ChangedMeanwhile
 
-    def set_field(self, key: Any, row: FieldChange) -> None:
+    def set_field(self, contact: Where, row: FieldChange) -> None:
         """Writes one field."""
         mapped = self._field(row.field)
         column = self._column(mapped.from_, "fields[].from")
         value = field_value(column, mapped, row.after, self._dialect)
-        self.connection.execute(
-            sa.update(self.table).where(self._key == key).values({column: value})
-        )
+        self.connection.execute(sa.update(self.table).where(contact).values({column: value}))
 
     def _opted_out_value(self, column: sa.Column[Any], consent: Consent) -> Any:
         if column.name not in self.opted_out:
@@ -269,6 +267,17 @@ class _Contacts:
         if name not in self.table.columns:
             raise missing_column(entry, name, self.table.name, list(self.table.columns.keys()))
         return self.table.columns[name]
+
+    def _contact(self, contact_id: str) -> Where | None:
+        """SQL for: it is this contact; None when the CRM does not have it."""
+        wanted = clean_text(self._key, contact_id) or ""
+        found = find_keys(self.connection, self._key, wanted)
+        found = found or self._untrimmed_keys.get(wanted, [])
+        return as_held(self.connection, self._key).in_(found) if found else None
+
+    @cached_property
+    def _untrimmed_keys(self) -> dict[str, list[Any]]:
+        return untrimmed_keys(self.connection, self._key)
 
     @property
     def _key(self) -> sa.Column[Any]:
