@@ -58,6 +58,7 @@ def column_value(column: sa.Column[Any], text: str, dialect: str) -> Any:
         _refuse_other_spellings(column.type, text)
         value = convert(text)
         _refuse_too_large(column.type, value, dialect)
+        _refuse_too_long(column.type, text, dialect)
     except (ValueError, ArithmeticError):
         msg = f"column {column.name} ({column.type}) cannot hold a value of this form"
         raise ValueDoesNotFit(msg) from None  # the cause holds the value
@@ -104,14 +105,15 @@ def opted_out_value(
 ) -> Any:
     """How this column says opted out.
 
-    The accepted spelling that contacts use most; without one, the first spelling of sync.yaml that
-    fits the column's type.
+    The accepted spelling that contacts use most; without one, the first of its enumeration, or the
+    first spelling of sync.yaml that fits the column's type and length.
 
     Raises:
         ValueDoesNotFit: no accepted spelling fits the column.
     """
     accepted = accepted_opt_outs(consent)
-    for value in in_use:
+    enumerated = column.type.enums if isinstance(column.type, sa.Enum) else ()
+    for value in (*in_use, *enumerated):
         if (as_text(value) or "").strip().lower() in accepted:
             return value
     for spelling in consent.opted_out:
@@ -157,6 +159,17 @@ def _refuse_too_large(declared: sa.types.TypeEngine[Any], value: Any, dialect: s
     bits = next(named) if dialect == "postgresql" else 63  # others name sizes otherwise, or none
     if not -(2**bits) <= value < 2**bits:
         raise ValueError(value)
+
+
+def _refuse_too_long(declared: sa.types.TypeEngine[Any], text: str, dialect: str) -> None:
+    """Texts beyond the declared length, or not of the enumeration; SQLite holds to neither."""
+    if dialect == "sqlite" or not isinstance(declared, sa.String):
+        return
+    if isinstance(declared, sa.Enum):
+        if text not in declared.enums:
+            raise ValueError(text)
+    elif isinstance(declared.length, int) and len(text) > declared.length:
+        raise ValueError(text)
 
 
 def _converter(declared: sa.types.TypeEngine[Any], dialect: str) -> Converter:

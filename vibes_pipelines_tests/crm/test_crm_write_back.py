@@ -120,6 +120,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         (sa.Text(), ("Y", None), {}, "false"),
         (sa.Text(), ("Yes", "No"), {}, "No"),
         (sa.Text(), ("IN", "IN"), {"opted_in": ["in"], "opted_out": ["OUT"]}, "OUT"),
+        (sa.CHAR(1), ("Y", "Y"), {"opted_out": ["false", "n"]}, {"postgresql": "n"}),
+        (sa.VARCHAR(3), ("Yes", "Yes"), {"opted_out": ["false", "no"]}, {"postgresql": "no"}),
+        (sa.Enum("Yes", "No", name="yes_no"), ("Yes", "Yes"), {}, {"postgresql": "No"}),
     ],
 )
 def test_an_opt_out_is_spelled_as_the_column_holds_it(
@@ -133,6 +136,9 @@ def test_an_opt_out_is_spelled_as_the_column_holds_it(
     crms.append(crm := Crm(url, column_type, in_use))
     answers = CrmTable(url, build_config(**consent)).apply_opt_outs([OptOutRow("1")])
     assert answers == [ACCEPTED]
+    if isinstance(expected, dict):  # SQLite keeps to no length and to no enumeration
+        crm.table.c.sms.type = sa.Text()
+        expected = expected.get(crm.engine.dialect.name, "false")
     assert crm.column("sms") == [expected, in_use[1]]
     assert crm.column("sms_at") == [crm.at(EVIDENCE), crm.at(BEFORE)]
 
