@@ -7,7 +7,7 @@ nothing. What to write, and whether it may be written, is decided elsewhere.
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.crm.write_back import (
     CHANGED_MEANWHILE,
     CONTACT_NOT_FOUND,
+    REFUSED_BY_CRM,
     VALUE_DOES_NOT_FIT,
     FieldChange,
     OptOut,
@@ -30,7 +31,12 @@ from vibes_pipelines.stages.tribe_label_lease import label_lease
 from vibes_pipelines.stages.tribe_labels import ABSENT, PRESENT, KnownLabels, known_labels
 from vibes_pipelines.sync_config import Consent, MappedField
 from vibes_pipelines.sync_config.tribe import LABEL
-from vibes_pipelines.tribe.errors import TribeError
+from vibes_pipelines.tribe.errors import (
+    TribeError,
+    TribeForbiddenError,
+    TribeLabelError,
+    TribeRefusedError,
+)
 from vibes_pipelines.tribe.labels import Label, label_id_of, label_ids
 from vibes_pipelines.tribe.metadata import Metadata
 
@@ -40,7 +46,11 @@ if TYPE_CHECKING:
 CONCURRENCY = 16
 """Contacts written at once; a contact's own rows one after the other."""
 
+_OF_ONE_PERSON = frozenset({409, 412, 422, 423, 428})
+"""HTTP statuses that are about the record at hand, whatever the request is."""
+
 _ACCEPTED = WriteBack("accepted")
+_NOT_FOUND = WriteBack("rejected", CONTACT_NOT_FOUND)
 _COLUMN_TYPES: Mapping[str, sa.types.TypeEngine[Any]] = {
     "Edm.Boolean": sa.Boolean(),
     **dict.fromkeys(("Edm.Double", "Edm.Single", "Edm.Decimal"), sa.Float()),
@@ -100,18 +110,44 @@ class TribeWriter:
                 persons[str(person.get(key))].append(person)
             known = known_labels(self.project)
             writing = _Writing(self.project, client, metadata, labels, known)
-            return await _by_contact(rows, persons, chosen(writing))
+            answers = await _by_contact(rows, persons, writing.answered(chosen(writing)))
+            writing.raise_what_is_of_all()
+            return answers
 
 
 @dataclass(frozen=True)
 class _Writing:
-    """One call: the client and what Tribe says of its fields and labels."""
+    """One call: the client and what Tribe says of its fields and labels.
+
+    `changed` are the persons that were written; `refusals` may be of one person, or of all.
+    """
 
     project: Project
     client: "TribeClient"
     metadata: Metadata
     labels: Sequence[Label]
     known: KnownLabels
+    changed: set[str] = field(default_factory=set)
+    refusals: list[TribeError] = field(default_factory=list)
+
+    def answered(self, write: Write) -> Write:
+        """The same writes, of which Tribe's refusal of one person is an answer."""
+
+        async def one(person: "Person", row: Any) -> WriteBack:
+            try:
+                return await write(person, row)
+            except (TribeForbiddenError, TribeLabelError, TribeRefusedError) as refused:
+                if not _may_be_of_one(refused):
+                    raise
+                self.refusals.append(refused)
+                return WriteBack("rejected", REFUSED_BY_CRM)
+
+        return one
+
+    def raise_what_is_of_all(self) -> None:
+        """Raises a refusal when nobody was written and none is surely of one person."""
+        if self.refusals and not self.changed and not any(map(_is_of_one, self.refusals)):
+            raise self.refusals[0]
 
     async def opt_out(self, person: "Person", row: OptOut) -> WriteBack:
         consent = self._consent(row.list)
@@ -129,8 +165,7 @@ class _Writing:
             return _ACCEPTED
         if self._appeared_after(row, name):
             return WriteBack("rejected", CHANGED_MEANWHILE)
-        is_there = await self.client.remove_label(person["ID"], label)
-        return _ACCEPTED if is_there else WriteBack("rejected", CONTACT_NOT_FOUND)
+        return self._answer(person, await self.client.remove_label(person["ID"], label))
 
     async def set_field(self, person: "Person", row: FieldChange) -> WriteBack:
         mapped = self._field(row.field)
@@ -142,8 +177,13 @@ class _Writing:
         return await self._put(person, mapped.from_, value)
 
     async def _put(self, person: "Person", name: str, value: Any) -> WriteBack:
-        is_there = await self.client.update(person["ID"], {name: value})
-        return _ACCEPTED if is_there else WriteBack("rejected", CONTACT_NOT_FOUND)
+        return self._answer(person, await self.client.update(person["ID"], {name: value}))
+
+    def _answer(self, person: "Person", is_there: bool) -> WriteBack:  # noqa: FBT001 - one of two
+        if not is_there:
+            return _NOT_FOUND
+        self.changed.add(person["ID"])
+        return _ACCEPTED
 
     def _appeared_after(self, row: OptOut, label: str) -> bool:
         """Whether the label, which the person has now, certainly came after the opt-out."""
@@ -180,7 +220,10 @@ class _Writing:
 async def _by_contact(
     rows: Sequence[Row], persons: Mapping[str, Iterable["Person"]], write: Write
 ) -> list[WriteBack]:
-    """Each row's answer, in order; a row about several persons of one key is for all of them."""
+    """Each row's answer, in order; a row about several persons of one key is for all of them.
+
+    It is accepted when each of them took it.
+    """
     gate = asyncio.Semaphore(CONCURRENCY)
     places: defaultdict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
@@ -190,10 +233,9 @@ async def _by_contact(
     async def one(contact: str) -> None:
         async with gate:
             for place in places[contact]:
-                answer = WriteBack("rejected", CONTACT_NOT_FOUND)
-                for person in persons.get(contact, ()):
-                    answer = await write(person, rows[place])
-                answers[place] = answer
+                said = [await write(person, rows[place]) for person in persons.get(contact, ())]
+                refused = (answer for answer in said if answer.outcome == "rejected")
+                answers[place] = next(refused, _ACCEPTED if said else _NOT_FOUND)
 
     # All come to their end before one that failed ends the call: none is left half done.
     ended = await asyncio.gather(*(one(contact) for contact in places), return_exceptions=True)
@@ -201,3 +243,21 @@ async def _by_contact(
         if failed is not None:
             raise failed
     return [answers[place] for place in range(len(rows))]
+
+
+def _may_be_of_one(refused: TribeError) -> bool:
+    """Whether it may be the person's own, so that others can still be written."""
+    return _status(refused) not in {None, 405}  # 405: Tribe knows no such request
+
+
+def _is_of_one(refused: TribeError) -> bool:
+    """Whether it is the person's own: a value that Tribe does not take, or a record it locks."""
+    return isinstance(refused, TribeRefusedError) or _status(refused) in _OF_ONE_PERSON
+
+
+def _status(refused: TribeError) -> int | None:
+    """The HTTP status of a refusal; None of labels that are not what was written."""
+    if isinstance(refused, TribeForbiddenError):
+        return 403
+    cause = refused.__cause__ if isinstance(refused, TribeLabelError) else refused
+    return cause.status if isinstance(cause, TribeRefusedError) else None

@@ -22,6 +22,7 @@ from vibes_pipelines.tribe.errors import (
     TribeAnswerError,
     TribeAuthError,
     TribeError,
+    TribeForbiddenError,
     TribeRefusedError,
     TribeUnansweredError,
     TribeUnavailableError,
@@ -249,7 +250,8 @@ def _judge(reply: Reply, method: Method, path: str) -> Reply:
             if status == 401
             else "give the application the right to it in Tribe (Configuration > API)"
         )
-        raise TribeAuthError(f"Tribe {method} {path}: HTTP {status}; {cure}")
+        refusal = TribeAuthError if status == 401 else TribeForbiddenError
+        raise refusal(f"Tribe {method} {path}: HTTP {status}; {cure}")
     if status == 429:
         msg = (
             f"Tribe {method} {path}: HTTP 429 at every attempt; another process uses this "

@@ -9,6 +9,10 @@ class TribeAuthError(TribeError):
     """Tribe refuses the application's credentials, or what they give right to."""
 
 
+class TribeForbiddenError(TribeAuthError):
+    """Tribe refuses the right to this one request (HTTP 403); others may be granted."""
+
+
 class TribeUnavailableError(TribeError):
     """Tribe did not answer at any attempt, or turned every attempt away.
 

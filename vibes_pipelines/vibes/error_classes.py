@@ -150,8 +150,8 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     ),
     "RefusedByCrm": ErrorClass(
         "fix_data",
-        "The CRM refuses to change this contact, e.g. by a check, a trigger or a lock on it; the "
-        "log of its database says why.",
+        "The CRM refuses to change this contact, e.g. by a check, a trigger or a lock on it; its "
+        "own log says why.",
     ),
 }
 

@@ -1,5 +1,6 @@
 """The whole Vibes sync from Tribe CRM: landed, compared, delivered, written back, and proven."""
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from vibes_pipelines.crm.database import CrmError
-from vibes_pipelines.crm.write_back import CHANGED_MEANWHILE, CONTACT_NOT_FOUND, VALUE_DOES_NOT_FIT
+from vibes_pipelines.crm.write_back import (
+    CHANGED_MEANWHILE,
+    CONTACT_NOT_FOUND,
+    REFUSED_BY_CRM,
+    VALUE_DOES_NOT_FIT,
+)
 from vibes_pipelines.delivery.ports import CrmFieldChange, CrmOptOut
 from vibes_pipelines.sandbox.faults import Fault
 from vibes_pipelines.sandbox.population import build_world
@@ -207,6 +213,31 @@ def test_fields_are_written_in_the_form_that_tribe_holds(both: Both) -> None:
     person = person_of(tribe, key)
     assert (person["FirstName"], person["BirthDate"]) == ("Ann", None)
     assert (person[CUSTOM["score"]], person[CUSTOM["tier"]]) == (12.5, "Gold")
+
+
+def test_a_person_that_tribe_refuses_to_change_holds_back_no_other(both: Both) -> None:
+    loop, tribe = both
+    locked, free, *_ = (one["ImportId"] for one in tribe.world.persons() if one["Labels"])
+    for key in (locked, free):
+        if not holds(tribe, key):
+            tribe.world.attach(person_of(tribe, key)["ID"], tribe.world.label_id(OFFERS))
+    of_one = re.compile(person_of(tribe, locked)["ID"])
+    crm, rows = crm_writer(loop.project), [CrmOptOut(key, LIST, None) for key in (locked, free)]
+    for status in (422, 400, 403):  # of which the last two may be of everybody
+        faults = [Fault("status", of_one, method, status=status) for method in ("DELETE", "PUT")]
+        tribe.faults.replace(tuple(faults))
+        if status == 422:
+            assert crm.apply_opt_outs(rows[:1])[0].error_class == REFUSED_BY_CRM
+        else:
+            with pytest.raises(CrmError, match=str(status)):
+                crm.apply_opt_outs(rows[:1])
+        answers = crm.apply_opt_outs(rows)
+        assert [answer.error_class for answer in answers] == [REFUSED_BY_CRM, None]
+        names = [CrmFieldChange(key, "first_name", f"Ann{status}") for key in (locked, free)]
+        answers = crm.apply_fields(names)
+        assert [answer.error_class for answer in answers] == [REFUSED_BY_CRM, None]
+        assert (holds(tribe, locked), holds(tribe, free)) == (True, False)
+        tribe.world.attach(person_of(tribe, free)["ID"], tribe.world.label_id(OFFERS))
 
 
 def test_a_tribe_that_is_down_is_told_as_the_crm_being_down(both: Both) -> None:
