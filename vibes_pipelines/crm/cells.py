@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from unicodedata import normalize
@@ -100,6 +100,12 @@ def instant_of(value: Any) -> datetime | None:
         return None
 
 
+def latest_possible(instant: datetime) -> datetime:
+    """The end of the day when only a day is known: it may have been in its last minute."""
+    is_day = instant.astimezone(UTC).time() == time.min
+    return instant + timedelta(days=1) if is_day else instant
+
+
 def opted_out_value(
     column: sa.Column[Any], consent: Consent, in_use: Sequence[Any], dialect: str
 ) -> Any:
@@ -131,6 +137,12 @@ def opted_out_value(
 def accepted_opt_outs(consent: Consent) -> set[str]:
     """The spellings of opted out, in lower case."""
     return {spelling.strip().lower() for spelling in consent.opted_out}
+
+
+def says_yes(column: sa.Column[Any], value: Any, consent: Consent) -> bool:
+    """Whether a cell is opted in; a blank or unreadable one is not."""
+    said = (clean_text(column, value) or "").lower()
+    return bool(said) and said in {spelling.strip().lower() for spelling in consent.opted_in}
 
 
 def _crm_option(field: MappedField, key: str) -> str:

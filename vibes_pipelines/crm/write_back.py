@@ -5,7 +5,7 @@ holds back no other. The same row again changes nothing. What to write, and whet
 written, is decided elsewhere.
 """
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +14,6 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.cells import (
     ValueDoesNotFit,
     accepted_opt_outs,
@@ -22,7 +21,9 @@ from vibes_pipelines.crm.cells import (
     field_value,
     instant_of,
     instant_value,
+    latest_possible,
     opted_out_value,
+    says_yes,
 )
 from vibes_pipelines.crm.database import (
     CrmError,
@@ -106,7 +107,7 @@ def _refusal(failed: Exception) -> str:
 
 
 class _ChangedMeanwhile(Exception):  # noqa: N818 - the name says what is wrong
-    """The CRM changed the consent after the opt-out was recorded."""
+    """The CRM opted the contact in after the opt-out was recorded."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,9 @@ class CrmTable:
     def apply_opt_outs(self, rows: Sequence[OptOut]) -> list[WriteBack]:
         """Writes each opt-out in the column's own spelling, and when it was recorded.
 
-        A contact that is opted out already keeps its earlier time. One that the CRM changed after
-        the opt-out was recorded is left alone: the newer word stands.
+        A contact that is opted out already keeps its earlier time. One that the CRM opted in after
+        the opt-out was recorded is left alone: the newer word stands. Of an opt-out at midnight
+        only the day is known.
 
         Raises:
             CrmError: no connection, table or column, or a list that sync.yaml does not map.
@@ -202,7 +204,7 @@ class _Contacts:
         """Writes one opt-out unless the contact is opted out already.
 
         Raises:
-            _ChangedMeanwhile: the CRM changed it after the evidence.
+            _ChangedMeanwhile: the CRM opted it in after the evidence.
         """
         consent = self._consent(row.list)
         column = self._column(consent.from_, "consents[].from")
@@ -210,9 +212,7 @@ class _Contacts:
         if consent.changed_at and row.evidence_at:
             changed_at = self._column(consent.changed_at, "consents[].changed_at")
             values[changed_at] = instant_value(changed_at, row.evidence_at)
-            self._refuse_older(
-                contact, column, changed_at, accepted_opt_outs(consent), row.evidence_at
-            )
+            self._refuse_older(contact, consent, column, changed_at, row.evidence_at)
         spelling = sa.func.lower(sa.func.trim(sa.cast(column, sa.Text)))
         not_yet = sa.or_(column.is_(None), spelling.not_in(accepted_opt_outs(consent)))
         self.connection.execute(sa.update(self.table).where(contact, not_yet).values(values))
@@ -220,19 +220,20 @@ class _Contacts:
     def _refuse_older(
         self,
         contact: Where,
+        consent: Consent,
         column: sa.Column[Any],
         changed_at: sa.Column[Any],
-        opted_out: Container[str],
         evidence_at: datetime,
     ) -> None:
-        # Locked, so that the contact cannot change between this look and the write. A time that
-        # cannot be read is none: the opt-out stands.
-        time = as_held(self.connection, changed_at)
-        found = sa.select(column, time).where(contact).with_for_update()
+        # The rule of the reconcile, which would else ask for the same every day. Locked, so that
+        # the contact cannot change between this look and the write. A time that cannot be read is
+        # none: the opt-out stands.
+        cells = [as_held(self.connection, one) for one in (column, changed_at)]
+        found = sa.select(*cells).select_from(self.table).where(contact).with_for_update()
         for state, changed in self.connection.execute(found).all():
             instant = instant_of(changed)
-            is_out = (as_text(state) or "").strip().lower() in opted_out
-            if not is_out and instant is not None and instant > evidence_at:
+            is_newer = instant is not None and instant > latest_possible(evidence_at)
+            if is_newer and says_yes(column, state, consent):
                 raise _ChangedMeanwhile
 
     def set_field(self, contact: Where, row: FieldChange) -> None:

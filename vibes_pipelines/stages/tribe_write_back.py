@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from vibes_pipelines.crm.cells import ValueDoesNotFit, accepted_opt_outs, field_value, instant_of
+from vibes_pipelines.crm.cells import (
+    ValueDoesNotFit,
+    accepted_opt_outs,
+    field_value,
+    instant_of,
+    latest_possible,
+)
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.crm.write_back import (
     CHANGED_MEANWHILE,
@@ -189,11 +195,12 @@ class _Writing:
         """Whether the label, which the person has now, certainly came after the opt-out."""
         if row.evidence_at is None or self.known.as_of is None:
             return False
+        latest = latest_possible(row.evidence_at)
         state, since = self.known.states.get(label, {}).get(row.contact_id, (None, None))
         if state == ABSENT:
-            return self.known.as_of > row.evidence_at
+            return self.known.as_of > latest
         instant: datetime | None = instant_of(since)
-        return state == PRESENT and instant is not None and instant > row.evidence_at
+        return state == PRESENT and instant is not None and instant > latest
 
     def _column(self, name: str, entry: str) -> sa.Column[Any]:
         if "/" in name or name.startswith(LABEL):

@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,31 @@ def test_an_error_of_every_row_tells_its_code_and_no_value(
     with pytest.raises(CrmError, match="ProgrammingError, SQLSTATE 42501") as refused:
         table.apply_fields(rows)
     assert "Xylophonius" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("cell", [None, " ", "perhaps"])
+def test_only_an_opt_in_stands_against_an_older_opt_out(
+    url: str, crms: list[Crm], cell: str | None
+) -> None:
+    crms.append(crm := Crm(url, sa.Text(), (cell, " YES\u00a0")))
+    older = datetime(2025, 5, 1, 12, tzinfo=UTC)
+    rows = [OptOutRow("1", evidence_at=older), OptOutRow("2", evidence_at=older)]
+    assert CrmTable(url, build_config()).apply_opt_outs(rows) == [ACCEPTED, CHANGED]
+    assert crm.column("sms")[0] == "false"
+
+
+def test_an_opt_out_of_which_only_the_day_is_known_may_be_of_its_end(
+    url: str, crms: list[Crm]
+) -> None:
+    crms.append(crm := Crm(url, sa.Text(), ("Y", "Y")))
+    day = datetime(2025, 6, 1, tzinfo=UTC)
+    in_it = [crm.at(day + timedelta(hours=hours)) for hours in (10, 24)]
+    later = crm.at(day + timedelta(hours=24, seconds=1))
+    for at, answer in ((in_it[0], ACCEPTED), (in_it[1], ACCEPTED), (later, CHANGED)):
+        with crm.engine.begin() as connection:
+            connection.execute(sa.update(crm.table).values(sms="Y", sms_at=at))
+        rows = [OptOutRow("1", evidence_at=day)]
+        assert CrmTable(url, build_config()).apply_opt_outs(rows) == [answer]
 
 
 def test_an_opt_out_without_a_time_keeps_the_old_one(url: str, crms: list[Crm]) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from vibes_pipelines_tests.support.tribe import running_tribe_loop, tribe_sync_c
 
 LIST = "1234"
 COLUMN, SINCE = f"label:{OFFERS}", f"label_since:{OFFERS}"
-OPENING, CLOSING = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+OPENING = datetime(2026, 1, 1, tzinfo=UTC)
 Both = tuple[Loop, TribeSandbox]
 
 
@@ -187,7 +187,8 @@ def test_a_label_that_came_after_the_opt_out_stands(tmp_path: Path) -> None:
         keys = [one["ImportId"] for one in tribe.world.persons()]
         key = next(key for key in keys if not holds(tribe, key))
         tribe.world.attach(person_of(tribe, key)["ID"], tribe.world.label_id(OFFERS))
-        early, late = CrmOptOut(key, LIST, OPENING), CrmOptOut(key, LIST, CLOSING)
+        early = CrmOptOut(key, LIST, OPENING + timedelta(seconds=1))
+        late = CrmOptOut(key, LIST, OPENING)  # of which only the day is known
         [answer] = crm_writer(loop.project).apply_opt_outs([early])
         assert answer.error_class == CHANGED_MEANWHILE
         assert holds(tribe, key)
