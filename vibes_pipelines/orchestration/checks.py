@@ -43,8 +43,6 @@ _FEED_RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "extract/subscriptions": (("person_key", "subscription_list_id", "subscription_event"), ()),
     "crm/contacts": ((), ()),
 }
-# Parts of a key that may be empty: an active subscription has not ended.
-_MAY_BE_EMPTY = ("opt_in_date", "opt_out_date")
 
 
 # The hash in quotes: YAML would read one of digits only as a number.
@@ -113,11 +111,11 @@ def _unique_check(feed: str, columns: tuple[str, ...]) -> dg.AssetChecksDefiniti
     def primary_key_unique(
         context: dg.AssetCheckExecutionContext, project: ProjectResource
     ) -> dg.AssetCheckResult:
-        """No two rows have the same key; a doubled feed is stopped here."""
+        """No two rows have the same whole key; a doubled feed is stopped here."""
 
         def fault(opened: "stages.project.Project", day: str) -> str | None:
             landed = stages.reconciling.snapshot_of(opened, feed, day)
-            repeated = stages.feed_faults.repeated_keys(landed.data, columns, _MAY_BE_EMPTY)
+            repeated = stages.feed_faults.repeated_keys(landed.data, columns)
             return (
                 f"{repeated} keys ({', '.join(columns)}) stand more than once" if repeated else None
             )

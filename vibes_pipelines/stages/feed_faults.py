@@ -1,6 +1,6 @@
 """Feed faults: what is counted in landed feeds to tell that one is not as it should be."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -9,16 +9,10 @@ from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.sql import ident
 
 
-def repeated_keys(data: Path, columns: Sequence[str], may_be_empty: Collection[str] = ()) -> int:
-    """How many keys stand more than once.
-
-    A key without one of its parts names nothing, unless that part `may_be_empty`: then empty is
-    a value like others.
-    """
+def repeated_keys(data: Path, columns: Sequence[str]) -> int:
+    """How many whole keys stand more than once; a key with a part missing names nothing."""
     listed = ", ".join(map(ident, columns))
-    whole = " AND ".join(
-        f"{ident(column)} IS NOT NULL" for column in columns if column not in may_be_empty
-    )
+    whole = " AND ".join(f"{ident(column)} IS NOT NULL" for column in columns)
     return _counted(
         f"SELECT count(*) FROM (SELECT {listed} FROM {parquet(data)} "  # noqa: S608 - quoted
         f"WHERE {whole} GROUP BY {listed} HAVING count(*) > 1)",
