@@ -5,6 +5,7 @@ of change that each contact has. What a change means belongs elsewhere.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -101,7 +102,8 @@ class CrmChanges:
             begins = position
             if begins is None:
                 newest = connection.scalar(sa.select(sa.func.max(changed_at)).select_from(table))
-                begins = as_text(newest) or _BEGINNING
+                begins = _written(newest) or _BEGINNING
+            begins = _of_one_zone(changed_at, begins)
             now = _now(changed_at, begins)
             begins = min(begins, now)
             query = sa.select(key, changed_at).select_from(table).order_by(changed_at, key)
@@ -117,12 +119,12 @@ class CrmChanges:
         for page in chunks(unseen, self.changes.max_batch):
             contacts = dict.fromkeys(contact for contact, _ in page if contact)
             begins = _newest(begins, now, page)
-            ahead = sum((as_text(at) or "") > _now(changed_at, now, CLOCK_SKEW) for _, at in page)
+            ahead = sum((_written(at) or "") > _now(changed_at, now, CLOCK_SKEW) for _, at in page)
             yield Changed(tuple(contacts), begins, seen=marks, ahead=ahead)
 
     def _mark(self, contact: str | None, at: Any) -> str:
         """A contact at one time of change, without saying which."""
-        return self.hashed(f"{as_text(at)} {contact}")[:16]
+        return self.hashed(f"{_written(at)} {contact}")[:16]
 
     def _from(self, column: sa.ColumnElement[Any], position: str) -> Any:
         instant = instant_of(position)
@@ -143,14 +145,29 @@ def _is_from(at: Any, begin: Any) -> bool:
 
 def _newest(position: str, now: str, rows: Sequence[tuple[str | None, Any]]) -> str:
     """The newest time of change, other than those that are still to come."""
-    times = (as_text(at) or "" for _, at in rows)
+    times = (_written(at) or "" for _, at in rows)
     return max((time for time in times if time <= now), default=position)
 
 
 def _now(column: sa.ColumnElement[Any], like: str, later: timedelta = timedelta()) -> str:
     """The present instant, or a later one, as text in the form of a position."""
     instant = datetime.now(UTC).replace(microsecond=0) + later
-    return as_text(_as_the_column_writes(column, instant, like)) or like
+    return _written(_as_the_column_writes(column, instant, like)) or like
+
+
+def _written(at: Any) -> str | None:
+    """A time of change as text. Texts are compared, so that those of a zone are of one zone."""
+    if isinstance(at, datetime) and at.tzinfo is not None:
+        with suppress(OverflowError):  # of the last hours of the year 9999
+            return as_text(at.astimezone(UTC))
+    return as_text(at)
+
+
+def _of_one_zone(column: sa.ColumnElement[Any], position: str) -> str:
+    """A position that may be written in the zone of an earlier session."""
+    if not (isinstance(column.type, sa.DateTime) and column.type.timezone):
+        return position
+    return _written(instant_of(position)) or position
 
 
 _BEGINNING = "1970-01-01 00:00:00"
