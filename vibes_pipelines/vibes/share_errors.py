@@ -1,5 +1,6 @@
 """What can go wrong with the Snowflake share, each with the sync config key and the cure."""
 
+import logging
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,20 @@ _CUT = (ConnectionError, TimeoutError, ssl.SSLError, socket.gaierror)
 """What the network does to a connection; other faults of the machine are not the share's."""
 
 
+_LOGGERS = (
+    "snowflake.connector.result_batch",
+    "snowflake.connector.vendored.urllib3.connectionpool",
+)
+
+
+def _without_address(record: logging.LogRecord) -> bool:
+    """The connector's own words about a failed request hold its whole address."""
+    if record.levelno >= logging.WARNING:
+        record.msg, record.args = "share: a request failed; it is repeated or given up", ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
 @contextmanager
 def share_errors(what: str) -> Iterator[None]:
     """Translates the connector's errors while doing `what`; their text may hold data."""
@@ -30,6 +45,8 @@ def share_errors(what: str) -> Iterator[None]:
     from snowflake.connector.vendored.requests.exceptions import RequestException  # noqa: PLC0415
     from snowflake.connector.vendored.urllib3.exceptions import HTTPError  # noqa: PLC0415
 
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_without_address)
     try:
         yield
     except errors.ProgrammingError as refused:

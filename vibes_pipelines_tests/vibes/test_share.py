@@ -295,7 +295,10 @@ def test_an_unreachable_account_is_transient(share: RunningShare, store: Snapsho
 
 
 def test_a_result_that_cannot_be_fetched_is_transient_and_its_address_is_not_shown(
-    share: RunningShare, store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+    share: RunningShare,
+    store: SnapshotStore,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def elsewhere(chunk: Chunk, base_url: str) -> dict[str, Any]:
         return reference(chunk, "http://127.0.0.1:1/signed/")
@@ -307,7 +310,8 @@ def test_a_result_that_cannot_be_fetched_is_transient_and_its_address_is_not_sho
     with pytest.raises(ShareUnavailable, match="reading broke off with ConnectionError") as error:
         land_share_feed(store, DAY, PERSONS, connect_to(share), build_config())
     assert error.value.__cause__ is None
-    assert "signed" not in str(error.value)
+    assert "signed" not in f"{error.value}{caplog.text}"
+    assert "a request failed" in caplog.text
     assert store.find(PERSONS, DAY) is None
 
 
