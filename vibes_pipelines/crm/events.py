@@ -34,28 +34,32 @@ def read_events(
         CrmError: no connection, no such table, or a column is missing.
     """
     with crm_engine(crm_url) as engine, engine.connect() as connection:
-        source = _source(connection, events)
-        existing = {column.name: column for column in source.c}
-        for name in events.columns:
-            if name not in existing:
-                place = "the query" if events.query else events.table
-                raise missing_column("events", name, place, sorted(existing))
-        selected: dict[str, sa.ColumnElement[Any]] = {
-            name: existing[name] for name in events.columns
-        }
+        query = _query(connection, events, since)
         at = events.occurred_at
-        if at is not None:
-            held = as_held(connection, cast("sa.Column[Any]", existing[at]))
-            selected[at] = held.label(at)
-        query = sa.select(*selected.values()).select_from(source)
-        if since is not None and at is not None:
-            query = query.where(_may_be_since(connection, existing[at], since))
         options = {"stream_results": True, "yield_per": PAGE_ROWS}
         for page in connection.execution_options(**options).execute(query).mappings().partitions():
             rows = [dict(row) for row in page]
             if since is not None and at is not None:
                 rows = [row for row in rows if _is_since(row[at], since)]
             yield rows
+
+
+def _query(connection: sa.Connection, events: Events, since: datetime | None) -> sa.Select[Any]:
+    source = _source(connection, events)
+    existing = {column.name: column for column in source.c}
+    for name in events.columns:
+        if name not in existing:
+            place = "the query" if events.query else events.table
+            raise missing_column("events", name, place, sorted(existing))
+    selected: dict[str, sa.ColumnElement[Any]] = {name: existing[name] for name in events.columns}
+    at = events.occurred_at
+    if at is not None:
+        held = as_held(connection, cast("sa.Column[Any]", existing[at]))
+        selected[at] = held.label(at)
+    query = sa.select(*selected.values()).select_from(source)
+    if since is None or at is None:
+        return query
+    return query.where(_may_be_since(connection, existing[at], since))
 
 
 def _may_be_since(
