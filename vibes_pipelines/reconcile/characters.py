@@ -42,13 +42,17 @@ def find_wrong_keys(connection: duckdb.DuckDBPyConnection, longest: int) -> None
     """
     loose = texts_sql("contact", "SELECT contact_row FROM loose")
     wrong = is_wrong_key("key")
-    rows = f"SELECT row_number FROM ({loose}) WHERE {wrong}"
+    connection.execute(f"""
+        CREATE TEMP TABLE odd_key AS
+        SELECT row_number, {wrong} AS is_wrong, length(key) AS characters FROM ({loose})
+        WHERE {wrong} OR length(key) > {longest}""")
+    rows = "SELECT row_number FROM odd_key WHERE is_wrong"
     add_findings(connection, WRONG_KEY, "contact", rows)
     connection.execute(f"""
         INSERT INTO finding
         SELECT 'contact', row_number, {literal(WRONG_KEY)},
-               'the key has ' || length(key) || ' characters; {longest} is the most'
-        FROM ({loose}) WHERE length(key) > {longest} AND NOT {wrong}""")
+               'the key has ' || characters || ' characters; {longest} is the most'
+        FROM odd_key WHERE NOT is_wrong""")
 
 
 def find_wrong_texts(connection: duckdb.DuckDBPyConnection, config: SyncConfig) -> None:
