@@ -121,8 +121,16 @@ class SftpSession:
         except OSError as refused:
             if self._is_broken(refused) or not _is_unsupported(refused):
                 raise
-            # Version 3 of the protocol renames to a free name only.
-            with suppress(FileNotFoundError):
+            self._rename(temporary, final)
+
+    def _rename(self, temporary: str, final: str) -> None:
+        """Renames as version 3 of the protocol does: to a free name only."""
+        try:
+            self._sftp.rename(temporary, final)
+        except OSError as taken:
+            if self._is_broken(taken) or isinstance(taken, PermissionError):
+                raise
+            with suppress(OSError):  # what keeps it from going, the second attempt says
                 self._sftp.remove(final)
             self._sftp.rename(temporary, final)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import paramiko
 import pytest
 from paramiko.common import AUTH_SUCCESSFUL, OPEN_SUCCEEDED
-from paramiko.sftp import SFTP_EOF, SFTP_FAILURE, SFTP_NO_SUCH_FILE, SFTP_OK, SFTP_PERMISSION_DENIED
+from paramiko.sftp import SFTP_EOF, SFTP_FAILURE, SFTP_OK, SFTP_PERMISSION_DENIED
 
 from vibes_pipelines.sandbox.sftp_server import generate_key_pair
 from vibes_pipelines.vibes.sftp import SftpAccount
@@ -92,7 +92,7 @@ class PlainFolder(paramiko.SFTPServerInterface):
 
     def remove(self, path: str) -> int:
         if not self._files.local(path).exists():
-            return SFTP_NO_SUCH_FILE
+            return SFTP_FAILURE  # not every server says what is wrong
         self._files.local(path).unlink()
         return SFTP_OK
 
