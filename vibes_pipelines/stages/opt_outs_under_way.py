@@ -34,8 +34,8 @@ _Key = tuple[str, str | None, str | None]
 _CHANGES = "subscription_changes.parquet"
 _QUARANTINE = "quarantine.parquet"
 
-_NOTHING_TO_DO = frozenset({CHANGED_MEANWHILE, CONTACT_NOT_FOUND})
-"""Refusals of the CRM after which nothing is left to tell it: it knows better, or nobody."""
+_NOTHING_TO_DO = frozenset({CHANGED_MEANWHILE})
+"""Refusals of the CRM after which nothing is left to tell it: it knows better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +174,22 @@ def _of_the_newest_diff_set(project: Project, book: RealtimeBook) -> list[OpenOp
         if one.in_real_time
     } | _told_by_callback(project, due)
     left = [one for one in due if _key(one) not in gone]
-    seen = _first_seen(project, newest, {_key(one) for one in left if evidence_at(one) is None})
-    return [_of_operation(one, seen.get(_key(one), one.as_of)) for one in left]
+    in_doubt = {_key(one) for one in left if evidence_at(one) is None or _is_of_nobody(one)}
+    seen = _first_seen(project, newest, in_doubt)
+    return [
+        _of_operation(one, seen.get(_key(one), one.as_of))
+        for one in left
+        if not _is_of_nobody(one) or _key(one) in seen
+    ]
+
+
+def _is_of_nobody(operation: Operation) -> bool:
+    """Whether the CRM says that it has no such contact.
+
+    Deleted since it was landed, it has nothing to be told. One that was asked for on the day before
+    too was landed again meanwhile: the CRM has it, under another key than it is landed with.
+    """
+    return operation.status == "rejected" and operation.error_class == CONTACT_NOT_FOUND
 
 
 def _due(project: Project, newest: DiffSet) -> Iterator[Operation]:

@@ -228,6 +228,15 @@ def test_a_refusal_of_the_crm_counts_while_there_is_something_left_to_tell(
     assert opt_out_clock(project, FRIDAY).open == under_way
 
 
+def test_a_contact_that_is_landed_every_day_and_never_found_counts(project: Project) -> None:
+    for day, under_way in (("2026-01-02", {}), ("2026-01-03", {"to_crm": 1})):
+        plan_day(project, day, "crm", FRIDAY)
+        answer(project, day, "rejected", "ContactNotFound")
+        clock = opt_out_clock(project, FRIDAY + timedelta(hours=30))
+        assert clock.open == under_way
+    assert clock.oldest == timedelta(hours=30)
+
+
 def test_one_without_a_time_counts_from_the_first_day_that_planned_it(project: Project) -> None:
     for day in ("2026-01-02", "2026-01-04", "2026-01-05"):
         plan_day(project, day)
