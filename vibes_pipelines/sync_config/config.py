@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     Field,
     ValidationError,
@@ -131,7 +132,7 @@ class Consent(Section):
     """
 
     from_: Text = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
-    list: Text
+    list: Annotated[Text, AfterValidator(str.strip), Field(min_length=1)]
     campaign: Text | None = None
     channel: Literal["sms"] = "sms"
     changed_at: Text | None = None

@@ -142,6 +142,14 @@ def test_numbers_may_stand_unquoted_where_text_is_meant(tmp_path: Path) -> None:
     assert config.consents[0].list == "1234"
 
 
+def test_blanks_around_a_list_are_not_part_of_it(tmp_path: Path) -> None:
+    config = load_sync_config(_edited(tmp_path, 'list: "1234"', 'list: " 1234\u00a0"'))
+    assert config.consents[0].list == "1234"
+    assert config.mapping_hash == load_sync_config(EXAMPLE).mapping_hash
+    with pytest.raises(SyncConfigError, match="list"):
+        load_sync_config(_edited(tmp_path, 'list: "1234"', 'list: " "'))
+
+
 def test_newest_names_the_column_with_the_time_of_change(tmp_path: Path) -> None:
     newest = "type: date, authority: newest, changed_at: updated_at"
     field = load_sync_config(_edited(tmp_path, "type: date", newest)).fields[2]
