@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from vibes_pipelines.crm.agreement import holds
 from vibes_pipelines.crm.cells import (
     ValueDoesNotFit,
     accepted_opt_outs,
@@ -83,6 +84,10 @@ class FieldChange(Protocol):
     def after(self) -> str | None:
         """Its value in canonical text; None clears."""
 
+    @property
+    def before(self) -> str | None:
+        """What the CRM held when that was decided; None for blank."""
+
 
 @dataclass(frozen=True, slots=True)
 class WriteBack:
@@ -107,7 +112,7 @@ def _refusal(failed: Exception) -> str:
 
 
 class _ChangedMeanwhile(Exception):  # noqa: N818 - the name says what is wrong
-    """The CRM opted the contact in after the opt-out was recorded."""
+    """The CRM changed the contact after what is to be written was decided."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,9 @@ class CrmTable:
 
     def apply_fields(self, rows: Sequence[FieldChange]) -> list[WriteBack]:
         """Writes each field in the form its column holds.
+
+        A field with `authority: newest` that the CRM changed since is left alone: the next
+        reconcile decides which side is the newer.
 
         Raises:
             CrmError: no connection, table or column, or a field that sync.yaml does not map.
@@ -237,11 +245,26 @@ class _Contacts:
                 raise _ChangedMeanwhile
 
     def set_field(self, contact: Where, row: FieldChange) -> None:
-        """Writes one field."""
+        """Writes one field.
+
+        Raises:
+            _ChangedMeanwhile: the newer side decides, and the CRM holds another value by now.
+        """
         mapped = self._field(row.field)
         column = self._column(mapped.from_, "fields[].from")
+        if mapped.authority == "newest":
+            self._refuse_changed(contact, mapped, column, row)
         value = field_value(column, mapped, row.after, self._dialect)
         self.connection.execute(sa.update(self.table).where(contact).values({column: value}))
+
+    def _refuse_changed(
+        self, contact: Where, mapped: MappedField, column: sa.Column[Any], row: FieldChange
+    ) -> None:
+        # Locked, as consents are. What was written by the same row before is no change.
+        cell = sa.select(as_held(self.connection, column)).select_from(self.table)
+        for held in self.connection.scalars(cell.where(contact).with_for_update()).all():
+            if not any(holds(column, mapped, held, seen) for seen in (row.before, row.after)):
+                raise _ChangedMeanwhile
 
     def _opted_out_value(self, column: sa.Column[Any], consent: Consent) -> Any:
         if column.name not in self.opted_out:

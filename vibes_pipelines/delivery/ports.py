@@ -156,11 +156,16 @@ class CrmOptOut:
 
 @dataclass(frozen=True, slots=True)
 class CrmFieldChange:
-    """One field to write into the CRM; `field` is the custom field, None clears."""
+    """One field to write into the CRM; `field` is the custom field, None clears.
+
+    `before` is what the CRM held when that was decided, None for blank; a field with `authority:
+    newest` is only written while it still does.
+    """
 
     contact_id: str
     field: str
     after: str | None
+    before: str | None = None
 
 
 class CrmAnswer(Protocol):

@@ -97,7 +97,7 @@ def _carry_opt_outs(operations: Sequence[Operation], crm: CrmWriter) -> list[Rec
 
 def _carry_fields(operations: Sequence[Operation], crm: CrmWriter) -> list[Receipt]:
     rows = [
-        CrmFieldChange(_contact(operation), change.field, change.after)
+        CrmFieldChange(_contact(operation), change.field, change.after, change.before)
         for operation in operations
         for change in operation.changes
     ]

@@ -9,6 +9,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from vibes_pipelines.crm.write_back import CHANGED_MEANWHILE
 from vibes_pipelines.delivery.ports import CrmFieldChange
 from vibes_pipelines.reconcile.guards import Workload, check_guards
 from vibes_pipelines.stages.crm_side import crm_writer
@@ -111,14 +112,16 @@ def _newest_of_each(
 
 def _write(project: Project, writes: Mapping[str, Operation]) -> dict[str, tuple[str, str]]:
     rows = [
-        CrmFieldChange(contact, change.field, change.after)
+        CrmFieldChange(contact, change.field, change.after, change.before)
         for contact, operation in writes.items()
         for change in operation.changes
     ]
     answers = crm_writer(project).apply_fields(rows) if rows else []
     ends = dict.fromkeys(writes, ("applied", FIELDS_WRITTEN))
     for row, answer in zip(rows, answers, strict=True):
-        if answer.outcome == "rejected":
+        if answer.error_class == CHANGED_MEANWHILE:
+            ends[row.contact_id] = ("ignored", LEFT_TO_DAILY)
+        elif answer.outcome == "rejected":
             ends[row.contact_id] = ("parked", REFUSED_BY_CRM)
     return ends
 

@@ -36,6 +36,7 @@ class FieldRow:
     contact_id: str
     field: str
     after: str | None
+    before: str | None = None
 
 
 def build_config(**consent: Any) -> SyncConfig:
@@ -320,6 +321,38 @@ def test_a_value_the_column_cannot_hold_is_rejected_alone(
     rows = [FieldRow("1", field, after), FieldRow("2", "first_name", "Zoë")]
     assert CrmTable(url, build_config()).apply_fields(rows) == [UNFIT, ACCEPTED]
     assert crm.column("name") == ["Ada", "Zoë"]
+
+
+@pytest.mark.parametrize(
+    ("field", "cell", "seen", "after"),
+    [
+        ("first_name", " Ada\u00a0", "Ada", "Zoë"),
+        ("first_name", None, None, "Zoë"),
+        ("first_name", "Ada", "Ada", None),
+        ("score", Decimal("12.500"), "12.5", "13"),
+        ("birthdate", date(1990, 12, 1), "1990-12-01", "1991-01-01"),
+        ("tier", "GOLD ", "gold", None),
+        ("interests", "hockey, golf", "golf|hockey", "chess"),
+        ("interests", "", None, "chess"),
+    ],
+)
+def test_where_the_newer_side_decides_a_later_edit_of_the_crm_stands(
+    url: str, crms: list[Crm], field: str, cell: Any, seen: str | None, after: str | None
+) -> None:
+    crms.append(crm := Crm(url, sa.Boolean(), (True, True)))
+    document = build_config().model_dump(by_alias=True)
+    for mapped in document["fields"]:
+        mapped |= {"authority": "newest", "changed_at": "sms_at"}
+    config = SyncConfig.model_validate(document)
+    [column] = [one.from_ for one in config.fields if one.to == field]
+    with crm.engine.begin() as connection:
+        connection.execute(sa.update(crm.table).values({column: cell}))
+    table = CrmTable(url, config)
+    assert table.apply_fields([FieldRow("1", field, "7", before="1999")]) == [CHANGED]
+    assert crm.column(column)[0] == cell
+    for _ in range(2):  # the same again changes nothing
+        assert table.apply_fields([FieldRow("1", field, after, before=seen)]) == [ACCEPTED]
+    assert crm.column(column) != [cell, cell]
 
 
 def test_one_call_is_one_transaction(url: str, crms: list[Crm]) -> None:
