@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from vibes_pipelines.crm.agreement import holds
 from vibes_pipelines.crm.cells import (
     ValueDoesNotFit,
     accepted_opt_outs,
@@ -112,7 +113,10 @@ class TribeWriter:
             metadata, labels = await client.metadata(), await client.labels()
             contacts = {row.contact_id for row in rows}
             persons: defaultdict[str, list[Person]] = defaultdict(list)
-            for person in await client.find(key, contacts, [key]):
+            compared = (
+                one.from_ for one in self.project.config.fields if one.authority == "newest"
+            )
+            for person in await client.find(key, contacts, list(dict.fromkeys([key, *compared]))):
                 persons[str(person.get(key))].append(person)
             known = known_labels(self.project)
             writing = _Writing(self.project, client, metadata, labels, known)
@@ -176,6 +180,9 @@ class _Writing:
     async def set_field(self, person: "Person", row: FieldChange) -> WriteBack:
         mapped = self._field(row.field)
         column = self._column(mapped.from_, "fields[].from")
+        held, seen = person.get(mapped.from_), (row.before, row.after)
+        if mapped.authority == "newest" and not any(holds(column, mapped, held, s) for s in seen):
+            return WriteBack("rejected", CHANGED_MEANWHILE)
         try:
             value = field_value(column, mapped, row.after, "tribe")
         except ValueDoesNotFit:

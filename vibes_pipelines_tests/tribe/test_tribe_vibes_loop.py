@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,29 @@ def test_fields_are_written_in_the_form_that_tribe_holds(both: Both) -> None:
     person = person_of(tribe, key)
     assert (person["FirstName"], person["BirthDate"]) == ("Ann", None)
     assert (person[CUSTOM["score"]], person[CUSTOM["tier"]]) == (12.5, "Gold")
+
+
+def test_where_the_newer_side_decides_a_later_edit_of_tribe_stands(both: Both) -> None:
+    loop, tribe = both
+    newest = {"authority": "newest", "changed_at": "ModifiedOn"}
+    fields = tuple(
+        one.model_copy(update=newest) if one.to in {"first_name", "birthdate"} else one
+        for one in loop.project.config.fields
+    )
+    config = loop.project.config.model_copy(update={"fields": fields})
+    person = next(tribe.world.persons())
+    key, named, born = person["ImportId"], person["FirstName"], person["BirthDate"]
+    rows = [
+        CrmFieldChange(key, "first_name", "Ann", "Somebody else"),
+        CrmFieldChange(key, "birthdate", "1990-12-01", "1900-01-01"),
+        CrmFieldChange(key, "first_name", "Ann", named),
+        CrmFieldChange(key, "birthdate", "1990-12-01", born),
+    ]
+    crm = crm_writer(replace(loop.project, config=config))
+    answers = [crm.apply_fields([row])[0].error_class for row in rows]
+    assert answers == [CHANGED_MEANWHILE, CHANGED_MEANWHILE, None, None]
+    person = person_of(tribe, key)
+    assert (person["FirstName"], person["BirthDate"][:10]) == ("Ann", "1990-12-01")
 
 
 def test_a_person_that_tribe_refuses_to_change_holds_back_no_other(both: Both) -> None:
