@@ -74,8 +74,9 @@ def open_source(
     data, as_of = _locate(role, path)
     try:
         if data.suffix == ".csv":
-            _refuse_odd_header(role, path, data)
-            data = _csv_to_parquet(connection, data, workspace / f"{role}.parquet")
+            above, header = _csv_header(data)
+            _refuse_odd_header(role, path, header)
+            data = _csv_to_parquet(connection, data, above, workspace / f"{role}.parquet")
         relation = numbered_rows(data)
         names = _names_in(connection, data)
         _refuse_own_name(role, path, names)
@@ -137,13 +138,21 @@ def _alike(names: Sequence[str]) -> dict[str, list[str]]:
     return {name: written for name, written in found.items() if len(written) > 1}
 
 
-def _refuse_odd_header(role: str, path: Path, data: Path) -> None:
-    """A header without commas is of another kind of file; of two equal names none can be meant."""
+def _csv_header(data: Path) -> tuple[int, list[str]]:
+    """How many blank lines are above the header, and its names; none where it is unreadable."""
     try:
         with data.open(encoding="utf-8-sig", newline="") as file:
-            names = [name.strip().lower() for name in next(csv.reader(file), [])]
+            for above, row in enumerate(csv.reader(file)):
+                if not _is_blank(row):
+                    return above, row
     except (UnicodeDecodeError, csv.Error):
-        return  # what is unreadable is told with its line when it is read
+        pass  # what is unreadable is told with its line when it is read
+    return 0, []
+
+
+def _refuse_odd_header(role: str, path: Path, header: Sequence[str]) -> None:
+    """A header without commas is of another kind of file; of two equal names none can be meant."""
+    names = [name.strip().lower() for name in header]
     other = next((mark for mark in _OTHER_DELIMITERS if len(names) == 1 and mark in names[0]), None)
     if other is not None:
         msg = f"{role} {path}: the header is separated by {other!r}; write the file with commas"
@@ -183,10 +192,16 @@ def _unreadable_line(path: Path) -> int | None:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
         try:
-            width = len(next(rows, []))
-            return next((rows.line_num for row in rows if len(row) != width), None)
+            cells = (len(row) for row in rows if not _is_blank(row))
+            width = next(cells, 0)
+            return next((rows.line_num for found in cells if found != width), None)
         except csv.Error:
             return rows.line_num
+
+
+def _is_blank(row: Sequence[str]) -> bool:
+    """Whether a row of a CSV file is a line of blanks or nothing."""
+    return len(row) <= 1 and not "".join(row).strip()
 
 
 def _locate(role: str, path: Path) -> tuple[Path, datetime | None]:
@@ -215,10 +230,17 @@ def _as_of(role: str, manifest: Path) -> datetime | None:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
-def _csv_to_parquet(connection: duckdb.DuckDBPyConnection, source: Path, target: Path) -> Path:
-    """Comma separated, header row, UTF-8 with or without byte order mark; every cell as text."""
+def _csv_to_parquet(
+    connection: duckdb.DuckDBPyConnection, source: Path, above: int, target: Path
+) -> Path:
+    """Comma separated, header row, UTF-8 with or without byte order mark; every cell as text.
+
+    The header is below so many lines. By itself the engine would look for it, and leave out lines
+    with fewer cells than most have.
+    """
     read = csv_file(
         source,
+        skip=above,
         header=True,
         all_varchar=True,
         delim=",",

@@ -183,6 +183,45 @@ def test_a_file_of_another_kind_is_told_by_what_it_is(tmp_path, make_config, tex
         reconcile(make_config(), Inputs(contacts, contacts), tmp_path / "out")
 
 
+HEADER = "id,name,phone\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (f"{HEADER}C1,Ann,\nC2,Bo,\n{HEADER[:-1]},city\nC3,Cy,,x\nC4,Di,,y\n", 4),
+        (f"id,name\nC1,Ann\n{HEADER}C2,Bo,\nC3,Cy,\n", 3),
+        (f"Contacts of today\n{HEADER}C1,Ann,\n", 2),
+        (f"{HEADER}C1,Ann\nC2,Bo,\nC3,Cy,\n", 2),
+    ],
+    ids=["two exports", "two narrower ones", "a title", "first row"],
+)
+def test_lines_with_fewer_cells_are_told_and_never_left_out(tmp_path, make_config, text, line):
+    contacts = tmp_path / "contacts.csv"
+    contacts.write_text(text)
+    with pytest.raises(ReconcileError, match=rf"contacts\.csv: line {line} cannot be read"):
+        reconcile(make_config(), Inputs(contacts, contacts), tmp_path / "out")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("blank", ["", "\n", "\n \n"])
+def test_marks_line_ends_and_blank_lines_before_the_header_are_no_rows(
+    tmp_path, make_config, mark, blank, end
+):
+    contacts = tmp_path / "contacts.csv"
+    text = f'{mark}{blank}{HEADER}C1,"Ann, ""A""",\n\nC2,Bo,\n'
+    contacts.write_bytes(text.replace("\n", end).encode())
+    assert _added(make_config(), contacts, tmp_path) == [("C1", 'Ann, "A"'), ("C2", "Bo")]
+
+
+def test_a_blank_line_does_not_hide_a_header_with_a_column_twice(tmp_path, make_config):
+    contacts = tmp_path / "contacts.csv"
+    contacts.write_text("\nid,name,phone,Name\nC1,Ann,,Anna\n")
+    with pytest.raises(ReconcileError, match=r"contacts\.csv: the header names name twice"):
+        _added(make_config(), contacts, tmp_path)
+
+
 @pytest.mark.parametrize("value", [["Ann", "Anna"], {"first": "Ann"}], ids=["list", "object"])
 def test_a_list_or_an_object_is_no_text(tmp_path, make_config, value):
     rows = [{"id": "C1", "name": value, "phone": None}]
