@@ -81,6 +81,9 @@ def open_source(
         names = _names_in(connection, data)
         _refuse_own_name(role, path, names)
         described = connection.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as refused:
+        msg = f"{role} {path}: {str(refused).partition(chr(10))[0]}"
+        raise ReconcileError(msg) from None
     except duckdb.Error:
         # Without its cause: DuckDB's message repeats the line of the file.
         msg = f"{role} {path}: {_why_unreadable(data)}"
@@ -169,6 +172,8 @@ def _why_unreadable(data: Path) -> str:
     if line := _line_of_other_encoding(data):
         return f"line {line} is not UTF-8; write the file again in UTF-8"
     line = _unreadable_line(data)
+    if line is None and (mixed := _mixed_line_ends(data)):
+        return f"{mixed}; write all lines of the file with one kind of end"
     place = f"line {line} cannot be read" if line else "cannot be read"
     return (
         f"{place}; expected UTF-8, a header row, commas, as many cells in each row as in the"
@@ -184,6 +189,22 @@ def _line_of_other_encoding(path: Path) -> int | None:
                 line.decode("utf-8")
             except UnicodeDecodeError:
                 return number
+    return None
+
+
+def _mixed_line_ends(path: Path) -> str | None:
+    """The first line (from 1) that ends in another way than the header."""
+    first = None
+    is_quoted = False
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            is_quoted ^= line.count(b'"') % 2 == 1
+            if is_quoted:  # this end stands within a cell
+                continue
+            end = "CRLF" if line.endswith(b"\r\n") else "LF"
+            first = first or end
+            if end != first and line.endswith(b"\n"):
+                return f"line {number} ends in {end} and the first in {first}"
     return None
 
 

@@ -1,9 +1,11 @@
 """Texts that cannot be right are never carried to the other side, and harm only their contact."""
 
 import shutil
+import traceback
 from pathlib import Path
 from typing import cast
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from vibes_pipelines.reconcile.destinations import DESTINATIONS, VIBES
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.run import Inputs, reconcile
+from vibes_pipelines.reconcile.sources import open_source
 from vibes_pipelines.store.models import operations
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines_tests.reconcile.conftest import PERSON, write_parquet
@@ -201,6 +204,39 @@ def test_lines_with_fewer_cells_are_told_and_never_left_out(tmp_path, make_confi
     contacts.write_text(text)
     with pytest.raises(ReconcileError, match=rf"contacts\.csv: line {line} cannot be read"):
         reconcile(make_config(), Inputs(contacts, contacts), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [
+        (("\n", "\r\n", "\n"), "line 3 ends in CRLF and the first in LF"),
+        (("\r\n", "\r\n", "\n"), "line 4 ends in LF and the first in CRLF"),
+    ],
+)
+def test_mixed_line_ends_are_told_as_such(tmp_path, make_config, ends, says):
+    contacts = tmp_path / "contacts.csv"
+    lines = ["id,phone,name", 'C1,,"Ann\n"', "C2,,Bo"]
+    text = "".join(line + end for line, end in zip(lines, ends, strict=True))
+    contacts.write_bytes(text.encode())
+    with pytest.raises(ReconcileError, match=rf"contacts\.csv: {says}; write"):
+        _added(make_config(), contacts, tmp_path)
+
+
+def test_a_full_disk_and_too_little_memory_are_told_as_such(tmp_path):
+    contacts = tmp_path / "contacts.csv"
+    contacts.write_text(HEADER + "".join(f"C{n},Secret {n},\n" for n in range(200_000)))
+    (tmp_path / "contacts.parquet").symlink_to("/dev/full")
+    with duckdb.connect() as connection:
+        with pytest.raises(ReconcileError, match=r"contacts\.csv: .*No space left") as full:
+            open_source(connection, "contacts", contacts, tmp_path)
+        connection.execute("SET memory_limit = '4MB'")
+        connection.execute("SET max_temp_directory_size = '1KB'")
+        (tmp_path / "small").mkdir()
+        with pytest.raises(ReconcileError, match=r"contacts\.csv: Out of Memory") as small:
+            open_source(connection, "contacts", contacts, tmp_path / "small")
+    for told in (full, small):
+        assert "Secret" not in "".join(traceback.format_exception(told.value))
+        assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
