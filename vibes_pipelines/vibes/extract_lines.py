@@ -13,6 +13,8 @@ import numpy as np
 _BLOCK_BYTES = 16 * 2**20
 _NEWLINE, _TAB = 10, 9
 NOT_UTF8 = "not UTF-8"
+LONGEST = 2**20
+"""Bytes of a line that is read; the parser would leave out longer ones, some without a word."""
 
 
 class Refused(NamedTuple):
@@ -75,7 +77,8 @@ def _refused_by_count(block: bytes, width: int) -> list[_Line]:
     ends = np.flatnonzero(marks == _NEWLINE)
     starts = np.append(0, ends[:-1] + 1)
     cells = 1 + np.diff(np.searchsorted(np.flatnonzero(marks == _TAB), ends), prepend=0)
-    places = np.flatnonzero((cells != width) | (starts == ends)).tolist()
+    is_wrong = (cells != width) | (starts == ends) | (ends - starts > LONGEST)
+    places = np.flatnonzero(is_wrong).tolist()
     found = ((place, int(starts[place]), int(ends[place])) for place in places)
     return [
         _Line(place, fault(block[start:end], width) or "", start, end)
@@ -116,6 +119,8 @@ def fault(text: bytes, width: int) -> str | None:
     found = text.count(b"\t") + 1
     if found != width:
         return f"{found} columns, expected {width}"
+    if len(text) > LONGEST:
+        return f"longer than {LONGEST:,} bytes"
     try:
         text.decode()
     except UnicodeDecodeError:

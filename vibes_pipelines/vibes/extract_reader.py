@@ -16,10 +16,9 @@ import numpy as np
 
 from vibes_pipelines.data_files import exact
 from vibes_pipelines.store.snapshots import DATA, Reject, write_rejects
-from vibes_pipelines.vibes.extract_lines import NOT_UTF8, Refused, fault, sort_lines
+from vibes_pipelines.vibes.extract_lines import LONGEST, NOT_UTF8, Refused, fault, sort_lines
 
 _BLOCK_BYTES = 2**19
-_MAX_LINE_BYTES = 2**20
 _NEWLINE, _TAB = 10, 9
 # More of them, and the file is sorted: the parser keeps an error per missing cell in memory.
 _MAX_ERRORS = 200_000
@@ -75,8 +74,8 @@ def convert_extract(path: Path, name: str, documented: Sequence[str], folder: Pa
 
     All columns are text as they stand in the file, an empty cell is NULL, `person_id` lands as
     `person_key`, and columns that the documentation does not know are kept. Lines with too few or
-    too many cells, blank lines, lines with a carriage return inside and lines that are not UTF-8
-    are rejects.
+    too many cells, blank lines, lines with a carriage return inside, lines of more than `LONGEST`
+    bytes and lines that are not UTF-8 are rejects.
 
     Raises:
         ExtractError: no header, a documented column missing, a cut last line, or a count of rows
@@ -99,7 +98,7 @@ def convert_extract(path: Path, name: str, documented: Sequence[str], folder: Pa
 
 def _read_header(path: Path, name: str, documented: Sequence[str]) -> list[str]:
     with path.open("rb") as file:
-        first = file.readline(_MAX_LINE_BYTES)
+        first = file.readline(LONGEST)
     header = first.decode("utf-8-sig", errors="replace").rstrip("\r\n")
     columns = [column.strip().lower() for column in header.split("\t")]
     missing = [column for column in documented if column not in columns]
@@ -147,7 +146,7 @@ def _parse_and_count(
 ) -> tuple[_Shape, _Parsed | None]:
     """Parses a file and counts beside it; nothing parsed of one that the parser cannot read."""
     with path.open("rb") as file:
-        if file.readline(_MAX_LINE_BYTES).endswith(b"\r\n"):  # as every line will
+        if file.readline(LONGEST).endswith(b"\r\n"):  # as every line will
             return _scan(path), None
     with ThreadPoolExecutor(1) as beside:
         counting = beside.submit(_scan, path)
@@ -185,7 +184,7 @@ def _refused(path: Path, parsed: _Parsed, width: int) -> dict[int, _RefusedLine]
         for number, start in parsed.starts.items():
             file.seek(max(start - 1, 0))
             is_start = file.read(1) == b"\n"
-            line = file.readline(_MAX_LINE_BYTES)
+            line = file.readline(LONGEST)
             text = line.removesuffix(b"\n")
             reason = fault(text, width)
             if not is_start or text == line or reason is None:
@@ -217,14 +216,14 @@ def _parse(path: Path, columns: Sequence[str], folder: Path) -> _Parsed:
             {
                 "file": exact(path),
                 "columns": dict.fromkeys(columns, "VARCHAR"),
-                "longest": _MAX_LINE_BYTES,
+                "longest": LONGEST + 1,  # it counts the end of the line, but for the first
                 "most": _MAX_ERRORS,
                 "data": str(folder / DATA),
             },
         ).fetchall()
         # One line may have several errors, one per missing cell.
         errors = engine.execute(
-            "SELECT line, arg_min(coalesce(error_message, ''), column_idx), "
+            "SELECT line, arg_min(coalesce(error_message, ''), coalesce(column_idx, 0)), "
             "coalesce(min(line_byte_position), 0) FROM reject_errors GROUP BY line ORDER BY line"
         ).fetchall()
     return _Parsed(

@@ -59,6 +59,21 @@ def test_the_name_of_the_folder_changes_nothing(tmp_path: Path, name: str) -> No
     assert rows(tmp_path / name) == [{"mdn": "+1312", "person_key": "p1", "activity": name}]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("size", [2**20, 2**20 + 3, 3 * 2**20, 33 * 2**20])
+def test_a_line_that_is_too_long_is_one_reject(tmp_path: Path, size: int, end: bytes) -> None:
+    long = b"+1\t" + b"x" * (size - 5) + b"\ty"
+    lines = [HEADER.rstrip(), b"+2\tp2\ta", long, b"+3\tp3\tb", b""]
+    assert convert(tmp_path, end.join(lines)) == 3
+    found = [row["mdn"] for row in rows(tmp_path)]
+    if size == 2**20:
+        assert found == ["+2", "+1", "+3"]
+        return
+    assert found == ["+2", "+3"]
+    [(line, raw, reason)] = rejects(tmp_path)
+    assert (line, len(raw), reason) == (3, size, "longer than 1,048,576 bytes")
+
+
 def test_rows_are_text_as_they_stand_and_empty_cells_are_null(tmp_path: Path) -> None:
     assert convert(tmp_path, HEADER + b'+1312\tp1\t"quoted"\n\tp2\tNULL\n') == 2
     assert rows(tmp_path) == [
