@@ -104,6 +104,11 @@ class Call:
         return headers
 
 
+def can_stand_in_path(segment: str) -> bool:
+    """Whether it names one thing there: neither empty, nor one that means another folder."""
+    return segment not in {"", ".", ".."}
+
+
 def path(*segments: str) -> str:
     """A path of encoded segments; a profile key may hold any character, e.g. `@` and `/`.
 
@@ -111,7 +116,7 @@ def path(*segments: str) -> str:
         ApsisError: an empty segment, or one that means another folder; either would name another
             thing.
     """
-    if any(segment in {"", ".", ".."} for segment in segments):
+    if not all(map(can_stand_in_path, segments)):
         msg = "APSIS One API: an empty name or '.' cannot stand in a path; check keys and config"
         raise ApsisError(msg)
     return "/" + "/".join(quote(segment, safe="") for segment in segments)

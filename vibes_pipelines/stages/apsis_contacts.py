@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vibes_pipelines.apsis.calls import can_stand_in_path
 from vibes_pipelines.apsis.errors import ValueRefused
 from vibes_pipelines.apsis.values import canonical, json_value
 from vibes_pipelines.reconcile.consent import (
@@ -39,6 +40,8 @@ from vibes_pipelines.sync_config import Consent, SyncConfig
 from vibes_pipelines.sync_config.apsis import Apsis, ValueType
 from vibes_pipelines.sync_config.apsis_view import GIVEN
 from vibes_pipelines.sync_config.tribe import LABEL
+
+UNNAMEABLE = "the contact is left out: no address of APSIS One can name this key; correct it"
 
 AFTER = timedelta(milliseconds=1)
 """What changed after a look did so at some later instant: evidence is that much younger."""
@@ -70,7 +73,8 @@ def write_contacts(
 
     `looked_at`: the instant at which the reading of the contacts began; a cell cannot have been
     seen earlier than that. Returns the values that no attribute of their type can hold: they are
-    left out, and the contact goes without them.
+    left out, and the contact goes without them. A contact whose key cannot name a profile is
+    returned too, and left out as a whole.
 
     Raises:
         ReconcileError: a column of the sync config is missing, or two consents spell one column
@@ -102,8 +106,9 @@ def write_contacts(
     for column in _given(config):
         table = table.append_column(column, table.column(column.removesuffix(GIVEN)))
     table, rejects = _canonical(table, section, _never_left_out(config))
+    table, unnameable = _nameable(table)
     pq.write_table(table.drop_columns(["contact_text"]), out, compression="zstd")
-    return rejects
+    return rejects + unnameable
 
 
 def _each_column(consents: Sequence[Consent]) -> list[Consent]:
@@ -203,6 +208,20 @@ def _made(index: int, consent: Consent) -> str:
 def _selected(columns: Sequence[str], consents: Sequence[Consent]) -> str:
     made = {ident(consent.from_) for consent in consents}
     return ", ".join(column for column in columns if column not in made)
+
+
+def _nameable(table: pa.Table) -> tuple[pa.Table, list[Reject]]:
+    """The contacts that can be named in an address, or have no key at all, and the others."""
+    contacts = table.column("contact_text").to_pylist()
+    kept = [contact is None or can_stand_in_path(contact) for contact in contacts]
+    if all(kept):
+        return table, []
+    rejects = [
+        Reject(line, contact, UNNAMEABLE)
+        for line, (contact, is_kept) in enumerate(zip(contacts, kept, strict=True), 1)
+        if not is_kept
+    ]
+    return table.filter(pa.array(kept)), rejects
 
 
 def _canonical(

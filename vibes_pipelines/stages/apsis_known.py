@@ -21,6 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vibes_pipelines.apsis.calls import can_stand_in_path
 from vibes_pipelines.apsis.errors import (
     ApsisAnswerError,
     ApsisError,
@@ -51,6 +52,7 @@ FEW = 10
 """So many profiles that cannot be read, or one in a hundred, stop no sync; more do."""
 
 LOCKED = "the profile is locked for ever; take the person out of the sync conditions"
+UNNAMEABLE = "APSIS One has no profile of this key, for no address can name it"
 UNREADABLE = "the profile could not be read and is read again at the next sync"
 
 READS = pa.schema(
@@ -157,6 +159,9 @@ class Reader:
 
     async def _one_or_trouble(self, key: str, before: Known | None, *, is_whole: bool) -> Known:
         """One that cannot be read stays as it was known; it never counts as missing."""
+        if not can_stand_in_path(key):
+            self.troubles[key] = UNNAMEABLE
+            return self._missing(key, before)
         try:
             return await self._one(key, before, is_whole=is_whole)
         except ApsisLocked:

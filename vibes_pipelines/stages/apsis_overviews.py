@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import duckdb
 
+from vibes_pipelines.apsis.calls import can_stand_in_path
 from vibes_pipelines.apsis.errors import ApsisNotFound
 from vibes_pipelines.reconcile.consent import OPTED_IN, state_column
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
@@ -131,7 +132,7 @@ def _members(sync: ApsisSync, overview: Overview) -> set[str]:
                 f" WHERE {state_column(asked, source)} = {OPTED_IN}"
             ).fetchall()
         shutil.rmtree(landed.folder)
-    return {row[0] for row in rows if row[0]}
+    return {row[0] for row in rows if row[0] and can_stand_in_path(row[0])}
 
 
 async def _write(

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from vibes_pipelines.apsis.client import ApsisClient
 from vibes_pipelines.apsis.errors import ApsisUnavailable
 from vibes_pipelines.stages import tribe_messages
+from vibes_pipelines.stages.apsis_contacts import UNNAMEABLE
 from vibes_pipelines.stages.apsis_last_look import NEWER, NewerWatch
 from vibes_pipelines.stages.apsis_overviews import carry_overview
 from vibes_pipelines.stages.full_sync import full_sync
@@ -128,6 +130,36 @@ def test_a_message_finds_the_contact_of_whatever_key(tmp_path: Path) -> None:
         applied = drained(world, ada, bo)
         assert (applied.persons, applied.accepted, applied.ignored) == (1, 1, 1)
         assert world.consent("Ada@example.org") == "opt-out"
+
+
+@pytest.mark.parametrize("key", [".", "..", " . "])
+def test_a_contact_whose_key_names_no_profile_is_left_out_and_the_others_go(
+    world: World, key: str
+) -> None:
+    world.extra = {"contacts": {"key": "ImportId", "source": "tribe"}}
+    bo, cai = (world.person(f"P{one}", NEWS_LABEL, ImportId=f"P-{one}") for one in range(2))
+    world.sync()
+    odd = world.person("Odd", NEWS_LABEL, ImportId=key)
+    world.unlabel(bo)
+    assert drained(world, odd, bo).waiting == 0
+    assert world.consent("P-0") == "opt-out"
+    world.unlabel(cai)
+    world.clock.next_day()
+    ended = world.sync()
+    assert (ended.state, ended.results.values_left_out, ended.results.failed) == ("finished", 1, {})
+    assert world.consent("P-1") == "opt-out"
+    with world.open() as sync:
+        [landed] = sync.project.snapshots.days("apsis/contacts")[-1:]
+        snapshot = sync.project.snapshots.find("apsis/contacts", landed)
+    assert snapshot is not None
+    [reject] = pq.read_table(snapshot.rejects).to_pylist()
+    assert (reject["raw"], reject["reason"]) == (key.strip(), UNNAMEABLE)
+    world.configure(overviews=[{"name": "VIP", "members": "label:VIP", "tag": MEMBER}])
+    world.label(odd, "VIP")
+    world.label(bo, "VIP")
+    with world.open() as sync:
+        assert carry_overview(sync, "VIP").tagged == 1
+    assert world.tags("P-0") == {MEMBER}
 
 
 @pytest.mark.parametrize("side", ["Tribe", "APSIS One"])
