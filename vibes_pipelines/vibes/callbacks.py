@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,8 +35,8 @@ class Callback:
 
     `event_at` is when it happened: for a subscription its own opt-in or opt-out date, as the share
     shows it, else the event date; None when neither can be read. A date coarser than a second
-    gives way to the event date. `raw_type` is the type as spelled. `content_hash` is of what the
-    event says, and equal for each of its deliveries.
+    gives way to the event date, and is none for what may be a no. `raw_type` is the type as
+    spelled. `content_hash` is of what the event says, and equal for each of its deliveries.
     """
 
     event_type: str
@@ -55,12 +55,16 @@ class Callback:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """Where a type has its person and its list, and which of its dates says when it happened."""
+    """Where a type has its person and its list, and which of its dates says when it happened.
+
+    `may_be_a_no`: it ends a subscription, or is a text that may ask to.
+    """
 
     persons: tuple[_Path, ...] = ()
     list: _Path = ()
     date: _Path = ()
     is_about_a_subscription: bool = False
+    may_be_a_no: bool = False
 
 
 _PARTICIPANT = _Shape(persons=(("participant", "person"), ("participant",)))
@@ -68,18 +72,19 @@ _PERSON = _Shape(persons=(("person",),))
 _RECORDED = _Shape()
 
 
-def _subscription(date: str) -> _Shape:
+def _subscription(date: str, *, is_the_end: bool) -> _Shape:
     return _Shape(
         persons=(("subscription", "person"),),
         list=("subscription", "subscription_list"),
         date=("subscription", date),
         is_about_a_subscription=True,
+        may_be_a_no=is_the_end,
     )
 
 
 SHAPES: Mapping[str, _Shape] = {
-    SUBSCRIPTION_ADDED: _subscription("opt_in_date"),
-    SUBSCRIPTION_REMOVED: _subscription("opt_out_date"),
+    SUBSCRIPTION_ADDED: _subscription("opt_in_date", is_the_end=False),
+    SUBSCRIPTION_REMOVED: _subscription("opt_out_date", is_the_end=True),
     "ack_participant_added": _PARTICIPANT,
     "ack_participant_changed": _PARTICIPANT,
     "company_participant_added": _PARTICIPANT,
@@ -93,7 +98,7 @@ SHAPES: Mapping[str, _Shape] = {
     "wallet_item_remove": _RECORDED,
     "subscription_list_added": _Shape(list=("subscription_list",)),
     "subscription_list_updated": _Shape(list=("subscription_list",)),
-    UNMATCHED: _PARTICIPANT,
+    UNMATCHED: replace(_PARTICIPANT, may_be_a_no=True),
     "event_processed": _RECORDED,
 }
 """Every documented type. One that is not here is read as far as the envelope goes."""
@@ -126,7 +131,7 @@ def read_callback(body: bytes) -> Callback:
         event_type=event_type,
         raw_type=raw_type,
         event_id=_text(document, "event_id"),
-        event_at=_event_at(document, shape.date),
+        event_at=_event_at(document, shape),
         content_hash=_content_hash(document),
         company_key=_company_key(listed),
         list=_text(listed, "id", ".".join(shape.list)),
@@ -275,12 +280,14 @@ def _lower(text: str | None) -> str | None:
     return None if text is None else text.lower()
 
 
-def _event_at(document: _Document, path: _Path) -> datetime | None:
+def _event_at(document: _Document, shape: _Shape) -> datetime | None:
+    path = shape.date
     own = _at(document, path[:-1]).get(path[-1]) if path else None
     spelled = [value for value in (own, document.get("event_date")) if isinstance(value, str)]
+    exact = [text for text in spelled if _TO_THE_SECOND.search(text)]
     # A coarse date is first in its minute or day: an opt-out would pass for older than it is.
-    exact_first = sorted(spelled, key=lambda text: _TO_THE_SECOND.search(text) is None)
-    return next((instant for text in exact_first if (instant := read_instant(text))), None)
+    coarse = [] if shape.may_be_a_no else [text for text in spelled if text not in exact]
+    return next((instant for text in exact + coarse if (instant := read_instant(text))), None)
 
 
 def _external_person_id(person: _Document, place: str) -> str | None:

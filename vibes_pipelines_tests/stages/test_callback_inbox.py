@@ -149,8 +149,12 @@ class TestOptOuts:
         desk.drain()
         assert desk.contacts()["C1"] == OUT
 
-    def test_without_any_time_that_of_the_arrival_is_the_evidence(self, desk: Desk) -> None:
-        desk.receive(removed(at="soon"))
+    @pytest.mark.parametrize("at", ["soon", "2026-01-02", "2026-01-02T05:00Z"])
+    def test_without_any_exact_time_that_of_the_arrival_is_the_evidence(
+        self, desk: Desk, at: str
+    ) -> None:
+        desk.crm(f"UPDATE contacts SET sms_opt_in_at = '{LATER}' WHERE contact_id = 'C1'")
+        desk.receive(removed(at=at))
         desk.drain()
         [row] = stored_rows(desk.ledger_url)
         assert desk.contacts()["C1"] == ("N", f"{row['received_at']:%Y-%m-%dT%H:%M:%SZ}")

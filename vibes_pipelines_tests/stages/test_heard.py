@@ -169,6 +169,18 @@ def test_without_any_time_a_removal_counts_as_of_its_arrival_and_an_addition_of_
     assert told.dates() == [(None, None), (None, told.arrived(2))]
 
 
+@pytest.mark.parametrize(
+    ("date", "first"), [("2026-01-02", "00:00"), ("2026-01-02T05:00Z", "05:00")]
+)
+def test_a_coarse_date_makes_no_join_newer_and_no_end_older_than_it_may_be(
+    url: str, date: str, first: str
+) -> None:
+    told = Told(url, C1)
+    told.by(NAMED, opt_in_date=date, event_date=date)
+    told.by(NAMED, REMOVED, opt_out_date=date, event_date=date)
+    assert told.dates() == [(f"2026-01-02T{first}:00Z", None), (None, told.arrived(2))]
+
+
 @pytest.mark.parametrize("kind", [ADDED, REMOVED])
 def test_a_time_that_is_still_to_come_counts_as_of_the_arrival(url: str, kind: str) -> None:
     told = Told(url, C1)

@@ -114,6 +114,18 @@ class TestSubscriptions:
         body["subscription"]["opt_out_date"] = date
         assert read(body).event_at == INSTANT
 
+    @pytest.mark.parametrize("date", ["2024-03-15", "2024-03-15T15:42Z"])
+    def test_a_coarse_date_alone_dates_what_is_no_opt_out(self, date: str) -> None:
+        """First in its minute or day: an opt-out would pass for older than it is."""
+        ended = removal(event_date=date)
+        ended["subscription"]["opt_out_date"] = date
+        assert read(ended).event_at is None
+        texted = {"callback_type": "unmatched_message_received", "event_date": date}
+        assert read(texted).event_at is None
+        begun = removal(callback_type=ADDED, event_date="soon")
+        begun["subscription"]["opt_in_date"] = date
+        assert read(begun).event_at == read_instant(date)
+
     def test_without_a_readable_time_it_is_read_all_the_same(self) -> None:
         body = removal(event_date="soon")
         del body["subscription"]["opt_out_date"]
