@@ -22,8 +22,10 @@ def contact_keys(project: Project, persons: Collection[str]) -> dict[str, str]:
         CrmError: Tribe cannot be read.
     """
     contacts = project.config.contacts
-    if contacts.source != "tribe" or contacts.key == ID:
+    if contacts.source != "tribe":
         return {person: person for person in persons}
+    if contacts.key == ID:  # records have it in lower case, messages in either
+        return {person: person.lower() for person in persons}
     try:
         return run_until_interrupted(_read(project, contacts.key, persons)) if persons else {}
     except TribeError as failed:

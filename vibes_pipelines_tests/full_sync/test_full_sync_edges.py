@@ -132,6 +132,15 @@ def test_a_message_finds_the_contact_of_whatever_key(tmp_path: Path) -> None:
         assert world.consent("Ada@example.org") == "opt-out"
 
 
+def test_a_message_finds_the_person_whatever_the_case_of_its_id(world: World) -> None:
+    ada = world.person("Ada", NEWS_LABEL)
+    world.sync()
+    world.unlabel(ada)
+    applied = drained(world, ada.upper(), ada)
+    assert (applied.messages, applied.persons, applied.accepted, applied.ignored) == (2, 1, 1, 0)
+    assert world.consent(ada) == "opt-out"
+
+
 @pytest.mark.parametrize("key", [".", "..", " . "])
 def test_a_contact_whose_key_names_no_profile_is_left_out_and_the_others_go(
     world: World, key: str
