@@ -9,7 +9,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,8 +35,8 @@ class Source:
     path: Path
     relation: str
     columns: Mapping[str, tuple[str, str]]
-    alike: Mapping[str, Sequence[str]]
     as_of: datetime | None
+    alike: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def column(self, name: str, wanted_by: str) -> tuple[str, str]:
         """The quoted name and type of a column.
@@ -91,7 +91,7 @@ def open_source(
     # The engine gives a name of its own to what it takes for a repeated one.
     named = zip(names, described, strict=False)
     columns = {name.lower(): (ident(str(n)), str(t)) for name, (n, t, *_) in named}
-    return Source(role, path, relation, columns, _alike(names), as_of)
+    return Source(role, path, relation, columns, as_of, _alike(names))
 
 
 def numbered_rows(*paths: Path | str, **options: str | bool) -> str:
