@@ -130,11 +130,12 @@ def open_base(connection: duckdb.DuckDBPyConnection, path: Path, workspace: Path
         ReconcileError: for a path that is missing or unreadable, or a base whose landed persons are
             not there as they were.
     """
-    if not path.is_dir():
-        msg = f"base {path}: is no folder; give one with persons.parquet, or bases/DAY"
-        raise ReconcileError(msg)
     if not (path / ORIGIN).is_file():
-        return Base(open_source(connection, "base persons", path, workspace))
+        given = open_source(connection, "base persons", path, workspace)
+        if not (given.has("person_key") or given.has("external_person_id")):
+            msg = f"base {path}: has neither person_key nor external_person_id; give persons"
+            raise ReconcileError(msg)
+        return Base(given)
     persons = landed_persons(path)
     if persons is None:
         msg = f"base {path}: the landed persons it was made from are not there as they were"

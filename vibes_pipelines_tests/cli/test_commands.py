@@ -89,10 +89,10 @@ def test_wrong_usage_ends_with_2(sides: Path) -> None:
     assert "'yesterday' is not an instant; example: 2026-01-31T06:00:00Z" in result.output
 
 
-def test_a_base_that_is_no_folder_is_refused(sides: Path) -> None:
+def test_a_base_of_contacts_is_refused(sides: Path) -> None:
     result = _reconcile(sides, _wide_caps(sides), "--base", sides / "contacts.csv")
     assert result.exit_code == 1
-    assert "contacts.csv: is no folder; give one with persons.parquet" in result.output
+    assert "contacts.csv: has neither person_key nor external_person_id" in result.output
 
 
 @pytest.mark.parametrize("instant", ["0001-01-01T00:00:00+14:00", "2026-02-30"])
