@@ -35,6 +35,10 @@ _BITS: tuple[tuple[type[sa.types.TypeEngine[Any]], int], ...] = (
 )
 
 
+_ZONE = re.compile(r" ([+-][0-9:]+|Z)$")
+"""A zone set off by a blank, as the reconcile reads it too."""
+
+
 class ValueDoesNotFit(ValueError):  # noqa: N818 - the name says what is wrong
     """A column of the CRM cannot hold this value."""
 
@@ -93,7 +97,7 @@ def instant_value(column: sa.ColumnElement[Any], instant: datetime) -> Any:
 
 def instant_of(value: Any) -> datetime | None:
     """The instant that a column holds, UTC unless it says otherwise; None when it holds none."""
-    text = as_text(value)
+    text = _ZONE.sub(r"\1", (as_text(value) or "").strip()).removesuffix("UTC")
     try:
         return _moment_aware(text.strip()) if text else None
     except ValueError:
@@ -169,13 +173,17 @@ def _refuse_too_large(declared: sa.types.TypeEngine[Any], value: Any, dialect: s
         return
     named = (bits for kind, bits in _BITS if isinstance(declared, kind))
     bits = next(named) if dialect == "postgresql" else 63  # others name sizes otherwise, or none
-    if not -(2**bits) <= value < 2**bits:
+    least, most = -(2**bits), 2**bits
+    if getattr(declared, "unsigned", False):  # of MySQL
+        least, most = 0, 2**64
+    if not least <= value < most:
         raise ValueError(value)
 
 
 def _refuse_too_long(declared: sa.types.TypeEngine[Any], text: str, dialect: str) -> None:
     """Texts beyond the declared length, or not of the enumeration; SQLite holds to neither."""
-    if dialect == "sqlite" or not isinstance(declared, sa.String):
+    is_set = hasattr(declared, "values")  # of MySQL: its length is that of one member
+    if dialect == "sqlite" or is_set or not isinstance(declared, sa.String):
         return
     if isinstance(declared, sa.Enum):
         if text not in declared.enums:

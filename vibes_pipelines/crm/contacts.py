@@ -142,6 +142,9 @@ def _statement(connection: sa.Connection, config: SyncConfig) -> tuple[sa.Select
     # Values as the driver gives them: a declared type of SQLite promises nothing about a value.
     selected: list[sa.Label[Any]] = [_as_held(column).label(column) for column in wanted]
     sets = {field.from_ for field in config.fields if field.type == "multi_select"}
+    # Where the same column is wanted as a text as well, only its JSON serves both.
+    sets -= {field.from_ for field in config.fields if field.type != "multi_select"}
+    sets -= {one.column for one in config.contacts.conditions}
     schema = pa.schema([(column, _landed(existing[column], column in sets)) for column in wanted])
     return sa.select(*selected).select_from(relation_of(config)), schema
 

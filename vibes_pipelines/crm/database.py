@@ -21,8 +21,9 @@ from sqlalchemy.exc import (
 _BY_A_TRIGGER = frozenset({"45000", "P0001"})
 """SQLSTATE of what a trigger raises, of MySQL and of PostgreSQL."""
 
-_OF_ONE_ROW = _BY_A_TRIGGER | {None, "55P03"}
-"""SQLSTATE of operational errors about the row at hand: 55P03 is a lock that somebody holds."""
+_OF_ONE_ROW = _BY_A_TRIGGER | {None}
+"""SQLSTATE of operational errors about the row at hand. A lock that somebody holds is none of them:
+the whole call is tried again."""
 
 
 class CrmError(Exception):

@@ -11,6 +11,7 @@ from unicodedata import normalize
 
 import sqlalchemy as sa
 
+from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.cells import BLANKS, ValueDoesNotFit, clean_text, column_value
 from vibes_pipelines.crm.database import as_held
 
@@ -23,7 +24,16 @@ def find_keys(connection: sa.Connection, key: sa.Column[Any], contact_id: str) -
     is_spelled = _is_text(connection, key) or isinstance(key.type, sa.Integer | sa.Numeric)
     held = as_held(connection, key)
     found = _keys_where(connection, key, held.in_(_forms(connection, key, contact_id)))
-    return [one for one in found if not is_spelled or clean_text(key, one) == contact_id]
+    return [
+        one
+        for one in found
+        if not is_spelled or clean_text(key, one) == contact_id or _landed(one) == contact_id
+    ]
+
+
+def _landed(held: Any) -> str | None:
+    """What a number that SQLite holds is landed as: its own text, e.g. `7.0`."""
+    return as_text(held) if isinstance(held, float) else None
 
 
 def untrimmed_keys(connection: sa.Connection, key: sa.Column[Any]) -> dict[str, list[Any]]:

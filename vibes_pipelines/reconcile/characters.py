@@ -2,9 +2,9 @@
 
 Control characters, U+FFFD (what a decoder writes for bytes it cannot read) and noncharacters are
 wrong in every text. In a key, line breaks, tabs and what has no width are wrong too: two keys that
-look alike would be two persons; and a key may be longer than the destination takes. Only a text
-that would be carried to the other side is judged, so that what both sides hold already costs
-nothing. An assumption, but for the length: the Vibes documentation is silent.
+look alike would be two persons; and a key may be longer than a ledger keeps. Only a text that
+would be carried to the other side is judged, so that what both sides hold already costs nothing. An
+assumption: the Vibes documentation is silent.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -21,6 +21,9 @@ from vibes_pipelines.sync_config import MappedField, SyncConfig
 _WRONG = r"\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x{9F}\x{FFFD}-\x{FFFF}"
 _UNSEEN = r"\t\n\r\x{AD}\x{180E}\x{200B}-\x{200F}\x{2028}-\x{202E}\x{2060}-\x{206F}\x{FEFF}"
 
+LONGEST_KEY = 255
+"""Characters of a contact's key that every ledger keeps; Vibes itself takes fewer, and says so."""
+
 WRITTEN_BACK = frozenset({"platform", "newest"})
 """Authorities by which the platform's value may be carried to the CRM."""
 
@@ -35,23 +38,20 @@ def is_wrong_key(text: str) -> str:
     return f"regexp_matches({text}, {literal(f'[{_WRONG}{_UNSEEN}]')})"
 
 
-def find_wrong_keys(connection: duckdb.DuckDBPyConnection, longest: int) -> None:
-    """Adds a finding for each contact whose key would be given to a person; needs `loose`.
-
-    `longest`: how many characters the destination takes.
-    """
+def find_wrong_keys(connection: duckdb.DuckDBPyConnection) -> None:
+    """Adds a finding for each contact whose key would be given to a person; needs `loose`."""
     loose = texts_sql("contact", "SELECT contact_row FROM loose")
     wrong = is_wrong_key("key")
     connection.execute(f"""
         CREATE TEMP TABLE odd_key AS
         SELECT row_number, {wrong} AS is_wrong, length(key) AS characters FROM ({loose})
-        WHERE {wrong} OR length(key) > {longest}""")
+        WHERE {wrong} OR length(key) > {LONGEST_KEY}""")
     rows = "SELECT row_number FROM odd_key WHERE is_wrong"
     add_findings(connection, WRONG_KEY, "contact", rows)
     connection.execute(f"""
         INSERT INTO finding
         SELECT 'contact', row_number, {literal(WRONG_KEY)},
-               'the key has ' || characters || ' characters; {longest} is the most'
+               'the key has ' || characters || ' characters; {LONGEST_KEY} is the most'
         FROM odd_key WHERE NOT is_wrong""")
 
 

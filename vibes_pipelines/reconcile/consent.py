@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import duckdb
 
 from vibes_pipelines.reconcile.errors import ReconcileError
-from vibes_pipelines.reconcile.findings import NOT_OF_IDENTITY, WRONG_KEY
 from vibes_pipelines.reconcile.identifiers import hashed, refuse_collision
 from vibes_pipelines.reconcile.moments import is_moment_type, latest_possible, moment_of
 from vibes_pipelines.reconcile.sources import Source
@@ -94,7 +93,6 @@ def build_subscription_change(
         return
     connection.execute(_state_sql(config, subscriptions, salt))
     _refuse_unreadable_dates(connection)
-    connection.execute(_WRONG_KEY)
     connection.execute(_CONSENT_MATCH)
     for index, consent in enumerate(config.consents):
         connection.execute(f"INSERT INTO opt_out BY NAME {_change_sql(index, consent)}")
@@ -107,21 +105,18 @@ def _name_identifiers(connection: duckdb.DuckDBPyConnection) -> None:
     """Fills `subscription_change` from `opt_out`, whose rows are row numbers of both sides.
 
     Of several contacts who say the same of one person at one time, one is named: not by its place.
-    A key that nobody may be given is not named.
     """
     named = """
         FROM opt_out
         JOIN contact_text c ON c.row_number = contact_row
-        JOIN person_text p ON p.row_number = person_row
-        LEFT JOIN wrong_key w USING (contact_row)"""
+        JOIN person_text p ON p.row_number = person_row"""
     refuse_collision(
         connection,
         f"SELECT 1 {named} WHERE p.person_key <> opt_out.person_key OR c.key <> p.key",
     )
     connection.execute(f"""
         INSERT INTO subscription_change
-        SELECT side, 'opt_out', CASE WHEN w.contact_row IS NULL THEN c.key ELSE p.key END,
-               p.person_key,
+        SELECT side, 'opt_out', c.key, p.person_key,
                coalesce(p.mdn, CASE WHEN NOT c.bad_mdn THEN c.mdn END),
                list, evidence_at, reason {named}
         QUALIFY row_number() OVER (
@@ -209,15 +204,9 @@ _OPT_OUT_UNMATCHED = """
     ANTI JOIN opt_out o ON o.person_key = s.person_key AND o.list = s.list
     WHERE s.is_active"""
 
-_WRONG_KEY = f"""
-    CREATE TEMP VIEW wrong_key AS
-    SELECT row_number AS contact_row FROM finding
-    WHERE source = 'contact' AND kind = {literal(WRONG_KEY)}"""
-
 # Whose opt-outs concern whom. A match is sure in both directions. A contact in quarantine whose key
 # names exactly one person still opts that person out: its other data is in doubt, its no is not.
-# So does one of whom only the key is wrong, where its other identifiers tell who it is.
-_CONSENT_MATCH = f"""
+_CONSENT_MATCH = """
     CREATE TEMP TABLE consent_match AS
     SELECT contact_row, person_row, true AS is_sure FROM recognised
     UNION ALL
@@ -225,11 +214,4 @@ _CONSENT_MATCH = f"""
     ANTI JOIN recognised USING (contact_row)
     WHERE person_row IS NOT NULL AND person_row NOT IN (
         SELECT row_number FROM finding
-        WHERE source = 'person' AND kind IN ('duplicate_external_id', 'duplicate_person_key'))
-    UNION ALL
-    SELECT contact_row, person_row, false FROM verdict SEMI JOIN wrong_key USING (contact_row)
-    ANTI JOIN (SELECT contact_row FROM linked WHERE person_row IS NOT NULL) by_key
-      USING (contact_row)
-    WHERE person_row IS NOT NULL AND contact_row NOT IN (
-        SELECT row_number FROM finding
-        WHERE source = 'contact' AND kind NOT IN {text_list((WRONG_KEY, *NOT_OF_IDENTITY))})"""
+        WHERE source = 'person' AND kind IN ('duplicate_external_id', 'duplicate_person_key'))"""

@@ -44,10 +44,6 @@ class Destination(Protocol):
         """The identifiers by which a person is found, the strongest first."""
 
     @property
-    def longest_key(self) -> int:
-        """How many characters the key of a contact may have to be the id of a person."""
-
-    @property
     def consent_key(self) -> ConsentKey:
         """What a consent is about."""
 
@@ -88,7 +84,6 @@ class Vibes:
         "crm/contacts", "share/persons", ("share/subscriptions", "extract/subscriptions")
     )
     identifiers: tuple[str, ...] = ("person_id", "person_key", "external_person_id", "mdn")
-    longest_key: int = 128  # of an external_person_id: the Vibes documentation, Person API
     consent_key: ConsentKey = "list"
     opt_in: OptIn = "invitation"
     evidence: Evidence = "share"
@@ -109,7 +104,6 @@ class ApsisOne:
     name: str = "apsis"
     feeds: Feeds = Feeds("apsis/contacts", "apsis/profiles", ("apsis/consents",))
     identifiers: tuple[str, ...] = ("external_person_id",)
-    longest_key: int = 255  # what the ledger keeps; its documentation is silent
     consent_key: ConsentKey = "topic and channel"
     opt_in: OptIn = "direct"
     evidence: Evidence = "api"

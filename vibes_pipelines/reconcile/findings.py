@@ -13,7 +13,7 @@ from vibes_pipelines.reconcile.judged_phones import judge_phones
 from vibes_pipelines.reconcile.phone import Refusal
 
 WRONG_KEY = "invalid_contact_key"
-"""The kind of a contact whose key no person may be given: who the contact is, it may still tell."""
+"""The kind of a contact whose key no person may be given."""
 
 _DETAILS = {
     "missing_contact_key": "the contact has no key",

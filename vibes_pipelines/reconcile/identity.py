@@ -31,13 +31,11 @@ def build_match(
     *,
     is_landed: bool,
     replaces_numbers: bool,
-    longest_key: int,
     salt: int = 0,
 ) -> None:
     """Creates the tables above from `contact`, `person` and `decision`, and the findings.
 
-    With `replaces_numbers` a changed number of a contact is a change to make, not a doubt. A key of
-    more than `longest_key` characters is given to nobody.
+    With `replaces_numbers` a changed number of a contact is a change to make, not a doubt.
 
     Raises:
         HashCollision: two different identifiers have one hash.
@@ -46,7 +44,7 @@ def build_match(
     find_erased(connection, salt)
     connection.execute("CREATE TEMP VIEW pair AS SELECT * FROM linked WHERE agrees")
     _collect_claims(connection)
-    find_wrong_keys(connection, longest_key)
+    find_wrong_keys(connection)
     _find_repeats(connection, is_landed=is_landed)
     _judge_claims(connection, replaces_numbers=replaces_numbers)
     _spread_to_groups(connection)

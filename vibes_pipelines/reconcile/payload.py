@@ -226,7 +226,8 @@ def _find_bad_values(
             )
 
 
-# Every contact that passes, is not in doubt so far, and is new, loosely matched, or different.
+# Every contact that passes, is not in doubt so far, and is new, loosely matched, or different. Who
+# was linked by a decision alone is a match, and not new.
 _CANDIDATE = """
     CREATE TEMP TABLE candidate AS
     SELECT contact_row, person_row, matched_by FROM match
@@ -236,6 +237,8 @@ _CANDIDATE = """
     FROM loose l
     ANTI JOIN claim ON claim.contact_row = l.contact_row
     ANTI JOIN finding ON finding.source = 'contact' AND finding.row_number = l.contact_row
+    ANTI JOIN (SELECT contact_row FROM decided WHERE why IS NULL AND person_row IS NOT NULL) held
+        ON held.contact_row = l.contact_row
     WHERE l.passes AND NOT l.has_issue"""
 
 # Contacts in doubt, also those whose values are yet to be judged, with the one person they claim.

@@ -4,7 +4,6 @@ The order of the phases is the meaning: identity, values, changes, what is under
 outputs, guards. Nothing reads the clock except the timings, which stay in run.json.
 """
 
-import itertools
 import json
 import resource
 import tempfile
@@ -101,13 +100,17 @@ class _Stopwatch:
         self.seconds[name] = round(time.perf_counter() - started, 4)
 
 
+_SALTS = 8
+"""Runs with other hashes after a collision, of which even a first is not to be expected."""
+
+
 def reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits = Limits()) -> Summary:
     """Compares both sides and writes the diff set into `out`; returns its summary.
 
     Raises:
         ReconcileError: for an input that cannot be used, or a result that does not add up.
     """
-    for salt in itertools.count():
+    for salt in range(_SALTS):
         try:
             return _reconcile(config, inputs, out, limits, salt)
         except HashCollision:
@@ -115,7 +118,7 @@ def reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits = Li
         except duckdb.InvalidInputException as unreadable:
             refuse_wrong_encoding(unreadable)
             raise
-    raise AssertionError("unreachable: some salt keeps all identifiers apart")
+    raise AssertionError("two identifiers of one hash with every salt: a fault of the program")
 
 
 def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, salt: int) -> Summary:
@@ -128,7 +131,8 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
             sources = _open_all(connection, inputs, Path(workspace))
         as_of = _utc(inputs.as_of) if inputs.as_of else sources.as_of()
         sides = _sides(connection, config, sources, salt)
-        _run_phases(connection, config, sources, sides, as_of, watch, inputs.destination)
+        deletes = inputs.destination.can_delete and inputs.destination.deletes_unmatched
+        _run_phases(connection, config, sources, sides, as_of, watch, deletes=deletes)
         if inputs.destination.opt_in == "direct":
             build_opt_ins(connection, config, sources.subscriptions)
             end_with_addresses(connection, inputs.destination.ends_with)
@@ -154,7 +158,8 @@ def _run_phases(
     sides: Sides,
     as_of: datetime | None,
     watch: _Stopwatch,
-    destination: Destination,
+    *,
+    deletes: bool,
 ) -> None:
     create_finding(connection)
     read_decisions(connection, sources.decisions)
@@ -169,7 +174,6 @@ def _run_phases(
             connection,
             is_landed=sides.is_landed,
             replaces_numbers=config.replaces_numbers,
-            longest_key=destination.longest_key,
             salt=sides.salt,
         )
         build_periods(connection, config, sides, sources.base, as_of)
@@ -177,7 +181,6 @@ def _run_phases(
         build_values(connection, config, sides)
         tell_why_mdns_are_refused(connection, region_of(config))
     with watch.phase("changes"):
-        deletes = destination.can_delete and destination.deletes_unmatched
         build_unmatched(connection, config, sides, sources.base, deletes=deletes)
         build_proposal(connection, config, sides, sources.base)
         lag = timedelta(hours=config.policies.visibility_lag_h)

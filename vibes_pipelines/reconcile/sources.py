@@ -213,9 +213,8 @@ def _unreadable_line(path: Path) -> int | None:
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = csv.reader(file, strict=True)
         try:
-            cells = (len(row) for row in rows if not _is_blank(row))
-            width = next(cells, 0)
-            return next((rows.line_num for found in cells if found != width), None)
+            width = next((len(row) for row in rows if not _is_blank(row)), 0)
+            return next((rows.line_num for row in rows if row and len(row) != width), None)
         except csv.Error:
             return rows.line_num
 

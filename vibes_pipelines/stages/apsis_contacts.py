@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from vibes_pipelines.apsis.calls import can_stand_in_path
 from vibes_pipelines.apsis.errors import ValueRefused
 from vibes_pipelines.apsis.values import canonical, json_value
+from vibes_pipelines.reconcile.characters import LONGEST_KEY
 from vibes_pipelines.reconcile.consent import (
     OPTED_IN,
     OPTED_OUT,
@@ -27,7 +28,6 @@ from vibes_pipelines.reconcile.consent import (
     UNREADABLE,
     state_column,
 )
-from vibes_pipelines.reconcile.destinations import APSIS
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
@@ -56,7 +56,7 @@ _SEEN = pa.schema(
     ]
 )
 _LOOK_ROWS = 10_000
-_HAS_LOOKS = f"length(contact_text) <= {APSIS.longest_key} AND NOT contains(contact_text, chr(0))"
+_HAS_LOOKS = f"length(contact_text) <= {LONGEST_KEY} AND NOT contains(contact_text, chr(0))"
 """SQL for: there is a key, and one that the ledger can keep; the reconcile quarantines others."""
 
 

@@ -87,7 +87,7 @@ class TribeWriter:
         if not rows:
             return []
         with label_lease(self.project):
-            return self._apply(rows, lambda writing: writing.opt_out)
+            return self._apply(rows, lambda writing: writing.opt_out, ())
 
     def apply_fields(self, rows: Sequence[FieldChange]) -> list[WriteBack]:
         """Writes each field in the form that Tribe's type of it has.
@@ -95,27 +95,33 @@ class TribeWriter:
         Raises:
             CrmError: Tribe cannot be written, or sync.yaml does not map the field.
         """
-        return self._apply(rows, lambda writing: writing.set_field)
+        changed = {row.field for row in rows}
+        compared = [
+            one.from_
+            for one in self.project.config.fields
+            if one.authority == "newest" and one.to in changed
+        ]
+        return self._apply(rows, lambda writing: writing.set_field, compared)
 
-    def _apply(self, rows: Sequence[Any], chosen: Callable[["_Writing"], Write]) -> list[WriteBack]:
+    def _apply(
+        self, rows: Sequence[Any], chosen: Callable[["_Writing"], Write], compared: Sequence[str]
+    ) -> list[WriteBack]:
         if not rows:
             return []
         try:
-            return run_until_interrupted(self._write(rows, chosen))
+            return run_until_interrupted(self._write(rows, chosen, compared))
         except TribeError as failed:
             raise CrmError(str(failed)) from failed
 
     async def _write(
-        self, rows: Sequence[Row], chosen: Callable[["_Writing"], Write]
+        self, rows: Sequence[Row], chosen: Callable[["_Writing"], Write], compared: Sequence[str]
     ) -> list[WriteBack]:
+        """`compared` are the fields of a person that are looked at before it is written."""
         key = self.project.config.contacts.key
         async with tribe_client(self.project) as client:
             metadata, labels = await client.metadata(), await client.labels()
             contacts = {row.contact_id for row in rows}
             persons: defaultdict[str, list[Person]] = defaultdict(list)
-            compared = (
-                one.from_ for one in self.project.config.fields if one.authority == "newest"
-            )
             for person in await client.find(key, contacts, list(dict.fromkeys([key, *compared]))):
                 persons[str(person.get(key))].append(person)
             known = known_labels(self.project)

@@ -150,7 +150,7 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     ),
     "RefusedByCrm": ErrorClass(
         "fix_data",
-        "The CRM refuses to change this contact, e.g. by a check, a trigger or a lock on it; its "
+        "The CRM refuses to change this contact, e.g. by a check or a trigger; its "
         "own log says why.",
     ),
 }

@@ -85,3 +85,11 @@ def test_of_two_spellings_of_a_key_the_plain_one_is_meant(url: str) -> None:
     engine = keyed(url, "TEXT", "C1", "C1 ")
     assert CrmTable(url, build_config()).apply_opt_outs([OptOutRow("C1")]) == [ACCEPTED]
     assert opted_out(engine) == ["C1"]
+
+
+def test_a_number_of_sqlite_is_found_by_its_text(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'crm.db'}"
+    engine = keyed(url, "REAL", 7, 8.5)
+    answers = CrmTable(url, build_config()).apply_opt_outs([OptOutRow("7.0"), OptOutRow("8.5")])
+    assert answers == [ACCEPTED, ACCEPTED]
+    assert opted_out(engine) == [7.0, 8.5]

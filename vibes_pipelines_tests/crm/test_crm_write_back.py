@@ -407,3 +407,29 @@ def test_a_text_column_gets_the_time_as_iso_text(tmp_path: Path) -> None:
         row = connection.exec_driver_sql("SELECT sms, sms_at FROM contacts").one()
     engine.dispose()
     assert tuple(row) == ("false", "2026-01-02T05:00:00Z")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "2017-04-05 14:30:00 UTC",
+        "2017-04-05 08:30:00 -0600",
+        "2017-04-05T14:30Z",
+        "2017-04-05 14:30",
+    ],
+)
+def test_a_text_date_is_read_in_every_spelling_that_the_reconcile_reads(
+    tmp_path: Path, cell: str
+) -> None:
+    url = f"sqlite:///{tmp_path / 'crm.db'}"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE contacts (contact_id TEXT, born TEXT, at TEXT)")
+        connection.exec_driver_sql("INSERT INTO contacts VALUES ('1', ?, NULL)", (cell,))
+    document = build_config().model_dump(by_alias=True)
+    newest = {"type": "date", "authority": "newest", "changed_at": "at"}
+    document["fields"] = [{"from": "born", "to": "birthdate"} | newest]
+    table = CrmTable(url, SyncConfig.model_validate(document))
+    seen = "2017-04-05T14:30:00Z"
+    assert table.apply_fields([FieldRow("1", "birthdate", "2018-01-01", before=seen)]) == [ACCEPTED]
+    engine.dispose()

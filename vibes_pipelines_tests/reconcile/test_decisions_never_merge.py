@@ -240,3 +240,13 @@ def test_new_persons_may_share_what_is_no_number(
     new = [{"action": "new-person", "key": key, "target": ""} for key in "AB"]
     added = day(both, [], new)["person_changes"]
     assert [(row["external_person_id"], row["mdn"]) for row in added] == [("A", None), ("B", None)]
+
+
+def test_a_contact_that_claims_nobody_by_itself_is_linked_and_not_added(
+    day: Callable[..., dict[str, Rows]],
+) -> None:
+    landline = [{"id": "A", "phone": "0000000000"}]
+    written = day(landline, [{"person_key": "k1"}], [link("A", "k1")])
+    assert [(row["operation"], row["person_key"]) for row in written["person_changes"]] == [
+        ("update", "k1")
+    ]

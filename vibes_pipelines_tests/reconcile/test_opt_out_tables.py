@@ -42,7 +42,6 @@ def carried(tables):
         *inputs,
         pairs=((0, 0),),
         linked=(),
-        judged=(),
         finding=(),
         unmatched=(),
         policy="keep",
@@ -73,7 +72,6 @@ def carried(tables):
         )
         tables.create("recognised", "contact_row BIGINT, person_row BIGINT", pairs)
         tables.create("linked", "contact_row BIGINT, person_row BIGINT", linked)
-        tables.create("verdict", "contact_row BIGINT, person_row BIGINT", judged)
         tables.create("unmatched", "contact_row BIGINT, person_row BIGINT", unmatched)
         create_finding(tables.connection)
         for source, number, kind in finding:
@@ -291,23 +289,6 @@ def test_unless_the_key_names_several_persons(carried, source, row, kind, is_dou
     doubt = [(source, row, kind)]
     told = carried([NO], [subscribed()], pairs=[], linked=[(0, 0)], finding=doubt)
     assert told == ([] if is_doubted else to_platform())
-
-
-@pytest.mark.parametrize(
-    ("kinds", "told"),
-    [
-        (["invalid_contact_key"], to_platform()),
-        (["invalid_contact_key", "mdn_change", "invalid_value"], to_platform()),
-        (["invalid_contact_key", "shared_mdn"], []),
-        (["invalid_contact_key", "erased"], []),
-        (["shared_mdn"], []),
-    ],
-)
-def test_whose_key_alone_is_wrong_opts_out_who_it_is_by_another_identifier(carried, kinds, told):
-    doubt = [("contact", 0, kind) for kind in kinds]
-    people = [(0, None, "k0", "+0", False)]
-    judged = {"pairs": [], "linked": [(0, None)], "judged": [(0, 0)]}
-    assert carried([NO], [subscribed()], **judged, people=people, finding=doubt) == told
 
 
 LEFT = {"policy": "opt_out", "unmatched": [(0, 0)]}

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vibes_pipelines.reconcile.destinations import DESTINATIONS, VIBES
+from vibes_pipelines.reconcile.characters import LONGEST_KEY
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.sources import open_source
@@ -117,43 +117,19 @@ def test_a_person_is_not_adopted_by_such_a_key(run, make_config):
 
 
 @pytest.mark.parametrize("persons", [[], [{"person_key": "k1", "mdn": "+13125550100"}]])
-def test_a_key_longer_than_the_destination_takes_is_never_given_to_a_person(
-    run, make_config, persons
-):
-    longest = VIBES.longest_key
-    contacts = [{"id": "é" * (longest + 1), "phone": "312-555-0100"}, {"id": "K" * longest}]
+def test_a_key_longer_than_a_ledger_keeps_is_never_given_to_a_person(run, make_config, persons):
+    contacts = [
+        {"id": "\u00e9" * (LONGEST_KEY + 1), "phone": "312-555-0100"},
+        {"id": "K" * LONGEST_KEY},
+    ]
     done = run(make_config(), contacts, persons)
     assert done.quarantine == {("invalid_contact_key", "contact", contacts[0]["id"])}
-    assert done.rows("quarantine")[0]["detail"] == "the key has 129 characters; 128 is the most"
+    assert done.rows("quarantine")[0]["detail"] == "the key has 256 characters; 255 is the most"
     assert [row["external_person_id"] for row in done.person_changes] == [contacts[1]["id"]]
 
 
-@pytest.mark.parametrize("key", ["K" * 129, "K" * 300 + "\u200b", "C1\u200b"])
-def test_a_contact_of_whom_only_the_key_is_wrong_still_opts_out(run, make_config, key):
-    consents = [{"from": "sms", "list": "77"}]
-    subscribed = {"person_key": "k1", "subscription_list_id": "77", "opt_in_date": "2026-01-01"}
-    persons = [{"person_key": "k1", "mdn": "+13125550100"}]
-    contact = {"id": key, "phone": "312-555-0100", "sms": "no"}
-    config = make_config(consents=consents)
-    done = run(config, [contact], persons, subscriptions=[subscribed])
-    [row] = done.rows("subscription_changes")
-    named = (row["external_person_id"], row["person_key"], row["mdn"])
-    assert (row["side"], row["action"], *named) == (
-        "platform",
-        "opt_out",
-        None,
-        "k1",
-        "+13125550100",
-    )
-    # Two who share the number: it does not tell any more who it is.
-    twin = {"id": "C2", "phone": "312-555-0100"}
-    done = run(config, [contact, twin], persons, subscriptions=[subscribed])
-    assert done.rows("subscription_changes") == []
-
-
-def test_the_ledger_keeps_the_longest_key_of_every_destination():
-    kept = cast("sa.String", operations.c.external_person_id.type).length or 0
-    assert max(one.longest_key for one in DESTINATIONS.values()) <= kept
+def test_the_ledger_keeps_the_longest_key():
+    assert cast("sa.String", operations.c.external_person_id.type).length == LONGEST_KEY
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e999", "9" * 309])

@@ -102,7 +102,6 @@ def _people(config: SyncConfig, contacts: Source) -> list[str]:
         "CREATE TEMP TABLE recognised AS SELECT number AS contact_row, row_number AS person_row"
         " FROM known JOIN person_text USING (key)",
         "CREATE TEMP TABLE linked AS SELECT * FROM recognised",
-        "CREATE TEMP TABLE verdict (contact_row BIGINT, person_row BIGINT)",
         "CREATE TEMP TABLE match AS SELECT *, true AS passes FROM recognised",
         "CREATE TEMP TABLE finding (source VARCHAR, kind VARCHAR, row_number BIGINT)",
         "CREATE TEMP TABLE outcome (contact_row BIGINT, status VARCHAR)",

@@ -240,6 +240,18 @@ def test_where_the_newer_side_decides_a_later_edit_of_tribe_stands(both: Both) -
     assert (person["FirstName"], person["BirthDate"][:10]) == ("Ann", "1990-12-01")
 
 
+def test_a_field_that_cannot_be_looked_at_keeps_no_opt_out_away(both: Both) -> None:
+    loop, tribe = both
+    labelled = {"from_": "label:VIP", "authority": "newest", "changed_at": "label_since:VIP"}
+    [first, *rest] = loop.project.config.fields
+    fields = (first.model_copy(update=labelled), *rest)
+    config = loop.project.config.model_copy(update={"fields": fields})
+    key = next(one["ImportId"] for one in tribe.world.persons() if holds(tribe, one["ImportId"]))
+    crm = crm_writer(replace(loop.project, config=config))
+    assert crm.apply_opt_outs([CrmOptOut(key, LIST, None)])[0].error_class is None
+    assert not holds(tribe, key)
+
+
 def test_a_person_that_tribe_refuses_to_change_holds_back_no_other(both: Both) -> None:
     loop, tribe = both
     locked, free, *_ = (one["ImportId"] for one in tribe.world.persons() if one["Labels"])
