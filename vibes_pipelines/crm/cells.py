@@ -110,6 +110,14 @@ def latest_possible(instant: datetime) -> datetime:
     return instant + timedelta(days=1) if is_day else instant
 
 
+def has_come(instant: datetime) -> bool:
+    """Whether this is not still to come. What is, is a broken clock and no evidence.
+
+    A day later than now is allowed for, because a column without a zone may hold local time.
+    """
+    return instant <= datetime.now(UTC) + timedelta(days=1)
+
+
 def opted_out_value(
     column: sa.Column[Any], consent: Consent, in_use: Sequence[Any], dialect: str
 ) -> Any:

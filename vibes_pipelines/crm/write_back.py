@@ -20,6 +20,7 @@ from vibes_pipelines.crm.cells import (
     accepted_opt_outs,
     clean_text,
     field_value,
+    has_come,
     instant_of,
     instant_value,
     latest_possible,
@@ -240,8 +241,12 @@ class _Contacts:
         found = sa.select(*cells).select_from(self.table).where(contact).with_for_update()
         for state, changed in self.connection.execute(found).all():
             instant = instant_of(changed)
-            is_newer = instant is not None and instant > latest_possible(evidence_at)
-            if is_newer and says_yes(column, state, consent):
+            if (
+                instant is not None
+                and instant > latest_possible(evidence_at)
+                and has_come(instant)
+                and says_yes(column, state, consent)
+            ):
                 raise _ChangedMeanwhile
 
     def set_field(self, contact: Where, row: FieldChange) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT, changed_at_columns, state_column
 from vibes_pipelines.reconcile.home_numbers import quick_number
-from vibes_pipelines.reconcile.moments import is_moment_type, moment
+from vibes_pipelines.reconcile.moments import is_active, is_moment_type, moment
 from vibes_pipelines.reconcile.phone import is_e164_text
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import clean, literal, text_list
@@ -115,7 +115,7 @@ def subscription(subscriptions: Sequence[tuple[Source, str]]) -> str:
                                arg_max(evidence, (opt_out, evidence))
                                    FILTER (WHERE opt_out IS NOT NULL) AS evidence
                         FROM event GROUP BY person_key, list)
-        SELECT *, last_out IS NULL OR coalesce(last_in > last_out, false) AS is_active
+        SELECT *, {is_active("last_in", "last_out")} AS is_active
         FROM latest"""
 
 

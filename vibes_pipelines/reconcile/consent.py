@@ -1,18 +1,26 @@
 """Consent: which opt-outs each side has to learn from the other. Opt-ins are never carried.
 
 Absence of a row or a blank cell changes nothing; an opt-out gives way only to strictly newer
-evidence of an opt-in on the other side, and then nothing is written at all.
+evidence of an opt-in on the other side, and then nothing is written at all. A time of the CRM
+that is still to come is no evidence.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import duckdb
 
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.identifiers import hashed, refuse_collision
-from vibes_pipelines.reconcile.moments import is_moment_type, latest_possible, moment_of
+from vibes_pipelines.reconcile.moments import (
+    has_come,
+    is_active,
+    is_moment_type,
+    latest_possible,
+    moment_of,
+)
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, text_list
 from vibes_pipelines.reconcile.values import as_text
@@ -78,6 +86,7 @@ def build_subscription_change(
     config: SyncConfig,
     subscriptions: Sequence[Source],
     salt: int,
+    as_of: datetime | None,
 ) -> None:
     """Creates `subscription_change`, and before it `opt_out` with row numbers of both sides.
 
@@ -95,7 +104,7 @@ def build_subscription_change(
     _refuse_unreadable_dates(connection)
     connection.execute(_CONSENT_MATCH)
     for index, consent in enumerate(config.consents):
-        connection.execute(f"INSERT INTO opt_out BY NAME {_change_sql(index, consent)}")
+        connection.execute(f"INSERT INTO opt_out BY NAME {_change_sql(index, consent, as_of)}")
     if config.contacts.when_unmatched == "opt_out":
         connection.execute(_OPT_OUT_UNMATCHED)
     _name_identifiers(connection)
@@ -134,7 +143,7 @@ def _state_sql(config: SyncConfig, subscriptions: Sequence[Source], salt: int) -
                                min(unreadable) AS unreadable
                         FROM event WHERE person_key IS NOT NULL GROUP BY ALL)
         SELECT *, {hashed("person_key", salt)} AS key_hash,
-               (last_out IS NULL OR coalesce(last_in > last_out, false)) AS is_active
+               {is_active("last_in", "last_out")} AS is_active
         FROM latest"""
 
 
@@ -168,11 +177,11 @@ def _refuse_unreadable_dates(connection: duckdb.DuckDBPyConnection) -> None:
         raise ReconcileError(msg)
 
 
-def _change_sql(index: int, consent: Consent) -> str:
+def _change_sql(index: int, consent: Consent, as_of: datetime | None) -> str:
     state, changed_at = f"c.state_{index}", f"c.changed_at_{index}"
     newer_at_platform = f"coalesce(s.last_in > {latest_possible(changed_at)}, false)"
-    opted_out_by = latest_possible("s.last_out")
-    newer_at_crm = f"({state} = {OPTED_IN} AND coalesce({changed_at} > {opted_out_by}, false))"
+    given = f"{changed_at} > {latest_possible('s.last_out')} AND {has_come(changed_at, as_of)}"
+    newer_at_crm = f"({state} = {OPTED_IN} AND coalesce({given}, false))"
     return f"""
         (SELECT CASE WHEN s.is_active THEN 'platform' ELSE 'crm' END AS side,
                 m.contact_row, m.person_row, s.person_key, s.list,

@@ -47,6 +47,25 @@ def latest_possible(instant: str) -> str:
     )
 
 
+def is_active(opt_in: str, opt_out: str) -> str:
+    """SQL for: a subscription with these last times, both of one source, stands.
+
+    Of an opt-out known to the day no opt-in of that day is the newer.
+    """
+    newer = f"{opt_in} > {opt_out} AND {opt_in} >= {latest_possible(opt_out)}"
+    return f"({opt_out} IS NULL OR coalesce({newer}, false))"
+
+
+def has_come(instant: str, as_of: datetime | None) -> str:
+    """SQL for: this is not still to come. What is, is a broken clock and no evidence.
+
+    A day later than `as_of` is allowed for, because a column without a zone may hold local time.
+    """
+    if as_of is None:
+        return "true"
+    return f"{instant} <= {instant_literal(as_of)} + INTERVAL 1 DAY"
+
+
 def instant_literal(instant: datetime) -> str:
     """SQL for an instant with a zone, as a TIMESTAMP in UTC."""
     return f"TIMESTAMP '{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'"

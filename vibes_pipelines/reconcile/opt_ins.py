@@ -1,19 +1,21 @@
 """Opt-ins that are written as they are, at destinations where nobody is asked to confirm.
 
 The contact's opt-in is the evidence. Where the destination shows no opt-out it is enough; against
-an opt-out it has to be strictly newer, and of a time that is known. Who is in doubt is left alone.
+an opt-out it has to be strictly newer, and of a time that is known and not still to come. Who is in
+doubt is left alone.
 An opt-out outlives its person: one of a person that is gone counts when the contact is added again.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import duckdb
 
 from vibes_pipelines.reconcile.consent import OPTED_IN
 from vibes_pipelines.reconcile.identifiers import refuse_collision
-from vibes_pipelines.reconcile.moments import latest_possible, moment_of
+from vibes_pipelines.reconcile.moments import has_come, latest_possible, moment_of
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, text_list
 from vibes_pipelines.reconcile.values import as_text
@@ -24,6 +26,7 @@ def build_opt_ins(
     connection: duckdb.DuckDBPyConnection,
     config: SyncConfig,
     subscriptions: Sequence[Source],
+    as_of: datetime | None,
 ) -> None:
     """Adds the opt-ins to `subscription_change`; contacts that are being added have theirs too.
 
@@ -37,7 +40,7 @@ def build_opt_ins(
     connection.execute(_OPT_IN)
     connection.execute(_left_behind_sql(config, subscriptions))
     for index, consent in enumerate(config.consents):
-        connection.execute(f"INSERT INTO opt_in {_wanted_sql(index, consent)}")
+        connection.execute(f"INSERT INTO opt_in {_wanted_sql(index, consent, as_of)}")
     named = """
         FROM opt_in o
         JOIN contact_text c ON c.row_number = o.contact_row
@@ -97,11 +100,13 @@ def _left_behind_sql(config: SyncConfig, subscriptions: Sequence[Source]) -> str
         WHERE key IS NOT NULL GROUP BY ALL"""
 
 
-def _wanted_sql(index: int, consent: Consent) -> str:
+def _wanted_sql(index: int, consent: Consent, as_of: datetime | None) -> str:
     """Contacts in no doubt at all that meet the conditions."""
     given, listed = f"c.changed_at_{index}", literal(consent.list.strip())
-    is_newer = f"coalesce({given} > {latest_possible('s.last_out')}, false)"
-    is_newer_than_left = f"coalesce({given} > {latest_possible('l.last_out')}, false)"
+    is_newer, is_newer_than_left = (
+        f"coalesce({given} > {latest_possible(opted_out)} AND {has_come(given, as_of)}, false)"
+        for opted_out in ("s.last_out", "l.last_out")
+    )
     return f"""
         WITH somebody AS (
             SELECT contact_row, person_row FROM match WHERE passes

@@ -134,7 +134,7 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
         deletes = inputs.destination.can_delete and inputs.destination.deletes_unmatched
         _run_phases(connection, config, sources, sides, as_of, watch, deletes=deletes)
         if inputs.destination.opt_in == "direct":
-            build_opt_ins(connection, config, sources.subscriptions)
+            build_opt_ins(connection, config, sources.subscriptions, as_of)
             end_with_addresses(connection, inputs.destination.ends_with)
         with watch.phase("outputs"):
             build_cases(connection, config, sides.contacts)
@@ -186,7 +186,7 @@ def _run_phases(
         lag = timedelta(hours=config.policies.visibility_lag_h)
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
     with watch.phase("consent"):
-        build_subscription_change(connection, config, sources.subscriptions, sides.salt)
+        build_subscription_change(connection, config, sources.subscriptions, sides.salt, as_of)
         build_invites(connection, config, sources.subscriptions, sources.pending, as_of)
 
 

@@ -7,6 +7,7 @@ absence changes nothing.
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from vibes_pipelines.crm.cells import latest_possible
 from vibes_pipelines.report.explain_day import DayInputs
 from vibes_pipelines.report.explain_diff_sets import SUBSCRIPTION_CHANGES, consent_changes
 from vibes_pipelines.report.explain_facts import ConsentFact, SubscriptionRow
@@ -53,10 +54,15 @@ def _consent(consent: Consent, inputs: DayInputs) -> ConsentFact:
 def _platform_state(
     stays: Sequence[Stay], last_in: datetime | None, last_out: datetime | None
 ) -> str:
-    """In: a row exists, and never opted out or the last opt-in is later than the last opt-out."""
+    """In: a row exists, and never opted out or the last opt-in is later than the last opt-out.
+
+    Of an opt-out known to the day no opt-in of that day is later.
+    """
     if not stays:
         return "unknown"
-    is_active = last_out is None or (last_in is not None and last_in > last_out)
+    if last_out is None:
+        return "in"
+    is_active = last_in is not None and last_in > last_out and last_in >= latest_possible(last_out)
     return "in" if is_active else "out"
 
 
@@ -94,7 +100,7 @@ def _at_rest(
 
 
 def _is_later(one: datetime | None, other: datetime | None) -> bool:
-    return one is not None and other is not None and one > other
+    return one is not None and other is not None and one > latest_possible(other)
 
 
 def _in_doubt(inputs: DayInputs) -> bool:

@@ -261,6 +261,17 @@ def test_only_an_opt_in_stands_against_an_older_opt_out(
     assert crm.column("sms")[0] == "false"
 
 
+def test_an_opt_in_that_is_still_to_come_does_not_stand(url: str, crms: list[Crm]) -> None:
+    """The time of a broken clock, other than one that may be local."""
+    crms.append(crm := Crm(url, sa.Text(), ("Y", "Y")))
+    now = datetime.now(UTC)
+    rows = [OptOutRow("1", evidence_at=now - timedelta(days=9))]
+    for ahead, answer in ((timedelta(hours=14), CHANGED), (timedelta(days=9_000), ACCEPTED)):
+        with crm.engine.begin() as connection:
+            connection.execute(sa.update(crm.table).values(sms_at=crm.at(now + ahead)))
+        assert CrmTable(url, build_config()).apply_opt_outs(rows) == [answer]
+
+
 def test_an_opt_out_of_which_only_the_day_is_known_may_be_of_its_end(
     url: str, crms: list[Crm]
 ) -> None:

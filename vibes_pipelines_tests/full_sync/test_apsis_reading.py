@@ -287,8 +287,13 @@ class TestContacts:
 
     @pytest.mark.parametrize(
         ("label_seen_at", "opt_ins"),
-        [(None, []), (AT, []), (AT + 3 * HOUR, ["crm_opted_in_again"])],
-        ids=["a label without a time", "an older one", "a newer one"],
+        [
+            (None, []),
+            (AT, []),
+            (AT + 3 * HOUR, ["crm_opted_in_again"]),
+            (AT + 99_999 * HOUR, []),
+        ],
+        ids=["a label without a time", "an older one", "a newer one", "one still to come"],
     )
     def test_who_is_added_again_is_opted_in_only_over_an_older_opt_out(
         self, tmp_path: Path, label_seen_at: datetime | None, opt_ins: list[str]
@@ -316,6 +321,7 @@ class TestContacts:
             contacts=tmp_path / "contacts.parquet",
             persons=tmp_path / "persons.parquet",
             subscriptions=(tmp_path / "consents.parquet",),
+            as_of=AT + 4 * HOUR,
             destination=APSIS,
         )
         assert reconcile(apsis_view(config), inputs, tmp_path / "out").added == 1

@@ -234,7 +234,7 @@ class Oracle:
         last_in = max((s["opt_in_date"] or "" for s in rows), default="")
         last_out = max((s["opt_out_date"] or "" for s in rows), default="")
         said, at = (c["sms"] or "").lower(), c["sms_at"]
-        if not last_out or last_in > last_out:
+        if not last_out or (last_in > last_out and last_in >= latest_possible(last_out)):
             if said == "no" and not (at and last_in > latest_possible(at)):
                 self.consent.add(("platform", c["key"]))
             return

@@ -82,7 +82,7 @@ def carried(tables):
             tables.source(f"subscriptions {n}", dict.fromkeys(SUBSCRIPTION, "VARCHAR"), rows)
             for n, rows in enumerate(inputs)
         ]
-        build_subscription_change(tables.connection, config, sources, salt)
+        build_subscription_change(tables.connection, config, sources, salt, None)
         told = tables.rows(
             "SELECT side, contact_row, person_row, list, evidence_at, reason FROM opt_out"
             " ORDER BY ALL"
@@ -190,7 +190,7 @@ def test_a_missing_column_is_told(tables, column):
     wanted = f"no column '{column}', wanted by the consents \\(subscriptions input\\)"
     config = build_config(consents=[{"from": "sms", "list": "77"}])
     with pytest.raises(ReconcileError, match=wanted):
-        build_subscription_change(tables.connection, config, [tables.source("s", kept)], 0)
+        build_subscription_change(tables.connection, config, [tables.source("s", kept)], 0, None)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Consent: an opt-out wins, an opt-in is never carried, absence changes nothing."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from vibes_pipelines.reconcile.errors import ReconcileError
@@ -53,6 +55,11 @@ TO_CRM = [("crm", "opt_out", "platform_opted_out")]
         # Of an opt-out only the day is known: it may have been given after the opt-in of that day.
         ("yes", "2026-01-05T09:00:00Z", [rows_of(OLD, "2026-01-05")], TO_CRM),
         ("yes", "2026-01-06T09:00:00Z", [rows_of(OLD, "2026-01-05")], []),
+        # So also within the platform's own rows.
+        ("yes", OLD, [rows_of("2026-01-05T09:00:00Z", "2026-01-05")], TO_CRM),
+        ("no", None, [rows_of("2026-01-06", "2026-01-05")], TO_PLATFORM),
+        ("yes", OLD, [rows_of("2026-01-05T09:00:00Z", "2026-01-05T09:00:00Z")], TO_CRM),
+        ("yes", OLD, [rows_of("2026-01-05T09:00:01Z", "2026-01-05T09:00:00Z")], []),
     ],
 )
 def test_who_learns_of_which_opt_out(run, make_config, sms, sms_at, subscriptions, expected):
@@ -108,6 +115,18 @@ def test_an_opt_out_of_which_only_the_day_is_known_beats_an_opt_in_of_that_day(r
     contact = {"sms": "no", "sms_at": "2026-01-05"}
     assert told(run, config, contact, [rows_of("2026-01-05T09:00:00Z")]) == TO_PLATFORM
     assert told(run, config, contact, [rows_of("2026-01-06T09:00:00Z")]) == []
+
+
+@pytest.mark.parametrize(
+    ("sms_at", "expected"), [("2026-01-08T11:00:00Z", []), ("2062-01-07T00:00:00Z", TO_CRM)]
+)
+def test_an_opt_in_that_is_still_to_come_is_no_evidence(run, make_config, sms_at, expected):
+    """A day later than the snapshot is allowed for: the column may hold local time."""
+    config, stays = make_config(consents=CONSENT), [rows_of(OLD, NEW)]
+    contact = {"sms": "yes", "sms_at": sms_at}
+    as_of = datetime(2026, 1, 7, 12, tzinfo=UTC)
+    assert told(run, config, contact, stays, as_of=as_of) == expected
+    assert told(run, config, contact, stays) == []
 
 
 def test_a_spelling_that_is_not_accepted_is_an_invalid_value_and_no_consent(run, make_config):

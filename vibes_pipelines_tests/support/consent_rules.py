@@ -52,7 +52,7 @@ def consent_changes(
         engine.register("input_persons", pa.Table.from_pylist(named, _PERSONS))
         for statement in _people(config, sources[0]):
             engine.execute(statement)
-        consent_sql.build_subscription_change(engine, config, [sources[1]], 0)
+        consent_sql.build_subscription_change(engine, config, [sources[1]], 0, as_of)
         invites_sql.build_invites(engine, config, [sources[1]], sources[2], as_of)
         found = engine.execute("SELECT * FROM subscription_change ORDER BY ALL")
         names = [column[0] for column in found.description or ()]
