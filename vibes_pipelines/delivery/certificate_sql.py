@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT, changed_at_columns, state_column
 from vibes_pipelines.reconcile.home_numbers import quick_number
-from vibes_pipelines.reconcile.moments import is_active, is_moment_type, moment
+from vibes_pipelines.reconcile.moments import is_active, moment_of
 from vibes_pipelines.reconcile.phone import is_e164_text
 from vibes_pipelines.reconcile.sources import Source
-from vibes_pipelines.reconcile.sql import clean, literal, text_list
+from vibes_pipelines.reconcile.sql import literal, text_list
 from vibes_pipelines.reconcile.values import as_text, contact_text, platform_text
 from vibes_pipelines.store.ledger_views import PERSON_CHANGED
 from vibes_pipelines.sync_config import SyncConfig
@@ -79,7 +79,7 @@ def _updated_at(persons: Source) -> str:
     """When anything of the person last changed, where the share's `updated_at` is mapped."""
     if not persons.has("updated_at"):
         return "NULL::TIMESTAMP"
-    return _instant(*persons.column("updated_at", "persons"))
+    return moment_of(*persons.column("updated_at", "persons"))
 
 
 def landed_contact(config: SyncConfig, contacts: Source) -> str:
@@ -124,16 +124,10 @@ def _subscription_rows(source: Source, evidence: str) -> str:
     key, listed, opt_in, opt_out = (source.column(name, "subscriptions") for name in names)
     return f"""
         SELECT lower({as_text(*key)}) AS person_key, {as_text(*listed)} AS list,
-               {_instant(*opt_in)} AS opt_in, {_instant(*opt_out)} AS opt_out,
+               {moment_of(*opt_in)} AS opt_in, {moment_of(*opt_out)} AS opt_out,
                {literal(evidence)} AS evidence
         FROM {source.relation}
         WHERE {as_text(*listed)} IN (SELECT subscription_list_id FROM operation)"""
-
-
-def _instant(column: str, column_type: str) -> str:
-    if is_moment_type(column_type):
-        return moment(column, column_type)
-    return moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
 
 
 def finding(

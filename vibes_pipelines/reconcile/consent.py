@@ -153,13 +153,15 @@ def _rows_sql(source: Source, lists: str) -> str:
         source.column(name, wanted_by)
         for name in ("person_key", "subscription_list_id", "opt_in_date", "opt_out_date")
     )
-    dates = [(moment_of(*date), as_text(*date)) for date in (opt_in, opt_out)]
-    unreadable = " OR ".join(f"({read} IS NULL AND {text} IS NOT NULL)" for read, text in dates)
     return f"""
-        SELECT lower({as_text(*key)}) AS person_key, {as_text(*listed)} AS list,
-               {dates[0][0]} AS opt_in, {dates[1][0]} AS opt_out,
-               CASE WHEN {unreadable} THEN {literal(str(source.path))} END AS unreadable
-        FROM {source.relation} WHERE {as_text(*listed)} IN {lists}"""
+        SELECT person_key, list, opt_in, opt_out,
+               CASE WHEN (opt_in IS NULL AND has_in) OR (opt_out IS NULL AND has_out)
+                    THEN {literal(str(source.path))} END AS unreadable
+        FROM (SELECT lower({as_text(*key)}) AS person_key, {as_text(*listed)} AS list,
+                     {moment_of(*opt_in)} AS opt_in, {as_text(*opt_in)} IS NOT NULL AS has_in,
+                     {moment_of(*opt_out)} AS opt_out, {as_text(*opt_out)} IS NOT NULL AS has_out
+              FROM {source.relation})
+        WHERE list IN {lists}"""
 
 
 def _refuse_unreadable_dates(connection: duckdb.DuckDBPyConnection) -> None:

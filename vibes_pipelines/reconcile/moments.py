@@ -36,7 +36,7 @@ def moment_of(column: str, column_type: str) -> str:
     """SQL for the UTC instant of a column of any type as it is given; unreadable = NULL."""
     if is_moment_type(column_type):
         return moment(column, column_type)
-    return moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
+    return let("t", clean(f"CAST({column} AS VARCHAR)"), moment("t", "VARCHAR"))
 
 
 def latest_possible(instant: str) -> str:

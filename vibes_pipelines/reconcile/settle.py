@@ -10,7 +10,7 @@ from datetime import datetime
 
 import duckdb
 
-from vibes_pipelines.reconcile.moments import instant_literal, is_moment_type, moment
+from vibes_pipelines.reconcile.moments import instant_literal, moment_of
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.values import as_text
 
@@ -57,14 +57,13 @@ def _create_under_way(connection: duckdb.DuckDBPyConnection, table: str, rows_sq
 def _pending_rows(pending: Source, visible_since: datetime | None) -> str:
     """Only the newest value sent for a field is under way; an older one was overtaken."""
     role = "the pending input"
-    column, column_type = pending.column("accepted_at", role)
-    written = column if is_moment_type(column_type) else as_text(column, column_type)
+    accepted = moment_of(*pending.column("accepted_at", role))
     still = "true"
     if visible_since is not None:
         still = f"(accepted IS NULL OR accepted > {instant_literal(visible_since)})"
     return f"""
         SELECT external_person_id, tag
-        FROM ({_tagged(pending, role, moment(written, column_type))})
+        FROM ({_tagged(pending, role, accepted)})
         QUALIFY {still} AND accepted IS NOT DISTINCT FROM
             max(accepted) OVER (PARTITION BY external_person_id, field)"""
 

@@ -18,9 +18,9 @@ import duckdb
 
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.guards import LANES, SMALL, Breach, Lane
-from vibes_pipelines.reconcile.moments import is_moment_type, moment
+from vibes_pipelines.reconcile.moments import is_moment_type, moment_of
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
-from vibes_pipelines.reconcile.sql import clean, literal, text_list
+from vibes_pipelines.reconcile.sql import literal, text_list
 from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -285,21 +285,20 @@ class _Comparison:
     def _newest_of(self, source: Source, name: str) -> datetime | None:
         column, column_type = source.column(name, _WANTED_BY)
         until = source.as_of or datetime.max.replace(tzinfo=UTC)
-        if is_moment_type(column_type):
-            instant, newest_days = moment(column, column_type), "true"
-        else:
+        newest_days = "true"
+        if not is_moment_type(column_type):
             # Texts of instants start with their day; only those of the newest days are parsed.
             day = f"left(CAST({column} AS VARCHAR), 10)"
             [(newest,)] = self._asked(
                 f"SELECT max({day}) FROM {source.relation} WHERE {day} <= '{until:%Y-%m-%d}'"
             )
-            instant = moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
             newest_days = f"{day} >= strftime(try_cast({literal(newest or '')} AS DATE)" + (
                 " - INTERVAL 1 DAY, '%Y-%m-%d')"
             )
         found: datetime | None = self._asked(f"""
             SELECT max(instant) FILTER (WHERE instant <= TIMESTAMP '{until:%Y-%m-%d %H:%M:%S}')
-            FROM (SELECT {instant} AS instant FROM {source.relation} WHERE {newest_days})""")[0][0]
+            FROM (SELECT {moment_of(column, column_type)} AS instant
+                  FROM {source.relation} WHERE {newest_days})""")[0][0]
         return found
 
     def _every(self, pair: _Pair) -> int:

@@ -25,10 +25,9 @@ from vibes_pipelines.reconcile.consent import (
     state_column,
 )
 from vibes_pipelines.reconcile.destinations import VIBES, Feeds
-from vibes_pipelines.reconcile.moments import is_moment_type, moment
+from vibes_pipelines.reconcile.moments import moment_of
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.reconcile.sources import ROW, Source, numbered_rows, open_source
-from vibes_pipelines.reconcile.sql import clean
 from vibes_pipelines.reconcile.values import (
     INVALID_VALUE,
     UNKNOWN_OPTION,
@@ -347,16 +346,10 @@ def _subscription_columns(source: Source) -> dict[str, str]:
     return {
         "person_key": f"lower({text('person_key')})",
         "list": text("subscription_list_id"),
-        "opt_in": _instant(*source.column("opt_in_date", "subscriptions")),
-        "opt_out": _instant(*source.column("opt_out_date", "subscriptions")),
+        "opt_in": moment_of(*source.column("opt_in_date", "subscriptions")),
+        "opt_out": moment_of(*source.column("opt_out_date", "subscriptions")),
         "opt_out_reason": reason,
     }
-
-
-def _instant(column: str, column_type: str) -> str:
-    if is_moment_type(column_type):
-        return moment(column, column_type)
-    return moment(clean(f"CAST({column} AS VARCHAR)"), "VARCHAR")
 
 
 def _raw(column: tuple[str, str]) -> str:
