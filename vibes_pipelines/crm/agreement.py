@@ -29,7 +29,7 @@ def holds(column: sa.Column[Any], field: MappedField, value: Any, canonical: str
 
 def _text(column: sa.Column[Any], _: MappedField, value: Any) -> str | None:
     if isinstance(value, date):
-        instant = _instant(value.isoformat()).astimezone(UTC)
+        instant = _instant(value).astimezone(UTC)
         is_day = instant.time() == time.min
         return f"{instant:%Y-%m-%d}" if is_day else f"{instant:%Y-%m-%dT%H:%M:%SZ}"
     return clean_text(column, value)
@@ -41,8 +41,7 @@ def _number(column: sa.Column[Any], _: MappedField, value: Any) -> Decimal | Non
 
 
 def _moment(column: sa.Column[Any], _: MappedField, value: Any) -> datetime | None:
-    text = clean_text(column, value)
-    return _instant(text) if text else None
+    return _instant(value) if clean_text(column, value) else None
 
 
 def _option(column: sa.Column[Any], field: MappedField, value: Any) -> str | None:
@@ -59,11 +58,11 @@ def _options(column: sa.Column[Any], field: MappedField, value: Any) -> frozense
     return frozenset(filter(None, (_option(column, field, item) for item in items))) or None
 
 
-def _instant(text: str) -> datetime:
+def _instant(value: Any) -> datetime:
     """To the second, as canonical text has it."""
-    instant = instant_of(text)
+    instant = instant_of(value)
     if instant is None:
-        raise ValueError(text)
+        raise ValueError(value)
     return instant.replace(microsecond=0)
 
 

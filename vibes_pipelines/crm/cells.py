@@ -12,6 +12,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from vibes_pipelines.crm.arrow_columns import arrow_type, as_text
+from vibes_pipelines.instants import read_instant
 from vibes_pipelines.sync_config import Consent, MappedField
 
 Converter = Callable[[str], Any]
@@ -35,10 +36,6 @@ _BITS: tuple[tuple[type[sa.types.TypeEngine[Any]], int], ...] = (
 )
 
 
-_ZONE = re.compile(r" ([+-][0-9:]+|Z)$")
-"""A zone set off by a blank, as the reconcile reads it too."""
-
-
 class ValueDoesNotFit(ValueError):  # noqa: N818 - the name says what is wrong
     """A column of the CRM cannot hold this value."""
 
@@ -48,7 +45,7 @@ def clean_text(column: sa.Column[Any], value: Any) -> str | None:
     if isinstance(value, Decimal | float) and not pa.types.is_string(arrow_type(column.type)):
         whole, _, fraction = f"{Decimal(str(value)):f}".partition(".")
         return f"{whole}.{fraction.rstrip('0')}".rstrip(".")
-    return normalize("NFC", as_text(value) or "").strip(BLANKS) or None
+    return _clean(value) or None
 
 
 def column_value(column: sa.Column[Any], text: str, dialect: str) -> Any:
@@ -96,12 +93,16 @@ def instant_value(column: sa.ColumnElement[Any], instant: datetime) -> Any:
 
 
 def instant_of(value: Any) -> datetime | None:
-    """The instant that a column holds, UTC unless it says otherwise; None when it holds none."""
-    text = _ZONE.sub(r"\1", (as_text(value) or "").strip()).removesuffix("UTC")
-    try:
-        return _moment_aware(text.strip()) if text else None
-    except ValueError:
-        return None
+    """The instant that a column holds, UTC unless it says otherwise; None when it holds none.
+
+    As the reconcile reads it: a fraction of a second counts in a column of times, not in a text.
+    """
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=value.tzinfo or UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, time.min, UTC)
+    instant = read_instant(_clean(value))
+    return instant and instant.replace(microsecond=0)
 
 
 def latest_possible(instant: datetime) -> datetime:
@@ -155,6 +156,10 @@ def says_yes(column: sa.Column[Any], value: Any, consent: Consent) -> bool:
     """Whether a cell is opted in; a blank or unreadable one is not."""
     said = (clean_text(column, value) or "").lower()
     return bool(said) and said in {spelling.strip().lower() for spelling in consent.opted_in}
+
+
+def _clean(value: Any) -> str:
+    return normalize("NFC", as_text(value) or "").strip(BLANKS)
 
 
 def _crm_option(field: MappedField, key: str) -> str:
@@ -218,8 +223,10 @@ def _boolean(text: str) -> bool:
 
 
 def _moment_aware(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    moment = read_instant(text)
+    if moment is None:
+        raise ValueError(text)
+    return moment
 
 
 def _moment_naive(text: str) -> datetime:

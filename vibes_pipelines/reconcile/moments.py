@@ -1,19 +1,10 @@
-"""Dates and instants as SQL: every spelling met at Vibes or in a CRM, read as UTC.
-
-Spellings: the Vibes documentation, Person API and Standard Data Extracts (`2017-01-15T14:30Z`,
-`2017-04-05 14:30:00 -0600`). A text without a zone is UTC (an assumption: the documentation is
-silent).
-"""
+"""Dates and instants as SQL, read as UTC: texts as `instants` spells them, without fractions."""
 
 from datetime import UTC, datetime
 
+from vibes_pipelines.instants import DAY, SPELLING
 from vibes_pipelines.reconcile.sql import clean, let, literal
 
-_SPELLING = (
-    r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]((?:[01][0-9]|2[0-3]):[0-5][0-9])(:[0-5][0-9])?"
-    r"(?:\.[0-9]+)? ?(Z|UTC|[+-](?:0[0-9]|1[0-9]):?[0-5][0-9]|[+-](?:0[0-9]|1[0-9]))?$"
-)
-_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _FIRST, _LAST = "TIMESTAMP '0001-01-01 00:00:00'", "TIMESTAMP '9999-12-31 23:59:59.999999'"
 
 
@@ -100,7 +91,7 @@ def is_day_text(text: str) -> str:
     Of that the cast makes NULL, and NOT of NULL would not be true.
     """
     return (
-        f"(regexp_full_match({text}, {literal(_DAY)})"
+        f"(regexp_full_match({text}, {literal(DAY)})"
         f" AND coalesce(try_cast({text} AS DATE) >= DATE '0001-01-01', false))"
     )
 
@@ -110,7 +101,7 @@ def _in_range(instant: str) -> str:
 
 
 def _parse(text: str) -> str:
-    spelling = literal(_SPELLING)
+    spelling = literal(SPELLING)
     local = f"try_cast(regexp_replace({text}, {spelling}, '\\1 \\2\\3') AS TIMESTAMP)"
     minutes = (
         "to_minutes(60 * try_cast(substr(z, 2, 2) AS BIGINT)"
@@ -120,9 +111,9 @@ def _parse(text: str) -> str:
         f"CASE WHEN starts_with(z, '+') THEN l - {minutes}"
         f" WHEN starts_with(z, '-') THEN l + {minutes} ELSE l END"
     )
-    zone = f"replace(regexp_extract({text}, {spelling}, 4), ':', '')"
+    zone = f"replace(regexp_extract({text}, {spelling}, 5), ':', '')"
     return (
-        f"CASE WHEN regexp_full_match({text}, {literal(_DAY)}) THEN try_cast({text} AS TIMESTAMP)"
+        f"CASE WHEN regexp_full_match({text}, {literal(DAY)}) THEN try_cast({text} AS TIMESTAMP)"
         f" WHEN regexp_matches({text}, {spelling})"
         f" THEN {let('l', local, let('z', zone, shifted))} END"
     )

@@ -300,7 +300,8 @@ def _send_until(source: EventSource, row: EventRow) -> datetime | None:
 def _require_age(source: EventSource, send_until: datetime | None) -> None:
     """Nobody could say that an event without a time is not too old to be told."""
     if source.occurred_at and send_until is None:
-        msg = f"{source.occurred_at} (events.occurred_at) holds no time that can be read: write ISO"
+        named = f"{source.occurred_at} (events.occurred_at)"
+        msg = f"{named} holds no time that can be read: write e.g. 2026-01-31T08:00:00Z"
         raise InvalidEvent(msg)
 
 

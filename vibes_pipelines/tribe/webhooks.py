@@ -10,9 +10,10 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
+from vibes_pipelines.instants import read_instant
 from vibes_pipelines.json_text import read_json
 from vibes_pipelines.tribe.errors import TribeWebhookError
 from vibes_pipelines.tribe.odata import is_guid
@@ -123,10 +124,4 @@ def _guid(values: Mapping[str, Any], *names: str) -> str | None:
 
 def _moment(values: Mapping[str, Any]) -> datetime | None:
     text = _text(values, *_MOMENTS)
-    try:
-        moment = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    if moment is not None and moment.tzinfo is None:
-        return moment.replace(tzinfo=UTC)
-    return moment
+    return read_instant(text) if text else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from vibes_pipelines import instants
 from vibes_pipelines.json_text import read_json
 
 SUBSCRIPTION_ADDED = "subscription_added"
@@ -147,27 +148,11 @@ def read_callback(body: bytes) -> Callback:
 
 
 def read_instant(text: str) -> datetime | None:
-    """An instant in any spelling met at Vibes, in UTC; None when it is none of them.
-
-    A text without an offset is UTC (an assumption: the documentation is silent).
-    """
-    spelled = _INSTANT.fullmatch(text.strip())
-    if spelled is None:
-        return None
-    day, clock, offset = spelled["day"], spelled["clock"] or "00:00", spelled["offset"] or ""
-    offset = {"Z": "+00:00", "UTC": "+00:00", "": "+00:00"}.get(offset.upper(), offset)
-    try:
-        return datetime.fromisoformat(f"{day}T{clock}{offset}").astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+    """An instant in any spelling met at Vibes, small letters too, in UTC; None when it is none."""
+    instant = instants.read_instant(text.strip().upper())
+    return instant and instant.astimezone(UTC)
 
 
-_INSTANT = re.compile(
-    r"(?P<day>\d{4}-\d{2}-\d{2})"
-    r"(?:[T ](?P<clock>\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)\d*"
-    r" ?(?P<offset>Z|UTC|[+-]\d{2}(?::?\d{2})?)?)?",
-    re.ASCII | re.IGNORECASE,
-)
 _TO_THE_SECOND = re.compile(r"\d{2}:\d{2}:\d{2}", re.ASCII)
 _TYPE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)

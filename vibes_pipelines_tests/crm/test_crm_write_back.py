@@ -393,14 +393,17 @@ def test_what_sync_yaml_does_not_map_is_named(
         CrmTable(url, config).apply_opt_outs(rows)
 
 
-def test_a_time_in_another_format_does_not_keep_an_opt_out_away(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cell", ["01/03/2023", "20260110", "2026-01-02T05:00:00.9Z"])
+def test_a_time_that_the_reconcile_reads_as_none_or_no_newer_keeps_no_opt_out_away(
+    tmp_path: Path, cell: str
+) -> None:
     url = f"sqlite:///{tmp_path / 'crm.db'}"
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "CREATE TABLE contacts (contact_id TEXT, sms TEXT, sms_at DATETIME)"
         )
-        connection.exec_driver_sql("INSERT INTO contacts VALUES ('C-1', '1', '01/03/2023')")
+        connection.exec_driver_sql("INSERT INTO contacts VALUES ('C-1', '1', ?)", (cell,))
     assert CrmTable(url, build_config()).apply_opt_outs([OptOutRow("C-1")]) == [ACCEPTED]
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT sms FROM contacts").scalar_one() == "false"
