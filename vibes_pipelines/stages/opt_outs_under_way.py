@@ -34,8 +34,8 @@ _Key = tuple[str, str | None, str | None]
 _CHANGES = "subscription_changes.parquet"
 _QUARANTINE = "quarantine.parquet"
 
-_NOTHING_TO_DO = frozenset({CHANGED_MEANWHILE})
-"""Refusals of the CRM after which nothing is left to tell it: it knows better."""
+_NOTHING_TO_DO = frozenset({CHANGED_MEANWHILE, CONTACT_NOT_FOUND})
+"""Refusals after which nothing is left to tell the CRM: it knows better, or knows nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,22 +174,23 @@ def _of_the_newest_diff_set(project: Project, book: RealtimeBook) -> list[OpenOp
         if one.in_real_time
     } | _told_by_callback(project, due)
     left = [one for one in due if _key(one) not in gone]
-    in_doubt = {_key(one) for one in left if evidence_at(one) is None or _is_of_nobody(one)}
+    in_doubt = {_key(one) for one in left if evidence_at(one) is None or _may_be_over(one)}
     seen = _first_seen(project, newest, in_doubt)
     return [
         _of_operation(one, seen.get(_key(one), one.as_of))
         for one in left
-        if not _is_of_nobody(one) or _key(one) in seen
+        if not _may_be_over(one) or _key(one) in seen
     ]
 
 
-def _is_of_nobody(operation: Operation) -> bool:
-    """Whether the CRM says that it has no such contact.
+def _may_be_over(operation: Operation) -> bool:
+    """Whether the CRM says that there is nothing to tell it any more.
 
-    Deleted since it was landed, it has nothing to be told. One that was asked for on the day before
-    too was landed again meanwhile: the CRM has it, under another key than it is landed with.
+    That holds of what it changed or deleted since it was landed. One that was asked for on the day
+    before too was landed again meanwhile and is not over: the CRM is read otherwise, or has the
+    contact under another key, than it is landed with.
     """
-    return operation.status == "rejected" and operation.error_class == CONTACT_NOT_FOUND
+    return operation.status == "rejected" and operation.error_class in _NOTHING_TO_DO
 
 
 def _due(project: Project, newest: DiffSet) -> Iterator[Operation]:
@@ -210,8 +211,7 @@ def _due(project: Project, newest: DiffSet) -> Iterator[Operation]:
     for route in _ROUTES:
         yield from project.ledger.open_operations(newest.diff_set, "opt_outs", route)
     for one in project.ledger.failures(newest.diff_set):
-        is_refused = one.lane == "opt_outs" and one.status == "rejected"
-        if is_refused and one.error_class not in _NOTHING_TO_DO:
+        if one.lane == "opt_outs" and one.status == "rejected":
             yield one
 
 

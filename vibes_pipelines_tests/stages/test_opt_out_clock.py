@@ -228,10 +228,13 @@ def test_a_refusal_of_the_crm_counts_while_there_is_something_left_to_tell(
     assert opt_out_clock(project, FRIDAY).open == under_way
 
 
-def test_a_contact_that_is_landed_every_day_and_never_found_counts(project: Project) -> None:
+@pytest.mark.parametrize("error_class", ["ChangedMeanwhile", "ContactNotFound"])
+def test_one_that_is_asked_for_again_and_refused_again_counts(
+    project: Project, error_class: str
+) -> None:
     for day, under_way in (("2026-01-02", {}), ("2026-01-03", {"to_crm": 1})):
         plan_day(project, day, "crm", FRIDAY)
-        answer(project, day, "rejected", "ContactNotFound")
+        answer(project, day, "rejected", error_class)
         clock = opt_out_clock(project, FRIDAY + timedelta(hours=30))
         assert clock.open == under_way
     assert clock.oldest == timedelta(hours=30)
