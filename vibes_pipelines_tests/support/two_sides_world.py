@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vibes_pipelines.callbacks.intake import posted, read_arrival
+from vibes_pipelines.instants import read_instant
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines_tests.support.callbacks import ADDED, REMOVED, as_bytes, subscription_body
 from vibes_pipelines_tests.support.consent_rules import Row
@@ -284,7 +285,4 @@ def text_of(instant: datetime) -> str:
 
 
 def instant_of(text: str | None) -> datetime | None:
-    if not text:
-        return None
-    read = datetime.fromisoformat(text)
-    return read.replace(tzinfo=UTC) if read.tzinfo is None else read
+    return read_instant(text) if text else None
