@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vibes_pipelines.callbacks.tribe import tribe_arrival
 from vibes_pipelines.store.inbox import Arrival, Reception
 from vibes_pipelines.tribe.webhooks import Verdict
-from vibes_pipelines.vibes.callbacks import CallbackError, read_callback
+from vibes_pipelines.vibes.callbacks import CallbackError, DoubtfulCallback, read_callback
 
 MOST_AT_ONCE = 200
 """Bodies in one transaction: what came in while the one before was written."""
@@ -46,15 +46,18 @@ def posted(source_address: str, path: str, body: bytes) -> Posted:
 
 
 def read_arrival(posting: Posted) -> Arrival:
-    """What the inbox keeps of a body. One that cannot be read is parked with the reason."""
+    """What the inbox keeps of a body. One that nobody can act on is parked with the reason."""
     if posting.tribe is not None:
         return tribe_arrival(
             posting.source_address, posting.body, posting.body_bytes, posting.sha256, posting.tribe
         )
     if posting.is_cut:
         return _parked(posting, TOO_LONG)
+    doubt: str | None = None
     try:
         callback = read_callback(posting.body)
+    except DoubtfulCallback as doubtful:
+        callback, doubt = doubtful.callback, str(doubtful)
     except CallbackError as unreadable:
         return _parked(posting, str(unreadable))
     except Exception as fault:  # noqa: BLE001 - a fault of ours must not lose what it cannot read
@@ -65,7 +68,8 @@ def read_arrival(posting: Posted) -> Arrival:
         body=posting.body,
         body_bytes=posting.body_bytes,
         content_hash=callback.content_hash,
-        event_id=callback.event_id,
+        # One that nobody may act on must not pass for the first of its event id.
+        event_id=None if doubt else callback.event_id,
         event_type=callback.event_type,
         event_at=callback.event_at,
         company_key=callback.company_key,
@@ -74,6 +78,7 @@ def read_arrival(posting: Posted) -> Arrival:
         person_key=callback.person_key,
         person_id=callback.person_id,
         mdn=callback.mdn,
+        parked=doubt,
     )
 
 

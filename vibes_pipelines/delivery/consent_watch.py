@@ -38,14 +38,13 @@ class InboxWatch:
         One shared identifier is enough: a text that is not sent can be sent tomorrow.
         """
         asking = [operation for operation in operations if operation.kind in CONSENT_KINDS]
-        lists = {o.subscription_list_id for o in asking if o.subscription_list_id is not None}
-        if not asking or not lists:
+        if not asking:
             return {}
         persons = _identifiers(asking)
         removals = _ByPerson(
             callback
-            for callback in self._inbox.events(SUBSCRIPTION_REMOVED, lists, persons)
-            if callback.company_key in {None, self._company_key}
+            for callback in self._inbox.events(SUBSCRIPTION_REMOVED, None, persons)
+            if callback.company_key in {None, self._company_key} and not _is_over(callback)
         )
         texts = _ByPerson(self._texts_to_stop(persons))
         return {
@@ -89,12 +88,17 @@ class _ByPerson:
 
 
 def _why_not(operation: Operation, removals: _ByPerson, texts: _ByPerson) -> str | None:
-    asked_to = operation.subscription_list_id
-    if any(removal.subscription_list_id == asked_to for removal in removals.since(operation)):
+    ended = {None, operation.subscription_list_id}  # None: the list cannot be read
+    if any(removal.subscription_list_id in ended for removal in removals.since(operation)):
         return OPTED_OUT_SINCE
     if any(texts.since(operation)):
         return ASKED_TO_STOP
     return None
+
+
+def _is_over(removal: StoredCallback) -> bool:
+    """Whether it tells no list, and somebody dismissed it at the desk."""
+    return removal.subscription_list_id is None and removal.status == "dropped"
 
 
 def _identifiers(operations: Sequence[Operation]) -> dict[str, set[str]]:

@@ -54,6 +54,14 @@ class Callback:
     opt_out_reason: str | None = None
 
 
+class DoubtfulCallback(CallbackError):  # noqa: N818 - the name says what is wrong
+    """A callback that nobody may act on; what could be read of it is in `callback`."""
+
+    def __init__(self, doubt: str, callback: Callback) -> None:
+        super().__init__(doubt)
+        self.callback = callback
+
+
 @dataclass(frozen=True, slots=True)
 class _Shape:
     """Where a type has its person and its list, and which of its dates says when it happened.
@@ -111,15 +119,19 @@ _OF_THE_DELIVERY = frozenset({"delivery_attempt", "callback_id", "callback:id"})
 def read_callback(body: bytes) -> Callback:
     """Reads one body, of any documented type.
 
+    An event id that cannot be read is none: the content tells deliveries of one event, too.
+
     Raises:
-        CallbackError: not JSON, no type, a malformed identifier, or a subscription without its
-            list or its person.
+        DoubtfulCallback: a malformed text, or a subscription without its list or its person. What
+            may be a no needs no more than its list and one readable name of its person.
+        CallbackError: not JSON, or no type.
     """
     # As it stands: an identifier with half a character is refused, and names nobody else.
     document = _object(body, json.loads)
-    raw_type = _text(document, "callback_type") or _text(document, "event_type")
+    named, other = _Texts(), _Texts()
+    raw_type = other.read(document, "callback_type") or other.read(document, "event_type")
     if raw_type is None:
-        msg = "the body has neither callback_type nor event_type"
+        msg = other.fault or "the body has neither callback_type nor event_type"
         raise CallbackError(msg)
     event_type = raw_type.lower()
     if not _TYPE.fullmatch(event_type):
@@ -131,19 +143,20 @@ def read_callback(body: bytes) -> Callback:
     callback = Callback(
         event_type=event_type,
         raw_type=raw_type,
-        event_id=_text(document, "event_id"),
+        event_id=_Texts().read(document, "event_id"),
         event_at=_event_at(document, shape),
         content_hash=_content_hash(document),
         company_key=_company_key(listed),
-        list=_text(listed, "id", ".".join(shape.list)),
-        external_person_id=_external_person_id(person, person_at),
-        person_key=_lower(_text(person, "person_key", person_at)),
-        person_id=_person_id(person, person_at),
-        mdn=_mdn(person, person_at),
+        list=other.read(listed, "id", ".".join(shape.list)),
+        external_person_id=_external_person_id(named, person, person_at),
+        person_key=_lower(named.read(person, "person_key", person_at)),
+        person_id=_person_id(other, person, person_at),
+        mdn=_mdn(other, person, person_at),
         opt_out_reason=_reason(_at(document, ("subscription",)).get("opt_out_reason")),
     )
-    if shape.is_about_a_subscription:
-        _require_subscription(callback)
+    doubt = _doubt(callback, shape, named.fault, other.fault)
+    if doubt is not None:
+        raise DoubtfulCallback(doubt, callback)
     return callback
 
 
@@ -154,6 +167,8 @@ def read_instant(text: str) -> datetime | None:
 
 
 _TO_THE_SECOND = re.compile(r"\d{2}:\d{2}:\d{2}", re.ASCII)
+# What no text can rightly hold. Blanks and signs that are not seen stand in keys of a CRM, too.
+_WRONG = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd-\uffff]")
 _TYPE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 _NATIONAL = re.compile(r"[2-9][0-9]{9}", re.ASCII)
@@ -240,7 +255,21 @@ def _person(document: _Document, shape: _Shape) -> tuple[str, _Document]:
     return "", {}
 
 
-def _text(record: _Document, key: str, place: str = "") -> str | None:
+class _Texts:
+    """Reads texts. One that cannot be read is None, and the first of them is told in `fault`."""
+
+    def __init__(self) -> None:
+        self.fault: str | None = None
+
+    def read(self, record: _Document, key: str, place: str = "") -> str | None:
+        try:
+            return _text(record, key, place)
+        except CallbackError as malformed:
+            self.fault = self.fault or str(malformed)
+            return None
+
+
+def _text(record: _Document, key: str, place: str) -> str | None:
     """A text, or a whole number as text; None when it is absent or blank."""
     value = record.get(key)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -255,7 +284,7 @@ def _text(record: _Document, key: str, place: str = "") -> str | None:
     if len(value) > MAX_TEXT:
         msg = f"{name} is longer than {MAX_TEXT} characters"
         raise CallbackError(msg)
-    if not value.isprintable():
+    if _WRONG.search(value):
         msg = f"{name} holds a character that cannot be printed"
         raise CallbackError(msg)
     return value or None
@@ -275,30 +304,31 @@ def _event_at(document: _Document, shape: _Shape) -> datetime | None:
     return next((instant for text in exact + coarse if (instant := read_instant(text))), None)
 
 
-def _external_person_id(person: _Document, place: str) -> str | None:
+def _external_person_id(texts: _Texts, person: _Document, place: str) -> str | None:
     """The external id, under its name of today or of old; both hold the same value."""
-    today, old = _text(person, "external_person_id", place), _text(person, "external_id", place)
+    today = texts.read(person, "external_person_id", place)
+    old = texts.read(person, "external_id", place)
     if today and old and today != old:
-        msg = f"{place}: external_person_id and external_id differ"
-        raise CallbackError(msg)
+        texts.fault = texts.fault or f"{place}: external_person_id and external_id differ"
+        return None
     return today or old
 
 
-def _person_id(person: _Document, place: str) -> str | None:
+def _person_id(texts: _Texts, person: _Document, place: str) -> str | None:
     """The legacy id. A participant that stands for a person has an `id` of its own."""
-    return _text(person, "person_id", place) or (
-        _text(person, "id", place) if place.endswith("person") else None
+    return texts.read(person, "person_id", place) or (
+        texts.read(person, "id", place) if place.endswith("person") else None
     )
 
 
-def _mdn(person: _Document, place: str) -> str | None:
+def _mdn(texts: _Texts, person: _Document, place: str) -> str | None:
     """The MDN as E.164; None for any other form.
 
     A callback registered under version 1 shows national digits, and version 1 knows no country but
     those of code 1 (the Vibes documentation, Versions and Compatibility).
     """
     mobile = person.get("mobile_phone")
-    text = _text(mobile if isinstance(mobile, dict) else person, "mdn", place)
+    text = texts.read(mobile if isinstance(mobile, dict) else person, "mdn", place)
     if text is None or _E164.fullmatch(text):
         return text
     return f"+1{text}" if _NATIONAL.fullmatch(text) else None
@@ -316,11 +346,28 @@ def _company_key(record: _Document) -> str | None:
     return found[1][:MAX_TEXT] if found else None
 
 
-def _require_subscription(callback: Callback) -> None:
+def _doubt(
+    callback: Callback, shape: _Shape, misnamed: str | None, other: str | None
+) -> str | None:
+    """Why nobody may act on a callback; None when nothing stands against it.
+
+    `misnamed`: what is wrong with the names that tell a person, by which it is known that a number
+    alone may mean somebody else; `other`: what is wrong with the other texts.
+    """
+    missing = _missing(callback) if shape.is_about_a_subscription else None
+    if not shape.may_be_a_no:
+        # An opt-in that is not surely of its person must not speak against an opt-out.
+        return misnamed or other or missing
+    if callback.external_person_id or callback.person_key:
+        misnamed = None
+    return misnamed or (missing and (other or missing))
+
+
+def _missing(callback: Callback) -> str | None:
+    """What a subscription cannot be without, and this one is."""
     if callback.list is None:
-        msg = "subscription.subscription_list.id is missing"
-        raise CallbackError(msg)
+        return "subscription.subscription_list.id is missing"
     identifiers = (callback.external_person_id, callback.person_key, callback.person_id)
     if not any((*identifiers, callback.mdn)):
-        msg = "subscription.person has no identifier"
-        raise CallbackError(msg)
+        return "subscription.person has no identifier"
+    return None

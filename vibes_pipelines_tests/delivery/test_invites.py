@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.delivery.api_push import PushError, PushResult, push
 from vibes_pipelines.delivery.consent_watch import OPTED_OUT_SINCE, InboxWatch
 from vibes_pipelines.delivery.release import may_deliver, register_diff_set
@@ -177,6 +178,30 @@ class TestConsent:
         assert statuses(ready) == {"accepted": 2, "superseded": 1}
         (withdrawn,) = ready.failures(DIFF_SET)
         assert withdrawn.message == OPTED_OUT_SINCE
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"subscription_list": {"id": "1234"}, "person": {"id": 1.5, "external_id": "\x00"}},
+            {"subscription_list": {"id": ["1234"]}, "person": {"external_id": "C1"}},
+        ],
+    )
+    def test_whoever_opted_out_in_a_callback_that_is_parked_is_not_asked(
+        self, ready: Ledger, inbox: Inbox, odd: dict[str, dict[str, object]]
+    ) -> None:
+        told = odd | {"person": odd["person"] | {"mdn": NUMBER}}
+        body = {"callback_type": SUBSCRIPTION_REMOVED, "subscription": told}
+        inbox.store([read_arrival(posted("127.0.0.1", "/", json.dumps(body).encode()))])
+        assert inbox.backlog() == {"parked": 1}
+        assert run(ready, inbox, FakeCampaigns()).accepted == 2
+
+    def test_an_opt_out_of_no_list_that_somebody_dropped_withdraws_nothing(
+        self, ready: Ledger, inbox: Inbox
+    ) -> None:
+        body = {"callback_type": SUBSCRIPTION_REMOVED, "subscription": {"person": {"mdn": NUMBER}}}
+        inbox.store([read_arrival(posted("127.0.0.1", "/", json.dumps(body).encode()))])
+        inbox.drop([parked.id for parked in inbox.parked()], "of a list that is gone")
+        assert run(ready, inbox, FakeCampaigns()).accepted == 3
 
     @pytest.mark.parametrize(("message", "asked"), [("Please STOP!", 2), ("where is my parcel", 3)])
     def test_whoever_asks_to_stop_in_a_text_is_not_asked(
