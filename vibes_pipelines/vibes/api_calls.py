@@ -30,8 +30,9 @@ Outcome = Literal["accepted", "rejected", "unknown"]
 class Answer:
     """What became of one write.
 
-    `rejected` will not change by sending it again. `unknown`: every attempt failed on the way, so
-    that it may or may not have been applied; `status` is then that of the last answer, if any.
+    `rejected` will not change by sending it again. `unknown`: every attempt failed on the way, or
+    the answer is none that the API gives, so that it may or may not have been applied; `status` is
+    then that of the last answer, if any.
     `is_repeat`: an earlier attempt of this write may have been applied before this answer came.
     """
 
@@ -86,9 +87,14 @@ class Calls:
             return Answer(unavailable.status, "unknown", unavailable.error_class, why)
         if not reply.is_success:
             return _rejection(reply)
-        found = read_answer(reply.json(), self.http.version)
-        body_of = found if isinstance(found, dict) else None
-        return Answer(reply.status, "accepted", body=body_of, is_repeat=reply.is_repeat)
+        if reply.is_empty:
+            return Answer(reply.status, "accepted", is_repeat=reply.is_repeat)
+        found = reply.json()
+        if not isinstance(found, dict):
+            # E.g. the page of a proxy: what stands before the platform is not its word.
+            return Answer(reply.status, "unknown", "UnreadableAnswer", _NOT_ITS_WORD)
+        record = read_answer(found, self.http.version)
+        return Answer(reply.status, "accepted", body=record, is_repeat=reply.is_repeat)
 
     async def read(self, path: str, *, lane: str = CALLS) -> Any:
         """The JSON of a record, or None when the platform does not know it (404).
@@ -153,6 +159,9 @@ def query(parameters: Mapping[str, str | None]) -> str:
 def segment(text: str) -> str:
     """Text as one path segment or query value; `+` must be sent as %2B."""
     return quote(text, safe="")
+
+
+_NOT_ITS_WORD = "Vibes API: a write was answered with a body that is no JSON object"
 
 
 def _look_first(error_class: str) -> str:

@@ -93,6 +93,11 @@ class Reply:
         """True for every 2xx; the documentation contradicts itself on which one."""
         return 200 <= self.status < 300
 
+    @property
+    def is_empty(self) -> bool:
+        """True when there is no body, or nothing but blanks in it."""
+        return not self.content.strip()
+
     def json(self) -> Any:
         """The body, or None when there is none or it is not JSON. Some refusals have no body."""
         try:

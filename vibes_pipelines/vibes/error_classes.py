@@ -128,6 +128,11 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
     "Unreadable": ErrorClass(
         "retry_later", "The record could not be read back to check the write; run it again."
     ),
+    "UnreadableAnswer": ErrorClass(
+        "retry_later",
+        "The answer is none of the API, e.g. the page of a proxy, so that nobody knows whether it "
+        "was applied; check VIBES_API_URL when it goes on.",
+    ),
     "NoActiveCallback": ErrorClass(
         "fix_data", "No callback of this type is registered; register it before testing it."
     ),

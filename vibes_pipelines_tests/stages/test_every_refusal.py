@@ -134,6 +134,7 @@ ANSWERED: dict[str, Ask] = {
 NOTED = {
     "NotYetVisible",
     "Unreadable",
+    "UnreadableAnswer",
     "NoActiveCallback",
     "ReportMissing",
     "HandedOver",

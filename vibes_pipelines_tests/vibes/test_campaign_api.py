@@ -69,7 +69,9 @@ def test_refusals_have_their_class(answer: web.Response, state: str, error_class
     assert len(platform.requests) == 1
 
 
-@pytest.mark.parametrize("lost", ["reset", "hang", refusal(500), web.Response(status=502)])
+@pytest.mark.parametrize(
+    "lost", ["reset", "hang", refusal(500), web.Response(status=502), web.Response(text="<html>")]
+)
 def test_an_invitation_whose_answer_is_lost_is_looked_for(lost: web.Response | str) -> None:
     platform = FakePlatform([lost, web.json_response([PENDING])])
     found = invite(platform)

@@ -56,6 +56,7 @@ OWN: dict[str, Category] = {
     "ConnectionLost": "retry_later",
     "NotYetVisible": "retry_later",
     "Unreadable": "retry_later",
+    "UnreadableAnswer": "retry_later",
     "NoActiveCallback": "fix_data",
     "ReportMissing": "retry_later",
     "HandedOver": "retry_later",

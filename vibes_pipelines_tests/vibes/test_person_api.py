@@ -83,6 +83,34 @@ def test_any_2xx_accepts_a_write(status: int) -> None:
     assert platform.requests[0].body == body
 
 
+@pytest.mark.parametrize(
+    "text", ["<html>maintenance</html>", '{"person_key": "p', '"x"', "1e999", "[]"]
+)
+@pytest.mark.parametrize(
+    "talk",
+    [
+        lambda api: api.add({"external_person_id": "C-1"}),
+        lambda api: api.upsert("C-1", {}),
+        lambda api: api.unsubscribe("1234", person_key="p1"),
+    ],
+)
+def test_a_2xx_with_a_body_that_is_none_of_the_api_is_unknown(talk: Talk, text: str) -> None:
+    platform = FakePlatform([web.Response(text=text), web.Response(text="<html>")])
+    answer = ask(platform, talk)
+    assert (answer.status, answer.outcome, answer.error_class) == (
+        200,
+        "unknown",
+        "UnreadableAnswer",
+    )
+    assert [seen.method for seen in platform.requests[1:]] in ([], ["GET"])  # an add looks
+
+
+@pytest.mark.parametrize("text", ["", " \r\n"])
+def test_a_2xx_without_a_body_accepts_a_write(text: str) -> None:
+    platform = FakePlatform([web.Response(status=201, text=text)])
+    assert ask(platform, lambda api: api.upsert("C-1", {})) == Answer(201, "accepted")
+
+
 @pytest.mark.parametrize("status", [200, 204])
 def test_a_subscription_is_ended_by_any_2xx(status: int) -> None:
     platform = FakePlatform([web.Response(status=status)])

@@ -129,6 +129,12 @@ def test_an_event_is_accepted_by_either_documented_status(status: int) -> None:
     }
 
 
+def test_an_event_is_not_accepted_by_a_page_of_somebody_else() -> None:
+    platform = FakePlatform([web.Response(status=202, text="<html>")])
+    answer = ask_vibes(platform, lambda api: api.events.send(EVENT))
+    assert (answer.outcome, answer.error_class) == ("unknown", "UnreadableAnswer")
+
+
 def test_an_event_is_sent_again_under_the_same_id() -> None:
     platform = FakePlatform(["reset", web.json_response({}, status=202)])
     assert ask_vibes(platform, lambda api: api.events.send(EVENT)).outcome == "accepted"
