@@ -26,6 +26,12 @@ from vibes_pipelines.vibes.rate_limit import RateLimiter
 
 LONGEST_BACKOFF_S = 30.0
 
+TURNED_AWAY = frozenset({425, 429})
+"""Statuses after which nothing was done."""
+
+_NOT_NOW = TURNED_AWAY | {408}
+"""Refusals of the moment, not of the request; a 408 may be of a proxy, and leaves it in doubt."""
+
 CALLS = "calls"
 EVENTS = "events"
 GOOGLE_WALLET = "google_wallet"
@@ -58,8 +64,8 @@ class VibesForbidden(VibesAuthError):  # noqa: N818 - the name says what is wron
 class VibesUnavailable(VibesApiError):  # noqa: N818 - the name says what is wrong
     """Transient, and every attempt failed. For a write, whether it was applied is unknown.
 
-    `did_nothing`: the last attempt certainly was not applied, because it was turned away (429) or
-    never left.
+    `did_nothing`: the last attempt certainly was not applied, because it was turned away (425, 429)
+    or never left.
     """
 
     def __init__(
@@ -215,7 +221,7 @@ class ApiTransport:
         lane: str = CALLS,
         repeatable: bool = True,
     ) -> Reply:
-        """Sends one request, again after 429, 5xx, timeouts and broken connections.
+        """Sends one request, again after 408, 425, 429, 5xx, timeouts and broken connections.
 
         Args:
             method: e.g. `PUT`.
@@ -345,10 +351,10 @@ def _judge(response: aiohttp.ClientResponse, content: bytes) -> Reply:
     if status == 403:
         asked = f"{response.method} {_resource(response.url)}"
         raise VibesForbidden(f"Vibes API: HTTP 403 to {asked}, {_advice('HTTP 403')}")
-    if status == 429 or status >= 500:
+    if status in _NOT_NOW or status >= 500:
         retry_after = response.headers.get("Retry-After", "")
         asked_s = float(retry_after) if retry_after.isdigit() else None
-        raise VibesUnavailable(f"HTTP {status}", status, asked_s, did_nothing=status == 429)
+        raise VibesUnavailable(f"HTTP {status}", status, asked_s, did_nothing=status in TURNED_AWAY)
     return Reply(status, content)
 
 

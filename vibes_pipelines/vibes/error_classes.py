@@ -165,9 +165,22 @@ DEFAULT = ErrorClass(
 )
 
 _SERVER_FAULT = ErrorClass("retry_later", "The platform failed; it will be sent again.")
+_NOT_PROCESSED = ErrorClass("retry_later", "The request was not processed; it will be sent again.")
+_NOT_ABOUT_THE_VALUE = ErrorClass(
+    "retry_later",
+    "This says nothing about the value, which will be sent again; check company_key and the API "
+    "URL when it goes on.",
+)
 _REDIRECT = ErrorClass(
     "retry_later", "The address leads elsewhere, where no login is sent; check VIBES_API_URL."
 )
+_FAMILIES: tuple[tuple[re.Pattern[str], ErrorClass], ...] = (
+    (re.compile(r"HTTP (?:408|425)"), _NOT_PROCESSED),
+    (re.compile(r"HTTP (?:405|406|410|423)"), _NOT_ABOUT_THE_VALUE),
+    (re.compile(r"HTTP 5\d\d"), _SERVER_FAULT),
+    (re.compile(r"HTTP 3\d\d"), _REDIRECT),
+)
+"""Statuses that the documentation does not name, by what HTTP has them for."""
 _GENERIC = "UNPROCESSABLE ENTITY"
 _API_TOKENS = (
     "MDNHASCONFIRMATIONBLOCK",
@@ -184,11 +197,8 @@ def lookup(name: str) -> ErrorClass:
 
     An unknown class is not retried: sending the same row for ever helps nobody.
     """
-    if re.fullmatch(r"HTTP 5\d\d", name):
-        return _SERVER_FAULT
-    if re.fullmatch(r"HTTP 3\d\d", name):
-        return _REDIRECT
-    return ERROR_CLASSES.get(name, DEFAULT)
+    family = next((meaning for named, meaning in _FAMILIES if named.fullmatch(name)), DEFAULT)
+    return ERROR_CLASSES.get(name, family)
 
 
 def api_error_class(status: int, message: str | None) -> str:

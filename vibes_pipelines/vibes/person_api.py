@@ -9,6 +9,7 @@ from typing import Self
 
 from vibes_pipelines.vibes.api_calls import Answer, Body, Calls, Record, begun, one_record
 from vibes_pipelines.vibes.api_transport import (
+    TURNED_AWAY,
     ApiTransport,
     Limits,
     VibesApiError,
@@ -42,8 +43,8 @@ class Persons:
         """
         answer = await self._add_once(body)
         for attempt in range(1, self._calls.http.max_attempts):
-            # After 429 the transport has used up its attempts; nothing is in doubt.
-            if answer.outcome != "unknown" or answer.status == 429:
+            # Turned away, the transport has used up its attempts; nothing is in doubt.
+            if answer.outcome != "unknown" or answer.status in TURNED_AWAY:
                 return answer
             await self._calls.http.pause(attempt)
             with begun():

@@ -194,8 +194,8 @@ GARBLED = {
 
 @pytest.mark.parametrize(
     "trouble",
-    [refusal(429), refusal(500), web.Response(status=503), "reset", *GARBLED.values()],
-    ids=["429", "500", "503", "reset", *GARBLED],
+    [*map(refusal, (408, 425, 429, 500)), web.Response(status=503), "reset", *GARBLED.values()],
+    ids=["408", "425", "429", "500", "503", "reset", *GARBLED],
 )
 def test_trouble_on_the_way_is_tried_again(trouble: web.Response | str) -> None:
     platform = FakePlatform([trouble, trouble, web.json_response(PERSON)])
