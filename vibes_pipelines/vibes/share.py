@@ -65,6 +65,7 @@ _TYPES: Mapping[int, pa.DataType] = {
     8: pa.timestamp("us"),
     13: pa.bool_(),
 }
+_NESTED: Mapping[int, str] = {5: "VARIANT", 9: "OBJECT", 10: "ARRAY", 17: "MAP"}
 _FIXED = 0
 _INT64_DIGITS = 18
 
@@ -375,7 +376,19 @@ def _cast(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
 
 
 def _schema(table: _Table, described: Sequence[Any]) -> pa.Schema:
-    """One schema for all batches: each arrives with the narrowest types of its own values."""
+    """One schema for all batches: each arrives with the narrowest types of its own values.
+
+    Raises:
+        ShareError: a column holds JSON, in which no value of a person looks like the contact's.
+    """
+    for name, column in zip(table.columns, described, strict=True):
+        if column.type_code in _NESTED:
+            msg = (
+                f"share: {table.object}.{table.columns[name]} is of type "
+                f"{_NESTED[column.type_code]}; map feeds.{table.feed} in sync.yaml to a view that "
+                "has it as VARCHAR: a plain text or option key, or option keys joined by |"
+            )
+            raise ShareError(msg)
     return pa.schema(
         [(name, _arrow_type(column)) for name, column in zip(table.columns, described, strict=True)]
     )

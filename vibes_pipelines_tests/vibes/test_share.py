@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import snowflake.connector
 from snowflake.connector import result_batch
+from snowflake.connector.cursor import ResultMetadata
 
 from vibes_pipelines.sandbox.share_results import Chunk
 from vibes_pipelines.store.snapshots import EmptySource, SnapshotStore
@@ -21,6 +22,8 @@ from vibes_pipelines.vibes.share import (
     ShareError,
     ShareRefreshed,
     ShareUnavailable,
+    _schema,
+    _Table,
     _write_batches,
     land_share_feed,
     shown_instant,
@@ -237,6 +240,22 @@ def test_bytes_and_vectors_are_named_with_their_cure(values: pa.Array, tmp_path:
     schema = pa.schema([("first_name", pa.string())])
     with pytest.raises(ShareError, match=r"first_name is mapped to a column of .* VARCHAR"):
         _write_batches(Cursor(), schema, tmp_path / "data.parquet")
+
+
+@pytest.mark.parametrize(("code", "kind"), [(5, "VARIANT"), (9, "OBJECT"), (10, "ARRAY")])
+def test_columns_of_json_are_named_with_their_cure(code: int, kind: str) -> None:
+    """Types that the stand-in has not: their JSON would differ from every contact's value."""
+    described = [
+        ResultMetadata("PERSON_KEY", 2, None, None, None, None, is_nullable=False),
+        ResultMetadata("TIER", code, None, None, None, None, is_nullable=True),
+    ]
+    table = _Table(PERSONS, "V.PUBLIC.P", {"person_key": "PERSON_KEY", "tier": "TIER"})
+    with pytest.raises(ShareError) as error:
+        _schema(table, described)
+    assert str(error.value) == (
+        f"share: V.PUBLIC.P.TIER is of type {kind}; map feeds.share/persons in sync.yaml to a view "
+        "that has it as VARCHAR: a plain text or option key, or option keys joined by |"
+    )
 
 
 def test_a_missing_column_is_named_with_its_entry(
