@@ -69,6 +69,14 @@ def read_patch(
     return PersonPatch(external, mdn, custom)
 
 
+def require_external_id(text: str) -> None:
+    """Raises InvalidBodyError unless a path may name a person so, as a body may."""
+    faults: list[str] = []
+    _read_external(text, faults)
+    if faults:
+        raise InvalidBodyError(*faults)
+
+
 def _read_external(value: object, faults: list[str]) -> str | Omitted | None:
     if value is None or isinstance(value, Omitted):
         return value

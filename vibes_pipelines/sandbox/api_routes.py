@@ -8,7 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from vibes_pipelines.sandbox.api_acquisition import ACQUISITION_ROUTES
-from vibes_pipelines.sandbox.api_bodies import show_list, show_person, show_subscription
+from vibes_pipelines.sandbox.api_bodies import (
+    require_external_id,
+    show_list,
+    show_person,
+    show_subscription,
+)
 from vibes_pipelines.sandbox.api_callbacks import CALLBACK_ROUTES
 from vibes_pipelines.sandbox.api_calls import Answer, Call, Handler, PersonFinder, Route
 from vibes_pipelines.sandbox.api_devices import APP_ROUTES, of_person
@@ -116,6 +121,7 @@ def _update_by_key(call: Call) -> Answer:
 
 
 def _upsert_by_external(call: Call) -> Answer:
+    require_external_id(call.path[0])
     written = call.platform.upsert(
         call.path[0],
         call.patch(),

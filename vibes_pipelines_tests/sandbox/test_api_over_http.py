@@ -146,6 +146,15 @@ def test_an_update_by_legacy_id_is_not_offered(api: StandIn) -> None:
     assert api.call("PUT", f"{PERSONS}/11", {}).status == 404
 
 
+@pytest.mark.parametrize(("length", "status"), [(128, 201), (129, 422)])
+def test_an_external_id_in_a_path_is_as_long_as_in_a_body(
+    api: StandIn, length: int, status: int
+) -> None:
+    key = "x" * length
+    assert api.call("PUT", f"{PERSONS}/external/{key}", {}).status == status
+    assert api.call("POST", f"{PERSONS}/", {"external_person_id": key}).status in {200, status}
+
+
 def test_upsert_by_external_id_answers_201_then_200(api: StandIn) -> None:
     body = {"mobile_phone": {"mdn": NEW_MDN}}
     statuses = [api.call("PUT", f"{PERSONS}/external/a%2Fb", body).status for _ in range(2)]
