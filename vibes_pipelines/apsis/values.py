@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Final, Literal
 
 from vibes_pipelines.apsis.errors import ValueRefused
+from vibes_pipelines.blanks import trimmed
 
 ValueType = Literal["text", "integer", "decimal", "boolean", "country", "email", "mobile", "date"]
 
@@ -64,7 +65,7 @@ def canonical(value_type: ValueType, value: JsonValue) -> str:
     if value_type in {"integer", "decimal"}:
         return _plain(_number(value_type, value))
     if value_type == "email":
-        return str(value).strip()
+        return trimmed(str(value)) or ""
     if value_type == "date":
         return str(value)[:10]  # time and offset, if any came along, are not kept by APSIS One
     return str(value)
@@ -155,8 +156,8 @@ _WRITERS: Mapping[ValueType, Callable[[Raw], JsonValue]] = {
 
 def _printable(value_type: str, value: Raw) -> str:
     """Text without blanks around it; refuses blank text and what no UTF-8 file can hold."""
-    text = value.strip() if isinstance(value, str) else str(value)
-    if not text:
+    text = trimmed(value) if isinstance(value, str) else str(value)
+    if text is None or text.isspace():  # e.g. an em space alone, which others take for a blank
         raise ValueRefused(value_type, "it is blank", "leave the value out, or clear it expressly")
     if _UNPRINTABLE.search(text):
         raise ValueRefused(value_type, "it holds control characters", "correct it in the CRM")

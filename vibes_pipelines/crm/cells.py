@@ -5,20 +5,17 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
-from unicodedata import normalize
 from uuid import UUID
 
 import pyarrow as pa
 import sqlalchemy as sa
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.crm.arrow_columns import arrow_type, as_text
 from vibes_pipelines.instants import read_instant
 from vibes_pipelines.sync_config import Consent, MappedField
 
 Converter = Callable[[str], Any]
-
-BLANKS = " \t\n\r\x0b\x0c\u00a0\ufeff"
-"""What the reconcile trims from both ends of every text."""
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]*")
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
@@ -45,7 +42,7 @@ def clean_text(column: sa.Column[Any], value: Any) -> str | None:
     if isinstance(value, Decimal | float) and not pa.types.is_string(arrow_type(column.type)):
         whole, _, fraction = f"{Decimal(str(value)):f}".partition(".")
         return f"{whole}.{fraction.rstrip('0')}".rstrip(".")
-    return _clean(value) or None
+    return trimmed(as_text(value) or "")
 
 
 def column_value(column: sa.Column[Any], text: str, dialect: str) -> Any:
@@ -101,7 +98,7 @@ def instant_of(value: Any) -> datetime | None:
         return value.replace(tzinfo=value.tzinfo or UTC)
     if isinstance(value, date):
         return datetime.combine(value, time.min, UTC)
-    instant = read_instant(_clean(value))
+    instant = read_instant(trimmed(as_text(value) or "") or "")
     return instant and instant.replace(microsecond=0)
 
 
@@ -133,7 +130,7 @@ def opted_out_value(
     accepted = accepted_opt_outs(consent)
     enumerated = column.type.enums if isinstance(column.type, sa.Enum) else ()
     for value in (*in_use, *enumerated):
-        if (as_text(value) or "").strip().lower() in accepted:
+        if (trimmed(as_text(value) or "") or "").lower() in accepted:
             return value
     for spelling in consent.opted_out:
         try:
@@ -156,10 +153,6 @@ def says_yes(column: sa.Column[Any], value: Any, consent: Consent) -> bool:
     """Whether a cell is opted in; a blank or unreadable one is not."""
     said = (clean_text(column, value) or "").lower()
     return bool(said) and said in {spelling.strip().lower() for spelling in consent.opted_in}
-
-
-def _clean(value: Any) -> str:
-    return normalize("NFC", as_text(value) or "").strip(BLANKS)
 
 
 def _crm_option(field: MappedField, key: str) -> str:

@@ -11,8 +11,9 @@ from unicodedata import normalize
 
 import sqlalchemy as sa
 
+from vibes_pipelines.blanks import BLANKS
 from vibes_pipelines.crm.arrow_columns import as_text
-from vibes_pipelines.crm.cells import BLANKS, ValueDoesNotFit, clean_text, column_value
+from vibes_pipelines.crm.cells import ValueDoesNotFit, clean_text, column_value
 from vibes_pipelines.crm.database import as_held
 
 

@@ -8,11 +8,12 @@ Numbers are compared as doubles. A limit that is only a day compares days, in UT
 
 import duckdb
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.reconcile.moments import moment_of
 from vibes_pipelines.reconcile.numerals import number_text
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, nullable_literal, text_list
-from vibes_pipelines.reconcile.values import as_text, clean_text
+from vibes_pipelines.reconcile.values import as_text
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.conditions import Condition
 
@@ -35,11 +36,11 @@ def condition(one: Condition, contacts: Source) -> str:
     if one.not_null:
         return f"({text}) IS NOT NULL"
     if one.in_ is not None:
-        present = [value for value in map(clean_text, one.in_) if value is not None]
+        present = [value for value in map(trimmed, one.in_) if value is not None]
         return f"({text}) IN {text_list(present)}"
     if one.equals is not None:
-        return f"({text}) IS NOT DISTINCT FROM {nullable_literal(clean_text(one.equals))}"
-    return f"({text}) IS DISTINCT FROM {nullable_literal(clean_text(one.not_equals or ''))}"
+        return f"({text}) IS NOT DISTINCT FROM {nullable_literal(trimmed(one.equals))}"
+    return f"({text}) IS DISTINCT FROM {nullable_literal(trimmed(one.not_equals or ''))}"
 
 
 def is_unreadable(one: Condition, contacts: Source) -> str:

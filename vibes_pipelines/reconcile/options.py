@@ -12,9 +12,10 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.sources import Source, open_source
-from vibes_pipelines.reconcile.values import clean_text, platform_text
+from vibes_pipelines.reconcile.values import platform_text
 from vibes_pipelines.sync_config import MappedField, SyncConfig
 
 
@@ -68,4 +69,4 @@ def _seen(
 
 
 def _known_keys(field: MappedField) -> frozenset[str | None]:
-    return frozenset(map(clean_text, (field.options or {}).values()))
+    return frozenset(map(trimmed, (field.options or {}).values()))

@@ -6,8 +6,7 @@ identifier belongs here.
 
 from collections.abc import Iterable
 
-BLANKS = " \t\n\r\x0b\x0c\u00a0\ufeff"
-"""Characters trimmed from both ends of every text; the byte order mark counts as blank."""
+from vibes_pipelines.blanks import BLANKS
 
 
 def ident(name: str) -> str:

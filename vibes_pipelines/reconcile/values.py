@@ -5,9 +5,9 @@ or explains goes through here. Field types: the Vibes documentation, Person Impo
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.moments import (
     is_day_text,
@@ -18,7 +18,7 @@ from vibes_pipelines.reconcile.moments import (
     typed_moment_text,
 )
 from vibes_pipelines.reconcile.numerals import decimal_text, is_canonical_whole, number_text
-from vibes_pipelines.reconcile.sql import BLANKS, clean, let, literal, nullable_literal
+from vibes_pipelines.reconcile.sql import clean, let, literal, nullable_literal
 from vibes_pipelines.sync_config import FieldType, MappedField
 
 RULES = 5
@@ -38,11 +38,6 @@ _INTEGERS = frozenset(
     for sign in ("", "U")
     for size in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 )
-
-
-def clean_text(text: str) -> str | None:
-    """The same cleaning as `sql.clean`, for texts of the sync config."""
-    return unicodedata.normalize("NFC", text).strip(BLANKS) or None
 
 
 def as_text(column: str, column_type: str) -> str:
@@ -251,9 +246,9 @@ def _option(field: MappedField, text: str) -> str:
 
 def _choose(text: str, options: dict[str, str], otherwise: str) -> str:
     branches = " ".join(
-        f"WHEN {nullable_literal(clean_text(value))} THEN {nullable_literal(clean_text(key))}"
+        f"WHEN {nullable_literal(trimmed(value))} THEN {nullable_literal(trimmed(key))}"
         for value, key in options.items()
-        if clean_text(value) is not None
+        if trimmed(value) is not None
     )
     return f"CASE {text} {branches} ELSE {otherwise} END" if branches else otherwise
 

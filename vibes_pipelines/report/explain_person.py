@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.report.explain_facts import FoundAs
 from vibes_pipelines.report.explain_landed import ContactRow, LandedRows, PersonRow
 from vibes_pipelines.report.explain_ledger import identifiers_of
@@ -57,7 +58,7 @@ class Finder:
             UnknownPersonError: nobody has it.
             AmbiguousPersonError: an MDN or a person_key leads to several people.
         """
-        asked = asked.strip()
+        asked = trimmed(asked) or ""
         subject = (
             self._by_external_id(asked) or self._by_person_key(asked) or self._by_mdn(asked)
             if asked

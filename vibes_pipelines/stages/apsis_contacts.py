@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from vibes_pipelines.apsis.calls import can_stand_in_path
 from vibes_pipelines.apsis.errors import ValueRefused
 from vibes_pipelines.apsis.values import canonical, json_value
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.reconcile.characters import LONGEST_KEY
 from vibes_pipelines.reconcile.consent import (
     OPTED_IN,
@@ -265,9 +266,9 @@ class _Text:
 
 
 def _text(value_type: ValueType, value: object, section: Apsis) -> _Text:
-    if value is None or not str(value).strip():
+    text = None if value is None else trimmed(str(value))
+    if text is None:
         return _Text(None)
-    text = str(value).strip()
     if value_type == "mobile":
         e164 = to_e164(text, section.default_region or "ZZ")
         text = e164.removeprefix("+") if e164 else text

@@ -9,6 +9,7 @@ import duckdb
 import sqlalchemy as sa
 
 from vibes_pipelines.reconcile.destinations import APSIS
+from vibes_pipelines.reconcile.sql import clean
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.apsis_landing import READS
 from vibes_pipelines.stages.landed_texts import landed_texts
@@ -52,7 +53,7 @@ def _is_in(files: list[Path], column: str, asked: str) -> bool:
     with duckdb.connect(config={"threads": 1}) as engine:
         found = engine.execute(
             f"SELECT count(*) FROM {landed_texts(engine, files, key=column)}"  # noqa: S608 - quoted
-            " WHERE trim(key) = ?",
+            f" WHERE {clean('key')} = ?",
             [asked],
         ).fetchall()
     return bool(found[0][0])

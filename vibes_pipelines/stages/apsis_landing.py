@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.landed import write_contact_hashes, write_person_hashes
-from vibes_pipelines.reconcile.sql import ident
+from vibes_pipelines.reconcile.sql import clean, ident
 from vibes_pipelines.stages.apsis_contacts import write_contacts
 from vibes_pipelines.stages.apsis_known import (
     NEVER,
@@ -234,8 +234,8 @@ def _contact_keys(sync: ApsisSync, contacts: Snapshot) -> list[str]:
     key = ident(sync.project.config.contacts.key)
     with duckdb.connect(config={"threads": 1}) as connection:
         rows = connection.execute(
-            f"SELECT DISTINCT trim({key}) FROM {parquet(contacts.data)}"  # noqa: S608
-            f" WHERE trim({key}) <> '' ORDER BY ALL"
+            f"SELECT DISTINCT {clean(key)} AS key FROM {parquet(contacts.data)}"  # noqa: S608
+            " WHERE key IS NOT NULL ORDER BY ALL"
         ).fetchall()
     return [row[0] for row in rows]
 

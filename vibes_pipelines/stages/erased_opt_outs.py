@@ -22,7 +22,7 @@ from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
 from vibes_pipelines.reconcile.moments import latest_possible, moment_of
 from vibes_pipelines.reconcile.sources import open_source
-from vibes_pipelines.reconcile.sql import text_list
+from vibes_pipelines.reconcile.sql import clean, text_list
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.erasing_subject import Subject
 from vibes_pipelines.stages.landing import CONTACTS
@@ -151,7 +151,7 @@ def _told_by_the_platform(project: Project, subject: Subject) -> Iterator[OptOut
                 listed, _ = source.column("subscription_list_id", feed)
                 at = latest_possible(moment_of(ended, kind))
                 rows = duck.execute(
-                    f"SELECT trim(CAST({listed} AS VARCHAR)), {at} FROM {source.relation}"
+                    f"SELECT {clean(f'CAST({listed} AS VARCHAR)')}, {at} FROM {source.relation}"
                     f" WHERE lower(CAST({person} AS VARCHAR)) IN"
                     f" {text_list(subject.person_keys)} AND {ended} IS NOT NULL"
                 ).fetchall()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.stages.apsis_erasing import (
     blank_apsis_file,
     blank_overviews,
@@ -129,7 +130,7 @@ def _subject(project: Project, asked: str) -> tuple[Subject, list[Path]]:
     unfinished = []
     for path in sorted((project.settings.home / UNFINISHED).glob(f"{PREFIX}*.json")):
         kept = Subject.from_json(path.read_text(encoding="utf-8"))
-        if {asked.strip(), asked.strip().lower()} & kept.keys:
+        if {trimmed(asked), (trimmed(asked) or "").lower()} & kept.keys:
             found = kept.joined(found) if found else kept
             unfinished.append(path)
     if found is None:

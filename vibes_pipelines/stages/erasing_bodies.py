@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.stages.erasing_files import NUMBERS, Naming
 from vibes_pipelines.stages.erasing_subject import Subject
 from vibes_pipelines.stages.pseudonyms import KEYS, pseudonym
@@ -66,8 +67,8 @@ def _leaves(value: object, name: str | None) -> Iterator[tuple[str | None, str]]
     elif isinstance(value, list):
         for inner in value:
             yield from _leaves(inner, name)
-    elif value is not None and str(value).strip():
-        yield name, str(value).strip()
+    elif value is not None and (text := trimmed(str(value))):
+        yield name, text
 
 
 def _without(value: Any, name: str | None, naming: Naming) -> Any:
@@ -75,7 +76,7 @@ def _without(value: Any, name: str | None, naming: Naming) -> Any:
         return {field: _without(inner, field, naming) for field, inner in value.items()}
     if isinstance(value, list):
         return [_without(inner, name, naming) for inner in value]
-    text = str(value).strip()
+    text = trimmed(str(value)) or ""
     if text.lower() in naming.subject.person_keys:
         return pseudonym(text.lower(), naming.key)
     if name in _KEY_FIELDS and naming.is_key(text):

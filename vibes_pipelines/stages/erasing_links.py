@@ -16,6 +16,7 @@ from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.decisions import CONTACT_RECORD
 from vibes_pipelines.reconcile.judged_phones import judge_phones
 from vibes_pipelines.reconcile.narrow import region_of
+from vibes_pipelines.reconcile.sql import clean
 from vibes_pipelines.stages.landed_texts import landed_texts
 from vibes_pipelines.stages.masking import hash_key
 from vibes_pipelines.stages.project import Project
@@ -71,7 +72,7 @@ def linked_by_number(
         return set()
     landed = landed_texts(engine, [contacts], key=mapped.key, phone=mapped.mdn.column)
     engine.execute(
-        "CREATE OR REPLACE TEMP TABLE phoned AS SELECT trim(key) AS key, phone,"  # noqa: S608
+        f"CREATE OR REPLACE TEMP TABLE phoned AS SELECT {clean('key')} AS key, phone,"  # noqa: S608
         f" right(regexp_replace(phone, '[^0-9]', '', 'g'), {TAIL}) AS tail FROM {landed}"
     )
     alike = engine.execute(

@@ -19,6 +19,7 @@ import duckdb
 import sqlalchemy as sa
 
 from vibes_pipelines.data_files import parquet
+from vibes_pipelines.reconcile.sql import clean
 from vibes_pipelines.stages.erasing_links import TAIL, e164_of
 from vibes_pipelines.stages.landed_texts import landed_texts
 from vibes_pipelines.stages.landing import CONTACTS, PERSONS
@@ -201,7 +202,7 @@ def _contacts(
         return
     landed = landed_texts(engine, [path], key=mapped.key, phone=mapped.mdn.column)
     rows = engine.execute(
-        f"SELECT DISTINCT phone, coalesce(trim(key) = ?, false) FROM {landed}"  # noqa: S608
+        f"SELECT DISTINCT phone, coalesce({clean('key')} = ?, false) FROM {landed}"  # noqa: S608
         f" WHERE list_contains(?, right(regexp_replace(phone, '[^0-9]', '', 'g'), {TAIL}))",
         [external, sorted({number[-TAIL:] for number in numbers})],
     ).fetchall()

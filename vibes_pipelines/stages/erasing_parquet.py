@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.reconcile.numerals import LONGEST
 from vibes_pipelines.stages.pseudonyms import PREFIX
 
@@ -25,7 +26,7 @@ def plain(value: object) -> str:
     """A cell as text, without the blanks around it; of another type, as the reconcile writes it."""
     match value:
         case bytes():
-            return value.decode(errors="replace").strip()
+            return trimmed(value.decode(errors="replace")) or ""
         case bool():
             return str(value).lower()
         case float() if math.isfinite(value):
@@ -35,7 +36,7 @@ def plain(value: object) -> str:
         case datetime():
             return _moment(value)
         case _:
-            return str(value).strip()
+            return trimmed(str(value)) or ""
 
 
 def _number(value: Decimal, otherwise: str) -> str:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import duckdb
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.data_files import parquet
+from vibes_pipelines.reconcile.sql import clean
 from vibes_pipelines.stages.apsis_erasing_links import is_known_for_apsis
 from vibes_pipelines.stages.erasing_links import (
     e164,
@@ -87,7 +89,7 @@ def find_subject(project: Project, asked: str) -> Subject | None:
     Raises:
         ErasureError: a person_key had several contacts.
     """
-    asked = asked.strip()
+    asked = trimmed(asked) or ""
     landed = _landed(project)
     with duckdb.connect() as engine:
         external, keys = _identity(project, engine, landed, asked)
@@ -180,7 +182,7 @@ def _texts(
         return set()
     rows = landed_texts(engine, files, key=key, shown=shown)
     found = engine.execute(
-        f"SELECT DISTINCT shown FROM {rows} WHERE trim(key) = ?",  # noqa: S608 - quoted names
+        f"SELECT DISTINCT shown FROM {rows} WHERE {clean('key')} = ?",  # noqa: S608 - quoted names
         [value],
     ).fetchall()
     return {row[0] for row in found if row[0] is not None}

@@ -15,6 +15,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.cells import instant_of
 from vibes_pipelines.crm.events import EventRow, read_events
@@ -283,7 +284,7 @@ def _who(config: SyncConfig, source: EventSource, row: EventRow) -> dict[str, An
         if number
         else None
     )
-    named = {"external_person_id": (contact or "").strip(), "mdn": mdn}
+    named = {"external_person_id": trimmed(contact or ""), "mdn": mdn}
     return {name: value for name, value in named.items() if value}
 
 

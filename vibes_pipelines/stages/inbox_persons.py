@@ -7,6 +7,7 @@ import duckdb
 import pyarrow.parquet as pq
 
 from vibes_pipelines.data_files import parquet
+from vibes_pipelines.reconcile.sql import clean
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import StoredCallback
 
@@ -67,5 +68,5 @@ def _contacts(persons: Path, identifier: str, values: Collection[str]) -> Mappin
 
 def _clean(identifier: str) -> str:
     """SQL for an identifier as the reconcile compares it."""
-    text = f"trim(CAST({identifier} AS VARCHAR))"
+    text = clean(f"CAST({identifier} AS VARCHAR)")
     return f"lower({text})" if identifier == "person_key" else text

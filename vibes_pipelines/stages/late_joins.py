@@ -15,7 +15,7 @@ import duckdb
 from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.consent import OPTED_OUT
 from vibes_pipelines.reconcile.phone import to_e164
-from vibes_pipelines.reconcile.sql import ident
+from vibes_pipelines.reconcile.sql import clean, ident
 from vibes_pipelines.stages.consents_now import consents_in
 from vibes_pipelines.stages.erasing_links import TAIL
 from vibes_pipelines.stages.inbox_persons import contacts_by_share
@@ -118,7 +118,7 @@ def _with_numbers(project: Project, ids: Mapping[str, int]) -> Iterator[tuple[st
     with duckdb.connect() as engine:
         engine.execute("SET autoinstall_known_extensions = false")
         rows = engine.execute(
-            f"SELECT trim({key}), {phone} FROM {parquet(snapshot.data)}"  # noqa: S608 - quoted names
+            f"SELECT {clean(key)}, {phone} FROM {parquet(snapshot.data)}"  # noqa: S608 - quoted names
             f" WHERE list_contains(?, right(regexp_replace({phone}, '[^0-9]', '', 'g'), {TAIL}))",
             [sorted({number[-TAIL:] for number in ids})],
         ).fetchall()

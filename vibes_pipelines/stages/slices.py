@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.intents import (
@@ -30,7 +31,7 @@ from vibes_pipelines.delivery.intents import (
 from vibes_pipelines.reconcile.engine import Limits
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.reconcile.run import Inputs, reconcile
-from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.reconcile.sql import clean, ident, literal
 from vibes_pipelines.stages.bases import base_of
 from vibes_pipelines.stages.crm_side import copy_crm_contacts
 from vibes_pipelines.stages.heard import Heard, KnownPerson, Whose, heard_subscriptions
@@ -176,7 +177,8 @@ def _surely_named(opt_out: Operation, heard: Heard) -> Operation:
 
 def _keys_in(fresh: Path, key: str) -> frozenset[str]:
     column = pq.read_table(fresh, columns=[key])[key]
-    return frozenset(text.strip() for value in column.to_pylist() if (text := as_text(value)))
+    texts = (trimmed(as_text(value) or "") for value in column.to_pylist())
+    return frozenset(text for text in texts if text is not None)
 
 
 def _slice(
@@ -225,9 +227,7 @@ def _gather(
     tail = "NULL"
     if config.mdn:
         tail = _tail_of(ident(config.mdn.column))
-    own_key = (
-        f"lower(trim(CAST({ident(config.person_key)} AS VARCHAR)))" if config.person_key else "NULL"
-    )
+    own_key = f"lower({_text(ident(config.person_key))})" if config.person_key else "NULL"
     persons = parquet(_snapshot(project, PERSONS, day).data)
     landed = parquet(_snapshot(project, CONTACTS, day).data)
     fresh = parquet(folder / "fresh.parquet")
@@ -243,7 +243,8 @@ def _gather(
                 OR lower(person_key) IN (SELECT {own_key} FROM {fresh})"""
         )
         others = f"""
-            SELECT * FROM {landed} WHERE {_text(key)} NOT IN (SELECT contact FROM asked)
+            SELECT * FROM {landed}
+            WHERE NOT coalesce({_text(key)} IN (SELECT contact FROM asked), false)
               AND ({_text(key)} IN (SELECT external_person_id FROM person)
                    OR {tail} IN (SELECT {tail} FROM {fresh})
                    OR {own_key} IN (SELECT {own_key} FROM {fresh}))"""
@@ -351,7 +352,7 @@ def _word(contact: str, field: str, value: str | None, at: datetime) -> dict[str
 
 
 def _text(column: str) -> str:
-    return f"trim(CAST({column} AS VARCHAR))"
+    return clean(f"CAST({column} AS VARCHAR)")
 
 
 def _tail_of(column: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.vibes.callbacks import CallbackError, body_document, read_instant
 
 
@@ -100,7 +101,7 @@ def _wallet_item(event_type: str, document: Mapping[str, Any], token: str | None
     campaign = _need(document, "wallet_campaign.token")
     state = "installed" if event_type == "wallet_item_install" else "removed"
     named = _at(document, f"wallet_item.tokens.{token}") if token else uuid
-    contact = named.strip() if isinstance(named, str) and named.strip() else None
+    contact = trimmed(named) if isinstance(named, str) else None
     return Fact("wallet_item", f"{campaign}/{uuid}", state, contact)
 
 
@@ -112,7 +113,7 @@ def _event(document: Mapping[str, Any]) -> Fact:
         "event",
         _need(document, "event_processed.event_id"),
         state,
-        contact if isinstance(contact, str) else None,
+        trimmed(contact) if isinstance(contact, str) else None,
     )
 
 
@@ -125,8 +126,8 @@ def _at(document: Any, path: str) -> Any:
 
 def _need(document: Mapping[str, Any], path: str) -> str:
     found = _at(document, path)
-    text = str(found).strip() if isinstance(found, str | int) else ""
-    if not text:
+    text = trimmed(str(found)) if isinstance(found, str | int) else None
+    if text is None:
         msg = f"{path} is missing"
         raise CallbackError(msg)
     return text

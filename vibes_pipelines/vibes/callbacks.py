@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vibes_pipelines import instants
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.json_text import read_json
 
 SUBSCRIPTION_ADDED = "subscription_added"
@@ -280,7 +281,7 @@ def _text(record: _Document, key: str, place: str) -> str | None:
     if not isinstance(value, str):
         msg = f"{name} is neither a text nor a whole number"
         raise CallbackError(msg)
-    value = value.strip()
+    value = trimmed(value) or ""
     if len(value) > MAX_TEXT:
         msg = f"{name} is longer than {MAX_TEXT} characters"
         raise CallbackError(msg)

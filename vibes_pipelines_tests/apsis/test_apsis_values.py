@@ -28,6 +28,7 @@ from vibes_pipelines.sandbox.apsis_values import read_cell, read_json
         ("decimal", "1E+2", 100),
         ("boolean", "TRUE", True),
         ("boolean", False, False),
+        ("text", "\ufeff x\u2003", "x\u2003"),  # the blanks of the reconcile, and no others
         ("country", "se", "SE"),
         ("email", "ada.l+crm@mail.example.com", "ada.l+crm@mail.example.com"),
         ("email", "åsa@exämple.se", "åsa@exämple.se"),
@@ -49,6 +50,7 @@ def test_a_value_takes_the_form_of_its_type(
     [
         ("text", "a" * 1001, "1,001 characters"),
         ("text", "  ", "blank"),
+        ("text", "\u2003", "blank"),
         ("text", "a\x00b", "control characters"),
         ("text", "a\ud800", "control characters"),
         ("integer", "1.5", "decimals"),

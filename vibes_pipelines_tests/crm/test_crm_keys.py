@@ -7,10 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from vibes_pipelines.crm.cells import BLANKS
 from vibes_pipelines.crm.contacts import copy_contacts
 from vibes_pipelines.crm.write_back import CrmTable
-from vibes_pipelines.reconcile import sql
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines_tests.crm.test_crm_write_back import (
     ACCEPTED,
@@ -65,10 +63,6 @@ def test_nobody_is_read_by_it_either(url: str, key_type: str, tmp_path: Path) ->
     engine.dispose()
     [key] = pq.read_table(tmp_path / "some.parquet")["contact_id"].to_pylist()
     assert int(key) == 8
-
-
-def test_blanks_are_those_of_the_reconcile() -> None:
-    assert BLANKS == sql.BLANKS
 
 
 @pytest.mark.parametrize("key_type", ["TEXT", "VARCHAR(40)", "CHAR(40)"])

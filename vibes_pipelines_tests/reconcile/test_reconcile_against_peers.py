@@ -11,7 +11,7 @@ import pandas as pd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vibes_pipelines.reconcile.sql import BLANKS
+from vibes_pipelines.blanks import BLANKS
 from vibes_pipelines_tests.support.examples import examples
 
 _FIELDS = ("name", "city", "note")

@@ -65,6 +65,20 @@ def test_a_key_of_which_not_every_character_is_seen_is_read(key: str) -> None:
     assert read(told(**external(key))).external_person_id == key
 
 
+@pytest.mark.parametrize(
+    ("spelled", "key"),
+    [
+        ("C1\u3000", "C1\u3000"),
+        ("\u2003C1", "\u2003C1"),
+        ("\ufeff C1\u00a0", "C1"),
+        ("Zoe\u0308", "Zo\u00eb"),
+        ("\u3000", "\u3000"),
+    ],
+)
+def test_a_key_is_the_one_that_the_reconcile_reads(spelled: str, key: str) -> None:
+    assert read(told(**external(spelled))).external_person_id == key
+
+
 @pytest.mark.parametrize("kind", [REMOVED, ADDED])
 @pytest.mark.parametrize("event_id", ["e" * 256, True, "a\x00b", 1.5, ["EV1"]])
 def test_an_event_id_that_cannot_be_read_is_none(kind: str, event_id: object) -> None:
