@@ -17,11 +17,18 @@ def read_json(content: str | bytes) -> Any:
     """As `json.loads`, with U+FFFD for each half of a character, which no field takes as a value.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: it is no JSON, or nested too deeply to be read.
     """
     if isinstance(content, bytes):
         content = content.decode(json.detect_encoding(content), "surrogatepass")
-    document = json.loads(content)
+    try:
+        return _with_whole_characters(json.loads(content), content)
+    except RecursionError:
+        msg = "the JSON is nested too deeply"
+        raise ValueError(msg) from None
+
+
+def _with_whole_characters(document: Any, content: str) -> Any:
     if not _MAY_BE_HALF.search(content):
         return document
     # Two halves beside each other are one character by now: what is left has no other half.

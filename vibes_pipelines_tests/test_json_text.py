@@ -52,3 +52,8 @@ def test_whatever_is_read_can_be_written(document: Any, ascii_only: bool) -> Non
 def test_what_is_no_json_is_refused_as_ever(content: str | bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - whichever of the two of json.loads
         read_json(content)
+
+
+def test_what_is_nested_too_deeply_is_no_json() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json("[" * 200_000)

@@ -146,7 +146,7 @@ def judge(status: int, retry_after: str, content: bytes) -> None:
     """Raises what a status means unless it is a success."""
     meaning = meaning_of(status)
     if meaning.verdict is Verdict.RETRY_LATER:
-        asked_s = float(retry_after) if retry_after.isdigit() else None
+        asked_s = float(retry_after) if retry_after.isdecimal() else None
         raise ApsisUnavailable(f"HTTP {status}", status, asked_s, did_nothing=status == 429)
     if meaning.verdict is not Verdict.OK:
         raise _refusal(status, meaning, content)

@@ -108,7 +108,7 @@ class Reply:
         """The body, or None when there is none or it is not JSON. Some refusals have no body."""
         try:
             return json.loads(self.content) if self.content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def message(self) -> str | None:
@@ -353,7 +353,7 @@ def _judge(response: aiohttp.ClientResponse, content: bytes) -> Reply:
         raise VibesForbidden(f"Vibes API: HTTP 403 to {asked}, {_advice('HTTP 403')}")
     if status in _NOT_NOW or status >= 500:
         retry_after = response.headers.get("Retry-After", "")
-        asked_s = float(retry_after) if retry_after.isdigit() else None
+        asked_s = float(retry_after) if retry_after.isdecimal() else None
         raise VibesUnavailable(f"HTTP {status}", status, asked_s, did_nothing=status in TURNED_AWAY)
     return Reply(status, content)
 

@@ -223,7 +223,7 @@ def _parse(body: bytes, load: Callable[[str], Any]) -> Any:
         msg = f"the body is not JSON: line {malformed.lineno}, column {malformed.colno}"
         raise CallbackError(msg) from None
     except ValueError:
-        msg = "the body is not JSON: a number is too long"
+        msg = "the body is not JSON: a number is too long, or it is nested too deeply"
         raise CallbackError(msg) from None
 
 

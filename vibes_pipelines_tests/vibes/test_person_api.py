@@ -158,6 +158,7 @@ def test_an_opt_out_whose_person_cannot_be_read_back_is_unknown() -> None:
         (refusal(422, "EXTERNALPERSONIDMISMATCH"), "EXTERNALPERSONIDMISMATCH", None),
         (refusal(422, "zip must be numeric", "no"), "HTTP 422", "zip must be numeric; no"),
         (web.Response(status=422, text="<html>"), "HTTP 422", None),
+        (web.Response(status=422, text='{"a":' * 200_000), "HTTP 422", None),
         (web.json_response(["odd"], status=422), "HTTP 422", None),
         (web.Response(status=301, headers={"Location": "/x"}), "HTTP 301", None),
     ],
@@ -194,8 +195,14 @@ GARBLED = {
 
 @pytest.mark.parametrize(
     "trouble",
-    [*map(refusal, (408, 425, 429, 500)), web.Response(status=503), "reset", *GARBLED.values()],
-    ids=["408", "425", "429", "500", "503", "reset", *GARBLED],
+    [
+        *map(refusal, (408, 425, 429, 500)),
+        web.Response(status=503),
+        "HTTP/1.1 503 Busy\r\nRetry-After: \u00b2\r\nContent-Length: 0\r\n\r\n",
+        "reset",
+        *GARBLED.values(),
+    ],
+    ids=["408", "425", "429", "500", "503", "no seconds", "reset", *GARBLED],
 )
 def test_trouble_on_the_way_is_tried_again(trouble: web.Response | str) -> None:
     platform = FakePlatform([trouble, trouble, web.json_response(PERSON)])
