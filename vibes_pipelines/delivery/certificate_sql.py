@@ -186,8 +186,9 @@ def _value(config: SyncConfig, *, identifiers: bool) -> tuple[str, str]:
 def _field_findings(
     landed: str, kinds: str, evidence: str, value: tuple[str, str], lag_h: int
 ) -> str:
-    """A later send of the same field, or a value neither old nor new, overtakes.
+    """A later send of another value, or a value neither old nor new, overtakes.
 
+    The same value sent again overtakes nothing: neither of them was seen.
     A value that an earlier send of ours set is old as well, when that send was still under way:
     with a share that is behind, two sends become visible one after the other. An old value is no
     sign of a lost send where the platform changed the person after everything that we sent was
@@ -224,6 +225,7 @@ def _field_findings(
                        SELECT 1 FROM rival r
                        WHERE r.external_person_id = compared.external_person_id
                          AND r.field = compared.field AND r.kind IN {kinds}
+                         AND r.value IS DISTINCT FROM after
                          AND (r.day, r.as_of, r.sequence)
                              > (compared.day, compared.as_of, compared.sequence)) AS has_rival,
                    EXISTS (

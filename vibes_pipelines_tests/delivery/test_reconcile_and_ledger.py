@@ -15,6 +15,7 @@ from vibes_pipelines.delivery.release import register_diff_set
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.store.ledger import Ledger
+from vibes_pipelines.store.records import Receipt
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines_tests.support.deliveries import (
     BY_API,
@@ -52,6 +53,8 @@ class Days:
         self.ledger = ledger
         self.folder = folder
         self.platform = FakePlatform()
+        self.written_back: list[str] = []
+        """The days of the write-backs, all of which the CRM accepts and none of which it keeps."""
 
     def run(self, day: str, persons: list[dict[str, Any]], config: SyncConfig = CONFIG) -> Summary:
         folder = self.folder / f"{day}-{config.config_hash}"
@@ -77,6 +80,10 @@ class Days:
         plan(summary.diff_set, folder / "out", config, self.ledger, BY_API)
         operations = self.ledger.open_operations(summary.diff_set, "persons", "api")
         asyncio.run(push(operations, self.platform, self.ledger, TYPES, dry_run=False))
+        for operation in list(self.ledger.open_operations(summary.diff_set, "crm", "crm")):
+            self.ledger.mark_sent([operation.operation_id])
+            self.ledger.record([Receipt(operation.operation_id, "accepted")], day)
+            self.written_back.append(day)
         return summary
 
 
@@ -129,6 +136,20 @@ def test_what_was_refused_is_blocked_and_not_sent_again(days: Days) -> None:
     third = days.run(THIRD, [SYNCED[1]])
     assert (third.blocked, days.certificate.operations) == (1, 0)
     assert len(days.platform.calls) == 2
+
+
+def test_a_write_back_that_the_crm_does_not_keep_is_unexplained_and_comes_to_an_end(
+    days: Days,
+) -> None:
+    fields = tuple(f.model_copy(update={"authority": "platform"}) for f in CONFIG.fields)
+    config = CONFIG.model_copy(update={"fields": fields})
+    unexplained = 0
+    for number in range(1, 8):
+        days.run(f"2026-01-0{number}", [SYNCED[0] | {"first_name": "Eve"}, SYNCED[1]], config)
+        unexplained += days.certificate.unexplained
+    sent_before_the_third_was_known = 4
+    assert len(days.written_back) == unexplained == sent_before_the_third_was_known
+    assert days.certificate.operations == 0
 
 
 def test_a_key_that_is_too_long_stops_nobody_elses_opt_out(ledger_url: str, tmp_path: Path) -> None:
