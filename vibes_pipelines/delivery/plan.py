@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from vibes_pipelines.delivery.deferrals import DEFERRABLE_KINDS, Deferrals
+from vibes_pipelines.delivery.deferrals import Deferrals
 from vibes_pipelines.delivery.intents import (
     Origin,
     PlanError,
@@ -140,11 +140,9 @@ class _Draft:
             if consent.invites and consent.campaign is not None
         }
         self._estimates = estimates
-        self._deferrals = Deferrals(
-            ledger.earlier_attempts(
-                DEFERRABLE_KINDS, origin.day, _registered(ledger, origin.diff_set).config_hash
-            ),
-            origin.as_of,
+        self._deferrals = Deferrals.of(
+            ledger,
+            _registered(ledger, origin.diff_set),
             timedelta(hours=config.policies.visibility_lag_h),
         )
         self._persons = self._weighed("persons", self._count_persons())

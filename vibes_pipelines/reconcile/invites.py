@@ -93,8 +93,8 @@ _INVITE = """
 def _wanted_sql(index: int, consent: Consent, as_of: datetime | None) -> str:
     """Contacts in no doubt at all, whose opt-in is newer than what the platform shows of the list.
 
-    What is blocked is left alone, for the platform refuses this person. An opt-in with a time that
-    is still to come is a broken clock, not evidence.
+    Whoever is refused is left alone, for the platform refuses this person. An opt-in with a time
+    that is still to come is a broken clock, not evidence.
     """
     given, opted_out_by = f"c.changed_at_{index}", latest_possible("s.last_out")
     is_past = "true" if as_of is None else f"{given} <= {instant_literal(as_of)}"
@@ -106,7 +106,7 @@ def _wanted_sql(index: int, consent: Consent, as_of: datetime | None) -> str:
         JOIN person p ON p.row_number = m.person_row
         ANTI JOIN (SELECT row_number FROM finding WHERE source = 'contact') doubt
           ON doubt.row_number = m.contact_row
-        ANTI JOIN (SELECT contact_row FROM outcome WHERE status = 'blocked') refused
+        ANTI JOIN (SELECT contact_row FROM outcome WHERE is_refused) refused
           ON refused.contact_row = m.contact_row
         LEFT JOIN number_period period ON period.person_row = m.person_row
         LEFT JOIN (SELECT * FROM subscription WHERE list = {literal(consent.list.strip())}) s

@@ -119,7 +119,7 @@ def _wanted_sql(index: int, consent: Consent, as_of: datetime | None) -> str:
         JOIN contact c ON c.row_number = m.contact_row
         ANTI JOIN (SELECT row_number FROM finding WHERE source = 'contact') doubt
           ON doubt.row_number = m.contact_row
-        ANTI JOIN (SELECT contact_row FROM outcome WHERE status = 'blocked') refused
+        ANTI JOIN (SELECT contact_row FROM outcome WHERE is_refused) refused
           ON refused.contact_row = m.contact_row
         LEFT JOIN person p ON p.row_number = m.person_row
         LEFT JOIN (SELECT * FROM subscription WHERE list = {listed}) s

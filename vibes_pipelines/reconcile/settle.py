@@ -1,7 +1,9 @@
 """What remains to be done: proposals less what is pending or blocked, and each contact's status.
 
 Creates `outcome`, one row per proposal with a status (added, updated, unchanged, pending, blocked)
-and the changes that are left. Pending counts before blocked.
+and the changes that are left. Pending counts before blocked. `is_refused` is a blocked one that the
+platform refused; a value that it accepted and does not hold is blocked too, while it holds the same
+other one.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -15,6 +17,8 @@ from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.values import as_text
 
 _CHANGE = ("field", "value")
+_BLOCKED = "the blocked input"
+_WAS_ACCEPTED = "was_accepted"
 _TAG_END = "chr(31)"
 
 
@@ -41,9 +45,14 @@ def build_outcome(
         rows = f"SELECT *, changes AS not_pending {rows}"
     if blocked is not None:
         _create_under_way(connection, "blocked_item", _blocked_rows(blocked))
-        rows = _less(rows, "blocked_item", "not_pending", "not_blocked")
+        rows = _less(rows, "blocked_item", "not_pending", "not_refused")
     else:
-        rows = f"SELECT *, not_pending AS not_blocked FROM ({rows})"
+        rows = f"SELECT *, not_pending AS not_refused FROM ({rows})"
+    if blocked is not None and blocked.has(_WAS_ACCEPTED):
+        _create_under_way(connection, "kept_item", _kept_rows(blocked))
+        rows = _less(rows, "kept_item", "not_refused", "not_blocked", _CHANGE_TAG)
+    else:
+        rows = f"SELECT *, not_refused AS not_blocked FROM ({rows})"
     connection.execute(_OUTCOME.format(rows=rows))
 
 
@@ -69,34 +78,57 @@ def _pending_rows(pending: Source, visible_since: datetime | None) -> str:
 
 
 def _blocked_rows(blocked: Source) -> str:
-    tagged = _tagged(blocked, "the blocked input", "NULL")
-    return f"SELECT external_person_id, tag FROM ({tagged})"
+    tagged = _tagged(blocked, _BLOCKED, "NULL")
+    refused = f"WHERE NOT {_was_accepted(blocked)}" if blocked.has(_WAS_ACCEPTED) else ""
+    return f"SELECT external_person_id, tag FROM ({tagged} {refused})"
+
+
+def _kept_rows(blocked: Source) -> str:
+    """What the platform accepted and does not hold; it held another value instead, or none."""
+    external = as_text(*blocked.column("external_person_id", _BLOCKED))
+    cells = (_text(blocked, name, _BLOCKED) for name in (*_CHANGE, "before"))
+    return f"""
+        SELECT {external} AS external_person_id, {_tag(*cells)} AS tag
+        FROM {blocked.relation} WHERE {_was_accepted(blocked)}"""
+
+
+def _was_accepted(blocked: Source) -> str:
+    return f"coalesce(CAST({blocked.column(_WAS_ACCEPTED, _BLOCKED)[0]} AS BOOLEAN), false)"
 
 
 def _tagged(source: Source, role: str, at: str) -> str:
     external = as_text(*source.column("external_person_id", role))
-    field, value = (f"CAST({source.column(name, role)[0]} AS VARCHAR)" for name in _CHANGE)
+    field, value = (_text(source, name, role) for name in _CHANGE)
     return f"""
         SELECT {external} AS external_person_id, {field} AS field, {_tag(field, value)} AS tag,
                {at} AS accepted
         FROM {source.relation}"""
 
 
-def _tag(field: str, value: str) -> str:
-    """One text per (field, value), which keeps a clear apart from every value."""
-    return f"({field} || {_TAG_END} || coalesce('=' || {value}, ''))"
+def _text(source: Source, name: str, role: str) -> str:
+    return f"CAST({source.column(name, role)[0]} AS VARCHAR)"
 
 
-def _without(changes: str, tags: str) -> str:
+def _tag(field: str, *values: str) -> str:
+    """One text per field and its values, which keeps an empty one apart from every other."""
+    ends = "".join(f" || {_TAG_END} || coalesce('=' || {value}, '')" for value in values)
+    return f"({field}{ends})"
+
+
+_VALUE_TAG = _tag("one.field", "one.after")
+_CHANGE_TAG = _tag("one.field", "one.after", "one.before")
+
+
+def _without(changes: str, tags: str, tag: str) -> str:
     """SQL for the changes that none of these tags names; most contacts have no tags."""
-    unnamed = f"lambda one: NOT list_contains({tags}, {_tag('one.field', 'one.after')})"
+    unnamed = f"lambda one: NOT list_contains({tags}, {tag})"
     return f"CASE WHEN {tags} IS NULL THEN {changes} ELSE list_filter({changes}, {unnamed}) END"
 
 
-def _less(proposals: str, table: str, changes: str, left: str) -> str:
+def _less(proposals: str, table: str, changes: str, left: str, tag: str = _VALUE_TAG) -> str:
     """SQL for these proposals with the column `left`: their changes without those of a table."""
     return f"""
-        SELECT o.*, {_without(f"o.{changes}", "u.tags")} AS {left}
+        SELECT o.*, {_without(f"o.{changes}", "u.tags", tag)} AS {left}
         FROM ({proposals}) o LEFT JOIN {table} u ON u.external_person_id = o.contact_key"""
 
 
@@ -107,6 +139,8 @@ _OUTCOME = """
                 WHEN len(not_blocked) > 0 THEN CASE WHEN is_add THEN 'added' ELSE 'updated' END
                 WHEN len(not_pending) < len(changes) THEN 'pending'
                 ELSE 'blocked' END AS status,
+           len(changes) > 0 AND len(not_pending) = len(changes) AND len(not_refused) = 0
+               AS is_refused,
            CASE WHEN is_add THEN list_filter(not_pending, lambda one:
                     one.field NOT IN ('external_person_id', 'mdn'))
                 ELSE not_blocked END AS changes

@@ -128,7 +128,7 @@ def _rejects(view: DayView) -> Iterator[Block]:
             "vibes-pipelines explain PERSON",
         )
     yield table(
-        "Not sent again: refused before, and unchanged since",
+        "Not sent again: refused or not kept before, and unchanged since",
         ("Error class", "Values", "Cure"),
         _blocked(view, view.folder / "blocked.parquet"),
         empty="No value is blocked.",

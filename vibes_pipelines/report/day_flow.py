@@ -30,7 +30,7 @@ ENDS: Mapping[str, str] = {
     "filtered": "does not meet the conditions of sync.yaml",
     "quarantined": "in doubt; nothing is done until a person has looked",
     "pending": "sent before, not visible yet",
-    "blocked": "refused before, and unchanged since",
+    "blocked": "refused or not kept before, and unchanged since",
 }
 
 ROADS: Mapping[str, str] = {

@@ -85,12 +85,18 @@ class DayInputs:
         if contact is None or field not in {*contact.cells, "external_person_id", "mdn"}:
             return False
         wanted = _contact_value(contact, field)
-        held = _person_value(person, field) if person else None
-        return wanted == value and (person is None or held != value)
+        return wanted == value and (person is None or self._held(field) != value)
 
     def refused(self) -> dict[tuple[str, str | None], Row]:
-        """What the platform refused earlier, by field and value."""
-        return {(row["field"], row["value"]): row for row in self.stored.get(BLOCKED, ())}
+        """What the platform refused earlier, or accepted and did not keep, by field and value."""
+        return {
+            (row["field"], row["value"]): row
+            for row in self.stored.get(BLOCKED, ())
+            if not row.get("was_accepted") or row["before"] == self._held(row["field"])
+        }
+
+    def _held(self, field: str) -> str | None:
+        return _person_value(self.person, field) if self.person else None
 
 
 class Ends:
@@ -257,7 +263,10 @@ def _why_blocked(inputs: DayInputs) -> str:
     fields = ", ".join(sorted(field for field, _ in refused))
     classes = sorted({row["error_class"] for row in refused.values() if row["error_class"]})
     advice = " ".join(f"{name}: {lookup(name).advice}" for name in classes)
-    return f"refused by the platform and unchanged since: {fields}. {advice}".rstrip()
+    how = "refused by the platform"
+    if any(row.get("was_accepted") for row in refused.values()):
+        how = "refused by the platform, or accepted and not kept,"
+    return f"{how} and unchanged since: {fields}. {advice}".rstrip()
 
 
 def _contact_value(contact: ContactRow, field: str) -> str | None:

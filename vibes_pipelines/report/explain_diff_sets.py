@@ -17,7 +17,7 @@ import duckdb
 
 from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.certificate import PARQUET as CERTIFICATE
-from vibes_pipelines.delivery.deferrals import DEFERRABLE_KINDS, Deferrals
+from vibes_pipelines.delivery.deferrals import Deferrals
 from vibes_pipelines.delivery.intents import (
     EVIDENCE,
     Origin,
@@ -259,10 +259,8 @@ class Sending:
         }
 
     def _why_deferred(self, record: DiffSet, intent: Operation) -> str | None:
-        ledger, lag_h = self._project.ledger, self._project.config.policies.visibility_lag_h
-        attempts = ledger.earlier_attempts(DEFERRABLE_KINDS, record.day, record.config_hash)
-        deferrals = Deferrals(attempts, record.as_of, timedelta(hours=lag_h))
-        return deferrals.why_deferred(intent)
+        lag = timedelta(hours=self._project.config.policies.visibility_lag_h)
+        return Deferrals.of(self._project.ledger, record, lag).why_deferred(intent)
 
     def _why_not_planned(self, record: DiffSet, lane: Lane, *, is_planned: bool) -> str:
         if is_planned:

@@ -151,7 +151,8 @@ def _sent_earlier(field: str, wanted: str | None, inputs: DayInputs, lag: timede
         return f"sent as of {instant_text(under_way['accepted_at'])}, and need not be visible yet"
     refused = inputs.refused().get((field, wanted))
     if refused:
-        return f"refused earlier with {refused['error_class']}, and unchanged since"
+        how = "accepted and not kept" if refused.get("was_accepted") else "refused earlier"
+        return f"{how} with {refused['error_class']}, and unchanged since"
     return None
 
 

@@ -38,7 +38,7 @@ STRUCTURE = frozenset(
         *("subscription_list_id", "person_row", "is_judged", "passes", "is_settled", "unknown"),
         *("has_matched", "state", "lane", "route", "status", "error_class", "category", "advice"),
         *("attempts", "operation_id", "outcome", "day", "diff_set", "line", "reason", "since"),
-        *("changes", "accepted_at", "batch_id", "row_number"),
+        *("changes", "accepted_at", "batch_id", "row_number", "was_accepted"),
     }
 )
 """Columns of our own files that say what a row is, and nothing about whom."""

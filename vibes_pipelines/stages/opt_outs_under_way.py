@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vibes_pipelines.crm.write_back import CHANGED_MEANWHILE, CONTACT_NOT_FOUND
-from vibes_pipelines.delivery.deferrals import DEFERRABLE_KINDS, Deferrals
+from vibes_pipelines.delivery.deferrals import Deferrals
 from vibes_pipelines.delivery.intents import Origin, evidence_at, opt_out_intents
 from vibes_pipelines.stages.inbox_effects import ASKS_TO_STOP
 from vibes_pipelines.stages.inbox_opt_outs import ECHO_WITHIN
@@ -199,11 +199,8 @@ def _due(project: Project, newest: DiffSet) -> Iterator[Operation]:
         folder = project.diff_set_folder(newest.day)
         if not (folder / _CHANGES).is_file():
             return
-        deferrals = Deferrals(
-            project.ledger.earlier_attempts(DEFERRABLE_KINDS, newest.day, newest.config_hash),
-            newest.as_of,
-            timedelta(hours=project.config.policies.visibility_lag_h),
-        )
+        lag = timedelta(hours=project.config.policies.visibility_lag_h)
+        deferrals = Deferrals.of(project.ledger, newest, lag)
         for one in opt_out_intents(Origin(newest.diff_set, newest.day, newest.as_of, folder)):
             if deferrals.why_deferred(one) is None:
                 yield one

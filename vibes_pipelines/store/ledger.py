@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from vibes_pipelines.store import file_rows, ledger_views, realtime_views
+from vibes_pipelines.store import file_rows, ledger_views, realtime_views, without_effect
 from vibes_pipelines.store.diff_set_records import DiffSetRecords
 from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.store.ledger_rows import (
@@ -31,6 +31,7 @@ from vibes_pipelines.store.records import (
     FINAL_OUTCOMES,
     OPEN_STATUSES,
     Batch,
+    Kind,
     Lane,
     LedgerError,
     Operation,
@@ -41,6 +42,7 @@ from vibes_pipelines.store.records import (
     Status,
 )
 from vibes_pipelines.store.states import IllegalTransition, sources_of
+from vibes_pipelines.store.without_effect import Ineffective
 
 
 class Ledger(DiffSetRecords, Leases):
@@ -267,9 +269,17 @@ class Ledger(DiffSetRecords, Leases):
             return realtime_views.pending(connection, day, as_of)
 
     def blocked(self, day: str, config_hash: str | None = None) -> pa.Table:
-        """See `ledger_views.blocked`."""
+        """See `ledger_views.blocked` and `without_effect.blocked`."""
         with self._engine.begin() as connection:
-            return ledger_views.blocked(connection, day, config_hash)
+            views = (ledger_views, without_effect)
+            return pa.concat_tables([view.blocked(connection, day, config_hash) for view in views])
+
+    def without_effect(
+        self, kinds: Sequence[Kind], day: str, config_hash: str | None = None
+    ) -> frozenset[Ineffective]:
+        """See `without_effect.without_effect`."""
+        with self._engine.begin() as connection:
+            return frozenset(without_effect.without_effect(connection, kinds, day, config_hash))
 
     def to_certify(self, day: str) -> pa.Table:
         """See `ledger_views.to_certify` and `realtime_views.to_certify`."""

@@ -43,6 +43,8 @@ BLOCKED_SCHEMA = pa.schema(
         ("field", pa.string()),
         ("value", pa.string()),
         ("error_class", pa.string()),
+        ("before", pa.string()),
+        ("was_accepted", pa.bool_()),
     ]
 )
 
@@ -100,7 +102,7 @@ def pending(connection: sa.Connection, day: str, config_hash: str | None = None)
     campaign: also an answered one, for what the person makes of it is not ours to wait for, and a
     refused one, which is not to be repeated. How long it stays open is the reconcile's to say.
     """
-    view = _View(day, config_hash)
+    view = View(day, config_hash)
     rows = (
         {
             "external_person_id": row.external_person_id,
@@ -115,13 +117,13 @@ def pending(connection: sa.Connection, day: str, config_hash: str | None = None)
 
 
 def blocked(connection: sa.Connection, day: str, config_hash: str | None = None) -> pa.Table:
-    """Values that the platform refused on days before `day`, in the shape of `pending`.
+    """Values that the platform refused on days before `day`, by person and field.
 
     Refusals marked `retry_later` do not block: their values are tried again. An operation is
     refused as a whole, sound values together with an unsound one: once the platform accepts
     anything later for the person, what was refused before is tried again.
     """
-    view = _View(day, config_hash)
+    view = View(day, config_hash)
     refused = sa.and_(view.is_refused, sa.not_(_ops.retry_later))
     rows = (
         {
@@ -129,6 +131,7 @@ def blocked(connection: sa.Connection, day: str, config_hash: str | None = None)
             "field": field,
             "value": value,
             "error_class": row.error_class,
+            "was_accepted": False,
         }
         for row, field, value in _latest_values(connection, view, refused)
         if row.is_refused and not row.retry_later
@@ -142,7 +145,7 @@ def to_certify(connection: sa.Connection, day: str) -> pa.Table:
     Operations planned in a diff set that is still open are left out: they may yet be sent.
     """
     query = (
-        _with_diff_set(
+        with_diff_set(
             sa.select(
                 _ops.operation_id,
                 _ops.day,
@@ -162,7 +165,7 @@ def to_certify(connection: sa.Connection, day: str) -> pa.Table:
         .where(_is_uncertified(day))
         .order_by(_ops.operation_id)
     )
-    return _table((_certify_row(row) for row in _stream(connection, query)), CERTIFY_SCHEMA)
+    return _table((_certify_row(row) for row in stream(connection, query)), CERTIFY_SCHEMA)
 
 
 def rivals(connection: sa.Connection, day: str) -> pa.Table:
@@ -176,7 +179,7 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
     )
     people = sa.union(sa.select(_ops.external_person_id).where(_is_uncertified(day)), of_realtime)
     names = ("kind", "day", "as_of", "external_person_id", "changes", "finished_at", "finished_day")
-    query = _with_diff_set(sa.select(*(_ops[name] for name in names))).where(
+    query = with_diff_set(sa.select(*(_ops[name] for name in names))).where(
         _ops.day < day,
         _ops.status.in_(("sent", "accepted", "unknown")),
         _ops.external_person_id.in_(people),
@@ -192,7 +195,7 @@ def rivals(connection: sa.Connection, day: str) -> pa.Table:
             "sequence": row.sequence,
             "answered_at": _naive(row.finished_at) if (row.finished_day or day) < day else None,
         }
-        for row in _stream(connection, query)
+        for row in stream(connection, query)
         for change in row.changes
     )
     return _table(rows, RIVAL_SCHEMA)
@@ -223,7 +226,7 @@ def earlier_attempts(
     connection: sa.Connection, kinds: Sequence[str], day: str, config_hash: str | None = None
 ) -> list[Operation]:
     """Operations of these kinds answered before `day` whose effect was not seen, oldest first."""
-    view = _View(day, config_hash)
+    view = View(day, config_hash)
     query = select_operations().where(
         _ops.kind.in_(kinds),
         view.is_earlier,
@@ -238,7 +241,7 @@ def earlier_attempts(
     return [operation_from(row) for row in connection.execute(ordered)]
 
 
-class _View:
+class View:
     """The ledger as of a day, for a reconcile under one sync config."""
 
     def __init__(self, day: str, config_hash: str | None) -> None:
@@ -286,13 +289,13 @@ def is_without_verdict(
 
 
 def _latest_values(
-    connection: sa.Connection, view: _View, wanted: sa.ColumnElement[bool]
+    connection: sa.Connection, view: View, wanted: sa.ColumnElement[bool]
 ) -> Iterator[tuple[sa.Row[Any], str, str | None]]:
     """The latest send per person and field, of every person with an operation that is wanted."""
-    sent = sa.and_(view.is_earlier, _ops.kind.in_(PERSON_KINDS), _has_left())
+    sent = sa.and_(view.is_earlier, _ops.kind.in_(PERSON_KINDS), has_left())
     people = sa.select(_ops.external_person_id).where(sent, wanted)
     query = (
-        _with_diff_set(
+        with_diff_set(
             sa.select(
                 _ops.external_person_id,
                 _ops.kind,
@@ -309,7 +312,7 @@ def _latest_values(
         .where(sent, _ops.external_person_id.in_(people))
         .order_by(_ops.external_person_id, _ops.day, diff_sets.c.sequence, _ops.operation_id)
     )
-    for _, history in groupby(_stream(connection, query), key=lambda row: row.external_person_id):
+    for _, history in groupby(stream(connection, query), key=lambda row: row.external_person_id):
         latest: dict[str, tuple[sa.Row[Any], str | None]] = {}
         for row in history:
             if row.is_accepted:
@@ -319,23 +322,23 @@ def _latest_values(
             yield row, name, value
 
 
-def _invitations(connection: sa.Connection, view: "_View") -> Iterator[dict[str, Any]]:
+def _invitations(connection: sa.Connection, view: View) -> Iterator[dict[str, Any]]:
     """The newest invitation per person and list that left and was not turned away for the day."""
-    query = _with_diff_set(
+    query = with_diff_set(
         sa.select(
             _ops.external_person_id, _ops.subscription_list_id, _ops.changes, _ops.as_of, _ops.day
         )
     ).where(
         view.is_earlier,
         _ops.kind == "invite",
-        _has_left(),
+        has_left(),
         sa.not_(sa.and_(view.is_refused, _ops.retry_later)),
     )
     ordered = query.order_by(
         _ops.external_person_id, _ops.subscription_list_id, _ops.day, diff_sets.c.sequence
     )
     newest: dict[str, Any] | None = None
-    for row in _stream(connection, ordered):
+    for row in stream(connection, ordered):
         field, campaign = next(
             (change["field"], change["after"])
             for change in row.changes
@@ -358,7 +361,7 @@ def _key_of(row: dict[str, Any]) -> tuple[str | None, str]:
     return row["external_person_id"], row["field"]
 
 
-def _has_left() -> sa.ColumnElement[bool]:
+def has_left() -> sa.ColumnElement[bool]:
     """True for what left, or may have: neither planned still nor withdrawn before."""
     return _ops.status.not_in(("planned", "superseded"))
 
@@ -373,7 +376,8 @@ def sent_values(row: sa.Row[Any]) -> Iterator[tuple[str, str | None]]:
         yield change["field"], change["after"]
 
 
-def _with_diff_set(query: sa.Select[Any]) -> sa.Select[Any]:
+def with_diff_set(query: sa.Select[Any]) -> sa.Select[Any]:
+    """The query on operations with the place and the status of their diff sets."""
     return query.add_columns(
         diff_sets.c.sequence, diff_sets.c.status.label("diff_set_status")
     ).join_from(operations, diff_sets)
@@ -388,7 +392,8 @@ def _naive(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(tzinfo=None)
 
 
-def _stream(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+def stream(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+    """The rows of a query, of which few are in memory at a time."""
     yield from connection.execute(query.execution_options(yield_per=CHUNK_ROWS))
 
 

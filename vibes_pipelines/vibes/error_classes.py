@@ -144,6 +144,12 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
         "The import file was handed over: upload it on the platform's page. What the platform does "
         "not show after the visibility lag is sent again.",
     ),
+    "KeptDifferently": ErrorClass(
+        "fix_data",
+        "The platform accepted the value on three days and went on showing the same other one, or "
+        "none: it may round, cut or rewrite it. Write it in the CRM as the platform keeps it; it "
+        "is sent again when either side changes.",
+    ),
     "ContactNotFound": ErrorClass(
         "identity", "The CRM has no contact with this key any more; the next reconcile decides."
     ),

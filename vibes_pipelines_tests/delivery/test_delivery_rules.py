@@ -1,7 +1,6 @@
 """The small rules of delivery, each alone: what waits, which road, what is counted and kept."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from vibes_pipelines.delivery.routes import (
 from vibes_pipelines.delivery.tally import Tally, tally
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.records import Change, Operation, OperationCount, Receipt
+from vibes_pipelines.store.without_effect import Ineffective
 from vibes_pipelines.sync_config import FieldType
 from vibes_pipelines_tests.support.operations import NOON, cleared, operation, set_to
 
@@ -46,7 +46,7 @@ def write_back(*changes: Change, **more: Any) -> Operation:
 
 
 def deferred(today: Operation, *attempts: Operation) -> str | None:
-    return Deferrals(attempts, NOON, LAG).why_deferred(today)
+    return Deferrals(attempts, (), NOON, LAG).why_deferred(today)
 
 
 class TestDeferrals:
@@ -103,33 +103,34 @@ class TestDeferrals:
         today = write_back(set_to("tier", "b", "z"), set_to("name", "a"))
         assert deferred(today, attempt) == NOT_YET_VISIBLE
 
-    def attempts(self, days: int, **more: Any) -> list[Operation]:
-        return [
-            write_back(**({"status": "rejected", "day": f"2026-01-0{day + 1}"} | more))
-            for day in range(days)
-        ]
-
-    def test_a_write_back_without_effect_is_tried_on_three_days(self) -> None:
+    @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ([("name", "x", "a")], EXHAUSTED),
+            ([("name", "x", "a"), ("tier", None, "gold")], EXHAUSTED),
+            ([("name", "y", "a")], None),
+            ([("name", "x", "b")], None),
+            ([("name", "x", "a"), ("tier", "silver", "gold")], None),
+        ],
+    )
+    def test_a_write_back_is_given_up_when_all_of_it_was_without_effect(
+        self, changes: list[tuple[str, str | None, str]], told: str | None
+    ) -> None:
         assert "3 days" in EXHAUSTED
-        assert deferred(write_back(), *self.attempts(2)) is None
-        assert deferred(write_back(), *self.attempts(3)) == EXHAUSTED
-        assert deferred(write_back(), *self.attempts(4)) == EXHAUSTED
-
-    def test_two_tries_of_a_day_count_once(self) -> None:
-        assert deferred(write_back(), *self.attempts(2), *self.attempts(2)) is None
-
-    def test_a_try_without_a_fault_of_the_values_does_not_count(self) -> None:
-        assert deferred(write_back(), *self.attempts(5, retry_later=True)) is None
-        assert deferred(write_back(), *self.attempts(5, status="unknown")) is None
-
-    def test_what_was_accepted_and_never_seen_counts(self) -> None:
-        unseen = self.attempts(3, status="accepted", outcome="unexplained")
-        long_ago = [replace(one, as_of=NOON - timedelta(days=9)) for one in unseen]
-        assert deferred(write_back(), *long_ago) == EXHAUSTED
+        ineffective = {
+            Ineffective("C1", "name", "x", "a"),
+            Ineffective("C1", "tier", None, "gold"),
+            Ineffective("C2", "name", "y", "a"),
+        }
+        deferrals = Deferrals((), ineffective, NOON, LAG)
+        today = write_back(*(set_to(name, after, before) for name, before, after in changes))
+        assert deferrals.why_deferred(today) == told
 
     def test_an_opt_out_is_never_given_up(self) -> None:
         days = [f"2026-01-0{day}" for day in range(1, 6)]
-        assert deferred(opt_out(), *(opt_out(status="rejected", day=day) for day in days)) is None
+        refused = [opt_out(status="rejected", day=day) for day in days]
+        told = {Ineffective("C1", c.field, c.before, c.after) for c in opt_out().changes}
+        assert Deferrals(refused, told, NOON, LAG).why_deferred(opt_out()) is None
 
 
 class TestRoutes:

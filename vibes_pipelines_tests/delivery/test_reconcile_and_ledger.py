@@ -138,6 +138,19 @@ def test_what_was_refused_is_blocked_and_not_sent_again(days: Days) -> None:
     assert len(days.platform.calls) == 2
 
 
+def test_what_the_platform_keeps_in_another_form_is_sent_on_three_days_until_it_changes(
+    days: Days,
+) -> None:
+    def run(day: int, first_name: str) -> Summary:
+        return days.run(f"2026-01-0{day}", [SYNCED[0], SYNCED[1] | {"first_name": first_name}])
+
+    told = [(run(day, "BOB"), days.certificate.unexplained) for day in range(1, 9)]
+    assert [summary.updated for summary, _ in told] == [1, 0, 1, 0, 1, 0, 0, 0]
+    assert [summary.blocked for summary, _ in told] == [0, 0, 0, 0, 0, 0, 1, 1]
+    assert [unexplained for _, unexplained in told] == [0, 0, 1, 0, 1, 0, 1, 0]
+    assert run(9, "Rob").updated == 1
+
+
 def test_a_write_back_that_the_crm_does_not_keep_is_unexplained_and_comes_to_an_end(
     days: Days,
 ) -> None:

@@ -120,6 +120,9 @@ def run(tmp_path: Path) -> Callable[..., DiffSet]:
         def optional(name: str, rows: Sequence[Row] | None, columns: Sequence[str]) -> Path | None:
             return None if rows is None else write_parquet(folder / name, rows, columns)
 
+        blocked_columns = dict.fromkeys(("external_person_id", "field", "value", "error_class"))
+        for row in blocked or ():
+            blocked_columns |= dict.fromkeys(row)
         subscribed = optional("subscriptions.parquet", subscriptions, SUBSCRIPTION)
         inputs = Inputs(
             contacts=write_parquet(folder / "c.parquet", contacts, contact_columns(config)),
@@ -129,9 +132,7 @@ def run(tmp_path: Path) -> Callable[..., DiffSet]:
             pending=optional(
                 "pending.parquet", pending, ("external_person_id", "field", "value", "accepted_at")
             ),
-            blocked=optional(
-                "blocked.parquet", blocked, ("external_person_id", "field", "value", "error_class")
-            ),
+            blocked=optional("blocked.parquet", blocked, tuple(blocked_columns)),
             decisions=optional("decisions.parquet", decisions, COLUMNS),
             for_next_base=True,
             as_of=as_of,

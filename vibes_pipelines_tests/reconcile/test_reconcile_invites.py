@@ -119,6 +119,12 @@ def test_whom_the_platform_refuses_is_not_asked(run):
     assert invited(run, ANN | {"name": "Anna"}, blocked=[refused]) == []
 
 
+def test_whose_value_the_platform_does_not_keep_is_asked(run):
+    kept = {"external_person_id": "C1", "field": "name", "value": "Anna"}
+    kept |= {"before": "Ann", "was_accepted": "true"}
+    assert invited(run, ANN | {"name": "Anna"}, blocked=[kept])
+
+
 @pytest.mark.parametrize("persons", [[], [PERSON | {"person_key": None}], [PERSON | {"mdn": None}]])
 def test_whom_the_platform_does_not_show_with_the_number_is_not_asked(run, persons):
     assert invited(run, persons=persons) == []

@@ -11,6 +11,7 @@ from vibes_pipelines_tests.reconcile.tables import PROPOSAL
 NOON = datetime(2026, 1, 9, 12, tzinfo=UTC)
 SENT = ("external_person_id", "field", "value", "accepted_at")
 REFUSED = SENT[:3]
+KEPT = (*REFUSED, "before", "was_accepted")
 
 
 def change(field, after):
@@ -22,7 +23,9 @@ def change(field, after):
 def settled(tables):
     """Status, and the (field, value) that are left, of one proposal of contact C1."""
 
-    def settled(changes, *, pending=None, blocked=None, is_add=False, since=NOON, at="VARCHAR"):
+    def settled(
+        changes, *, pending=None, blocked=None, kept=(), is_add=False, since=NOON, at="VARCHAR"
+    ):
         tables.create(
             "proposal",
             PROPOSAL,
@@ -30,17 +33,18 @@ def settled(tables):
                 (7, "C1", "k1", "+1", "mdn", is_add, False, [change(*c) for c in changes], []),
             ],
         )
+        held_back = [*((*row, None, None) for row in blocked or ()), *kept]
         inputs = [
-            rows
-            if rows is None
-            else tables.source(role, dict.fromkeys(SENT, "VARCHAR") | kind, rows)
-            for role, rows, kind in (
-                ("pending", pending, {"accepted_at": at}),
-                ("blocked", blocked and [(*row, None) for row in blocked], {}),
+            rows if rows is None else tables.source(role, columns, rows)
+            for role, rows, columns in (
+                ("pending", pending, dict.fromkeys(SENT, "VARCHAR") | {"accepted_at": at}),
+                ("blocked", held_back or None, dict.fromkeys(KEPT, "VARCHAR")),
             )
         ]
         build_outcome(tables.connection, *inputs, since)
-        [(status, left)] = tables.rows("SELECT status, changes FROM outcome")
+        told = "SELECT status, changes, is_refused FROM outcome"
+        [(status, left, is_refused)] = tables.rows(told)
+        assert is_refused == (status == "blocked" and not kept)
         return status, [(one["field"], one["after"]) for one in left]
 
     return settled
@@ -52,6 +56,10 @@ def sent(field="name", value="a", key="C1", at="2026-01-09 13:00:00"):
 
 def refused(field="name", value="a", key="C1"):
     return key, field, value
+
+
+def kept(field="name", value="a", key="C1", before="old"):
+    return key, field, value, before, "true"
 
 
 ONE = [("name", "a")]
@@ -90,6 +98,21 @@ def test_what_is_all_refused_is_blocked(settled):
 
 def test_what_is_partly_pending_and_else_refused_is_pending(settled):
     assert settled(TWO, pending=[sent()], blocked=[refused("city", "b")]) == ("pending", [])
+
+
+def test_what_is_accepted_and_not_kept_is_blocked_and_refuses_nobody(settled):
+    assert settled(TWO, kept=[kept(), kept("city", "b")]) == ("blocked", [])
+
+
+def test_it_is_blocked_with_what_was_refused(settled):
+    assert settled(TWO, kept=[kept()], blocked=[refused("city", "b")]) == ("blocked", [])
+
+
+@pytest.mark.parametrize(
+    "changed", [{"value": "b"}, {"field": "city"}, {"before": "new"}, {"before": None}]
+)
+def test_it_is_sent_again_when_either_side_has_another_value(settled, changed):
+    assert settled(ONE, kept=[kept(**changed)]) == ("updated", ONE)
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,9 @@ ENDING = "HTTP 401"
 OF_RIGHTS = "HTTP 403"
 """About one person, until person after person gets it: then it ends the delivery too."""
 
-ELSEWHERE = {"et127_no_incentive_codes"}
-"""About an event, which is no row of a delivery: in the tests of events."""
+ELSEWHERE = {"et127_no_incentive_codes", "KeptDifferently"}
+"""About an event, which is no row of a delivery: in the tests of events. About values that no
+delivery refused: in those of values without effect."""
 
 
 @pytest.fixture

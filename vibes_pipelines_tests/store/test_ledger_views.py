@@ -114,6 +114,8 @@ def test_a_refused_value_is_blocked(ledger: Ledger) -> None:
             "field": "tier",
             "value": "plat",
             "error_class": REFUSED.error_class,
+            "before": None,
+            "was_accepted": False,
         }
     ]
 

@@ -66,6 +66,7 @@ OWN: dict[str, Category] = {
     "NoActiveCallback": "fix_data",
     "ReportMissing": "retry_later",
     "HandedOver": "retry_later",
+    "KeptDifferently": "fix_data",
     "ContactNotFound": "identity",
     "ChangedMeanwhile": "retry_later",
     "ValueDoesNotFit": "fix_data",
