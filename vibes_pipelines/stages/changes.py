@@ -262,7 +262,10 @@ class _Carrier:
         return f"realtime {hashlib.sha256(text.encode()).hexdigest()[:40]}"
 
     def _new_opt_outs(self, found: Slice) -> list[Operation]:
-        """Those that were not sent since the share was made, on the same evidence."""
+        """Those that were not sent since the share was made, on the same evidence.
+
+        What was sent before a join arrived here may not have ended it; again it changes nothing.
+        """
         contacts = [operation.external_person_id or "" for operation in found.opt_outs]
         sent = {
             _same_opt_out(one.operation)
@@ -271,6 +274,7 @@ class _Carrier:
             # What the daily job got no answer to may not have arrived; again it changes nothing.
             and (one.in_real_time or one.operation.status == "accepted")
             and one.operation.operation_id not in self._taken_up
+            and not one.at < found.joined_by.get(_whose(one.operation), one.at)
         }
         return [o for o in found.opt_outs if _same_opt_out(o) not in sent]
 

@@ -14,7 +14,7 @@ from vibes_pipelines.stages.inbox_opt_outs import SUBSCRIPTION_EVENTS
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Inbox, StoredCallback
 from vibes_pipelines.vibes.callback_facts import told_opt_out
-from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED
+from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_ADDED, SUBSCRIPTION_REMOVED
 
 _MADE_UP = "heard-"
 """Begins the key of a person whose own key nobody told. It never leaves."""
@@ -43,6 +43,7 @@ class Whose:
 class Heard:
     """What was told: `stays` on lists, and the `persons` of them who are not landed.
 
+    `joined_by` says when the newest join of a person (by key) to a list arrived here.
     `unsure_keys` are keys that are no name for a person at the platform: made up, or landed for an
     external id that a callback gives another key. Such a person is named by its external id.
     """
@@ -50,6 +51,7 @@ class Heard:
     stays: list[Stay] = field(default_factory=list)
     persons: list[KnownPerson] = field(default_factory=list)
     unsure_keys: set[str] = field(default_factory=set)
+    joined_by: dict[tuple[str, str | None], datetime] = field(default_factory=dict)
 
 
 def heard_subscriptions(
@@ -75,7 +77,12 @@ def heard_subscriptions(
     recognised = _Recognised(landed, set(whose.contacts))
     told = {callback.id: callback for callback in found}
     for number, key in recognised.keys_of(found):
-        recognised.heard.stays.append(_stay(key, told[number], bodies[number]))
+        callback, stay = told[number], _stay(key, told[number], bodies[number])
+        recognised.heard.stays.append(stay)
+        if callback.event_type == SUBSCRIPTION_ADDED:
+            stays_on, joined_by = (key, callback.subscription_list_id), recognised.heard.joined_by
+            known = joined_by.get(stays_on, callback.received_at)
+            joined_by[stays_on] = max(known, callback.received_at)
     return recognised.heard
 
 

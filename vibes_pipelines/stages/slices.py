@@ -10,7 +10,7 @@ platform told by callback, since the share was made.
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,8 @@ class Slice:
     """What is to be done about some contacts, and how large the sides are that caps refer to.
 
     Invitations and numbers in place of others are the daily job's. `present` are those of the
-    contacts that the CRM has.
+    contacts that the CRM has. `joined_by` says when the newest join, by callback, of the person of
+    an opt-out (by its contact and list) arrived.
     """
 
     persons: tuple[Operation, ...]
@@ -77,6 +78,7 @@ class Slice:
     contacts_landed: int
     persons_landed: int
     present: frozenset[str] = frozenset()
+    joined_by: Mapping[tuple[str | None, str | None], datetime] = field(default_factory=dict)
 
 
 def held(project: Project) -> str | None:
@@ -136,8 +138,12 @@ def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> S
             known = _slice(folder / "known", day, set(contacts), name, (landed, persons))
             found = replace(found, opt_outs=_united(known.opt_outs, found.opt_outs))
         opt_outs = (_surely_named(one, heard) for one in found.opt_outs)
-        present = _keys_in(fresh, project.config.contacts.key)
-        return replace(found, opt_outs=tuple(opt_outs), present=present)
+        return replace(
+            found,
+            opt_outs=tuple(opt_outs),
+            present=_keys_in(fresh, project.config.contacts.key),
+            joined_by=dict(_joined_by(found.opt_outs, heard)),
+        )
 
 
 def _numbers(project: Project, fresh: Path) -> set[str]:
@@ -168,6 +174,15 @@ def _united(first: Sequence[Operation], others: Sequence[Operation]) -> tuple[Op
     known = {(one.external_person_id, one.subscription_list_id) for one in first}
     more = (o for o in others if (o.external_person_id, o.subscription_list_id) not in known)
     return (*first, *more)
+
+
+def _joined_by(
+    opt_outs: Sequence[Operation], heard: Heard
+) -> Iterator[tuple[tuple[str | None, str | None], datetime]]:
+    for one in opt_outs:
+        at = heard.joined_by.get(((one.person_key or "").lower(), one.subscription_list_id))
+        if at is not None:
+            yield (one.external_person_id, one.subscription_list_id), at
 
 
 def _surely_named(opt_out: Operation, heard: Heard) -> Operation:
@@ -316,8 +331,8 @@ def _heard_persons(
     for contact, (callback, state) in newest.items():
         identity = {"mdn": callback.mdn} if callback.mdn else {}
         times = {"updated_at": callback.event_at.isoformat()} if callback.event_at else {}
-        for field, value in {**state, **identity, **times}.items():
-            yield _word(contact, field, value, callback.received_at)
+        for name, value in {**state, **identity, **times}.items():
+            yield _word(contact, name, value, callback.received_at)
 
 
 def _heard(

@@ -194,3 +194,11 @@ def test_an_addition_that_shows_the_end_of_the_stay_does_not_hide_it(url: str) -
     told.by(NAMED, opt_out_date="2026-01-03T00:00:00.5Z")
     told.by(NAMED, opt_out_date="yesterday")
     assert told.dates() == [(SHARED, "2026-01-03T00:00:00Z"), (SHARED, None)]
+
+
+def test_the_newest_join_of_a_person_is_known_by_its_arrival(url: str) -> None:
+    told = Told(url, KnownPerson("K1", "C1", ONE))
+    told.by({"person_key": "k1"})
+    told.by({"external_person_id": "C1"})
+    told.by({"person_key": "k1"}, REMOVED)
+    assert told.heard().joined_by == {("k1", LIST): stored_rows(url)[1]["received_at"]}

@@ -45,6 +45,7 @@ class Sides:
     opted_out: set[str]
     status: Any = "unknown"
     sent: list[str] = field(default_factory=list)
+    joined: dict[tuple[str | None, str | None], datetime] = field(default_factory=dict)
 
     def slice(self, _project: Project, contacts: Sequence[str], name: str) -> Slice:
         opt_outs = tuple(
@@ -53,7 +54,8 @@ class Sides:
             if key in self.opted_out
         )
         share_as_of = NOW - timedelta(days=1)
-        return Slice((), opt_outs, (), share_as_of, PERSONS, PERSONS, frozenset(contacts))
+        present = frozenset(contacts)
+        return Slice((), opt_outs, (), share_as_of, PERSONS, PERSONS, present, self.joined)
 
     async def send(
         self, _project: Project, operations: Sequence[Operation], _calls: RateLimiter
@@ -143,3 +145,16 @@ def test_what_the_comparison_asks_for_no_more_is_withdrawn(
     look(project, book)
     assert sides.sent == ["C1"]
     assert [one.external_person_id for one in book.unfinished()] == ["C1"]
+
+
+def test_what_was_sent_before_a_join_arrived_is_sent_again_on_the_same_evidence(
+    project: Project, book: RealtimeBook, sides: Sides
+) -> None:
+    sides.status = "accepted"
+    for _ in range(2):
+        look(project, book, "C1", "C2")
+    assert sorted(sides.sent) == ["C1", "C2"]
+    sides.joined = {("C1", "1234"): datetime.now(UTC)}
+    for _ in range(2):
+        look(project, book, "C1", "C2")
+    assert sorted(sides.sent) == ["C1", "C1", "C2"]
