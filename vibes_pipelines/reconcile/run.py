@@ -25,6 +25,7 @@ from vibes_pipelines.reconcile.consent import build_subscription_change
 from vibes_pipelines.reconcile.counts import Counts, read_counts
 from vibes_pipelines.reconcile.decisions import read_decisions
 from vibes_pipelines.reconcile.destinations import VIBES, Destination
+from vibes_pipelines.reconcile.earlier_opt_outs import carry_opt_outs_on
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.findings import create_finding, tell_why_mdns_are_refused
 from vibes_pipelines.reconcile.guards import Workload, check_guards
@@ -55,7 +56,8 @@ class Inputs:
 
     `base` is a folder with persons.parquet, or one of the daily job. `as_of` defaults to the newest
     as-of of the landed inputs. `accepted_rows` are the rows of the last accepted `contacts` and
-    `persons`. `decisions` has the columns of `decisions.COLUMNS`. With `for_next_base`
+    `persons`. `decisions` has the columns of `decisions.COLUMNS`, `earlier_opt_outs` those of
+    `earlier_opt_outs.COLUMNS`. With `for_next_base`
     agreement.parquet and cases.parquet are written too, no part of the diff set.
     `destination` is where the persons are.
     """
@@ -67,6 +69,7 @@ class Inputs:
     pending: Path | None = None
     blocked: Path | None = None
     decisions: Path | None = None
+    earlier_opt_outs: Path | None = None
     as_of: datetime | None = None
     accepted_rows: dict[str, int] | None = None
     relative_guards: bool = True
@@ -83,6 +86,7 @@ class _Sources:
     pending: Source | None
     blocked: Source | None
     decisions: Source | None
+    earlier_opt_outs: Source | None
 
     def as_of(self) -> datetime | None:
         known = (self.contacts, self.persons, *self.subscriptions)
@@ -136,6 +140,8 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
         if inputs.destination.opt_in == "direct":
             build_opt_ins(connection, config, sources.subscriptions, as_of)
             end_with_addresses(connection, inputs.destination.ends_with)
+        if sources.earlier_opt_outs and sources.subscriptions and config.consents:
+            carry_opt_outs_on(connection, config, sources.earlier_opt_outs, salt, as_of)
         with watch.phase("outputs"):
             build_cases(connection, config, sides.contacts)
             counts = read_counts(connection)
@@ -205,6 +211,9 @@ def _open_all(connection: duckdb.DuckDBPyConnection, inputs: Inputs, workspace: 
         pending=opened("pending", inputs.pending) if inputs.pending else None,
         blocked=opened("blocked", inputs.blocked) if inputs.blocked else None,
         decisions=opened("decisions", inputs.decisions) if inputs.decisions else None,
+        earlier_opt_outs=(
+            opened("earlier opt-outs", inputs.earlier_opt_outs) if inputs.earlier_opt_outs else None
+        ),
     )
 
 

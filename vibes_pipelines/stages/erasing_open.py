@@ -56,9 +56,8 @@ def require_nothing_open(project: Project, subject: Subject) -> None:
         is_replaced = settings is project.settings and will_ask(project, subject)
         open_opt_outs = _opt_outs(settings, subject, is_replaced=is_replaced)
         if open_opt_outs:
-            msg = f"{open_opt_outs} opt-outs of this person have not left yet; deliver them, or"
-            cure = "erase the person in the CRM and run the next day; then erase again"
-            raise ErasureError(f"{msg} {cure}")
+            msg = f"{open_opt_outs} opt-outs of this person have not left yet"
+            raise ErasureError(f"{msg}; deliver them, approved if a guard holds, then erase again")
 
 
 def ledgers(settings: Settings) -> Iterator[Settings]:

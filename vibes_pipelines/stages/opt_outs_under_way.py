@@ -187,8 +187,8 @@ def _may_be_over(operation: Operation) -> bool:
     """Whether the CRM says that there is nothing to tell it any more.
 
     That holds of what it changed or deleted since it was landed. One that was asked for on the day
-    before too was landed again meanwhile and is not over: the CRM is read otherwise, or has the
-    contact under another key, than it is landed with.
+    before too may not be over: the CRM is read otherwise, or has the contact under another key,
+    than it is landed with; if it is, the next day knows.
     """
     return operation.status == "rejected" and operation.error_class in _NOTHING_TO_DO
 

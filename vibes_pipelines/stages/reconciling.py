@@ -16,6 +16,7 @@ from vibes_pipelines.reconcile.destinations import VIBES
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.bases import base_of
+from vibes_pipelines.stages.earlier_opt_outs import write_earlier_opt_outs
 from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.judging import judge
 from vibes_pipelines.stages.past_days import never_landed
@@ -88,6 +89,7 @@ def reconcile_day(project: Project, day: str) -> Summary:
         pending=_pending(project, day, draft, (contacts, persons)),
         blocked=_blocked(project, day, draft),
         decisions=decisions_of(project, day, draft, contacts, persons),
+        earlier_opt_outs=write_earlier_opt_outs(project, day, draft),
         accepted_rows=accepted,
         relative_guards=accepted is not None,
         for_next_base=True,

@@ -10,7 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from vibes_pipelines.store.database import Database
-from vibes_pipelines.store.ledger_rows import CHUNK_ROWS, chunks
+from vibes_pipelines.store.ledger_rows import (
+    CHUNK_ROWS,
+    chunks,
+    operation_from,
+    select_operations,
+)
 from vibes_pipelines.store.models import operations, realtime_operations
 from vibes_pipelines.store.realtime import Sent
 from vibes_pipelines.store.records import Change, Operation
@@ -57,6 +62,28 @@ class SentChanges(Database):
             with self._engine.begin() as connection:
                 rows = connection.execute(query.where(found.external_person_id.in_(chunk))).all()
             yield from ((row[0], row[1], row[2]) for row in rows)
+
+    def answered_opt_outs(
+        self, day: str, contacts: Collection[str], nobody: str
+    ) -> Iterator[Operation]:
+        """Opt-outs of these contacts to which the other side had an answer before `day`.
+
+        It took them, or refused them by the error class `nobody`: it has none of that name.
+        """
+        found = operations.c
+        query = select_operations().where(
+            found.kind.in_(("opt_out", "crm_opt_out")),
+            found.day < day,
+            found.finished_day < day,
+            sa.or_(
+                found.status == "accepted",
+                sa.and_(found.status == "rejected", found.error_class == nobody),
+            ),
+        )
+        for chunk in chunks(contacts):
+            with self._engine.begin() as connection:
+                rows = connection.execute(query.where(found.external_person_id.in_(chunk))).all()
+            yield from map(operation_from, rows)
 
 
 def _sent(row: Any, *, in_real_time: bool) -> Sent:

@@ -1,0 +1,91 @@
+"""What earlier diff sets asked to be opted out: an input of the reconcile of a day.
+
+Read are the last diff set before the day, which has carried on what stood open before it, and the
+one that the day had until now: both sides may be landed anew within a day. Which of them are due
+still, with their record gone, is the reconcile's to say.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vibes_pipelines.crm.write_back import CONTACT_NOT_FOUND
+from vibes_pipelines.delivery.intents import evidence_at
+from vibes_pipelines.reconcile.earlier_opt_outs import COLUMNS
+from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.records import ERASED_PREFIX, Operation
+from vibes_pipelines.store.sent_changes import SentChanges
+
+NAME = "earlier_opt_outs.parquet"
+_CHANGES = "subscription_changes.parquet"
+_DRAFT = ".draft"
+"""Ends the name of a diff set that is being made, or whose process died."""
+
+_TYPES = {
+    "evidence_at": pa.timestamp("us"),
+    "told_at": pa.timestamp("us"),
+    "is_answered": pa.bool_(),
+}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
+
+_Row = dict[str, Any]
+_Key = tuple[str, str | None, str | None, str | None]
+
+
+def write_earlier_opt_outs(project: Project, day: str, folder: Path) -> Path:
+    """Writes the opt-outs that were asked for before, as the ledger knows them as of the day."""
+    asked: dict[_Key, _Row] = {}
+    for one in _folders(project, day):
+        for row in _opt_outs_in(one):
+            asked.setdefault(_key_of(row), row)
+    contacts = {row["external_person_id"] for row in asked.values()}
+    with closing(SentChanges(project.settings.ledger_url)) as book:
+        answered = {
+            (one.kind, one.external_person_id, one.subscription_list_id, _instant(one))
+            for one in book.answered_opt_outs(day, contacts, CONTACT_NOT_FOUND)
+        }
+    rows = [row | {"is_answered": _as_sent(row) in answered} for row in asked.values()]
+    path = folder / NAME
+    pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), path)
+    return path
+
+
+def _folders(project: Project, day: str) -> Iterator[Path]:
+    """The diff sets that are read: what the earlier one says of an opt-out comes first."""
+    own = project.diff_set_folder(day)
+    days = (f.name for f in own.parent.iterdir() if (f / _CHANGES).is_file())
+    last = max((one for one in days if one < day and not one.endswith(_DRAFT)), default=None)
+    if last is not None:
+        yield project.diff_set_folder(last)
+    if (own / _CHANGES).is_file():
+        yield own
+
+
+def _opt_outs_in(folder: Path) -> Iterator[_Row]:
+    summary = Summary.from_json((folder / "summary.json").read_text(encoding="utf-8"))
+    told_at = summary.as_of.astimezone(UTC).replace(tzinfo=None) if summary.as_of else None
+    rows = pq.read_table(folder / _CHANGES, filters=[("action", "=", "opt_out")]).to_pylist()
+    for row in rows:
+        names = (row["external_person_id"] or "", row["person_key"] or "")
+        if all(names) and not any(name.startswith(ERASED_PREFIX) for name in names):
+            yield row | {"told_at": told_at}
+
+
+def _key_of(row: _Row) -> _Key:
+    return row["side"], row["external_person_id"], row["person_key"], row["subscription_list_id"]
+
+
+def _as_sent(row: _Row) -> tuple[Any, ...]:
+    kind = "opt_out" if row["side"] == "platform" else "crm_opt_out"
+    return kind, row["external_person_id"], row["subscription_list_id"], row["evidence_at"]
+
+
+def _instant(operation: Operation) -> datetime | None:
+    at = evidence_at(operation)
+    return at.astimezone(UTC).replace(tzinfo=None) if at else None
