@@ -142,6 +142,7 @@ def _load(
         config,
         contacts_landed=landed.contacts is not None,
         subscriptions_landed=bool(sources),
+        as_of=as_of,
         evidence=landed.evidence,
     ):
         connection.execute(statement)

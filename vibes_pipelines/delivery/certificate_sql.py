@@ -9,10 +9,11 @@ operation.
 # ruff: noqa: S608 - composed of the reconcile's own expressions; every name and text is quoted there
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT, changed_at_columns, state_column
 from vibes_pipelines.reconcile.home_numbers import quick_number
-from vibes_pipelines.reconcile.moments import is_active, moment_of
+from vibes_pipelines.reconcile.moments import instant_literal, is_active, moment_of
 from vibes_pipelines.reconcile.phone import is_e164_text
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, text_list
@@ -28,6 +29,9 @@ SEEN, OVERTAKEN, WAITING, UNMAPPED = "seen", "overtaken", "waiting", "unmapped"
 
 NO_LONGER_MAPPED = "no_longer_mapped"
 """Evidence of what `UNMAPPED` ends."""
+
+PERSON_GONE = "person_gone"
+"""Evidence that an accepted opt-out has nobody left to concern: the person is not landed."""
 
 _PERSON_KINDS = "('add', 'update', 'mdn_replace')"
 
@@ -135,9 +139,13 @@ def finding(
     *,
     contacts_landed: bool,
     subscriptions_landed: bool,
+    as_of: datetime,
     evidence: str = "share",
 ) -> list[str]:
-    """Creates and fills `finding`: operation_id, state, evidence, one row per changed field."""
+    """Creates and fills `finding`: operation_id, state, evidence, one row per changed field.
+
+    `as_of` is the instant that the landed snapshots show.
+    """
     statements = [
         "CREATE TEMP TABLE finding (operation_id VARCHAR, state VARCHAR, evidence VARCHAR)",
         _changes(),
@@ -155,7 +163,8 @@ def finding(
         statements.append(_field_findings("landed_contact", "('crm_update')", "crm", value, 0))
         statements.append(_crm_opt_out_findings(config))
     if subscriptions_landed:
-        statements += [_opt_out_findings(evidence), _opt_in_findings(evidence)]
+        visible_since = as_of - timedelta(hours=config.policies.visibility_lag_h)
+        statements += [_opt_out_findings(evidence, visible_since), _opt_in_findings(evidence)]
     return statements
 
 
@@ -264,19 +273,22 @@ def _deletion_findings(evidence: str) -> str:
     WHERE o.kind = 'delete'"""
 
 
-def _opt_out_findings(evidence: str) -> str:
+def _opt_out_findings(evidence: str, visible_since: datetime) -> str:
     """An opt-out that the subscriptions show is seen.
 
     That they show nothing of the person and list proves little: it confirms what was accepted, of a
-    person who is landed.
+    person who is landed. One who is not, though all could be visible by now, is gone.
     """
+    gone = f"""s.list IS NULL AND l.operation_id IS NULL AND o.status = 'accepted'
+                     AND o.as_of <= {instant_literal(visible_since)}"""
     state = f"""
            CASE WHEN NOT s.is_active THEN {literal(SEEN)}
                 WHEN s.list IS NULL AND l.operation_id IS NOT NULL AND o.status = 'accepted'
                 THEN {literal(SEEN)}
-                WHEN s.last_in > o.as_of THEN {literal(OVERTAKEN)}
+                WHEN s.last_in > o.as_of OR ({gone}) THEN {literal(OVERTAKEN)}
                 ELSE {literal(WAITING)} END"""
-    return _consent_findings("opt_out", state, evidence)
+    shown = f"CASE WHEN {gone} THEN {literal(PERSON_GONE)} ELSE {literal(evidence)} END"
+    return _consent_findings("opt_out", state, shown)
 
 
 def _opt_in_findings(evidence: str) -> str:
@@ -285,14 +297,14 @@ def _opt_in_findings(evidence: str) -> str:
            CASE WHEN s.is_active THEN {literal(SEEN)}
                 WHEN s.last_out >= o.as_of THEN {literal(OVERTAKEN)}
                 ELSE {literal(WAITING)} END"""
-    return _consent_findings("opt_in", state, evidence)
+    return _consent_findings("opt_in", state, literal(evidence))
 
 
 def _consent_findings(kind: str, state: str, evidence: str) -> str:
     return f"""
     INSERT INTO finding
     SELECT o.operation_id, {state},
-           coalesce(s.evidence, {literal(evidence)})
+           coalesce(s.evidence, {evidence})
     FROM operation o
     LEFT JOIN landed_person l USING (operation_id)
     LEFT JOIN subscription s

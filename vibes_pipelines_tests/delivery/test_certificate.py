@@ -334,6 +334,22 @@ class TestConsent:
         other = {**self.ACTIVE, "person_key": "key-c9"}
         assert loop.certify(persons=persons, subscriptions=[other]).confirmed == confirmed
 
+    @pytest.mark.parametrize(
+        ("receipt", "verdict"),
+        [
+            ("accepted", ("superseded", "person_gone")),
+            ("unknown", ("unexplained", "none")),
+        ],
+    )
+    def test_an_accepted_one_of_somebody_who_is_gone_says_so_once_all_could_be_visible(
+        self, loop: Loop, receipt: str, verdict: tuple[str, str]
+    ) -> None:
+        loop.send(receipt=receipt, subscriptions=[opt_out("C1")])
+        other = {**self.ACTIVE, "person_key": "key-c9"}
+        assert loop.certify(SECOND, subscriptions=[other]).pending == 1
+        loop.certify(THIRD, subscriptions=[other])
+        assert loop.evidence(THIRD) == [("opt_out", *verdict)]
+
     def test_a_newer_opt_in_supersedes_the_opt_out(self, loop: Loop) -> None:
         loop.send(subscriptions=[opt_out("C1")])
         rejoined = {**self.ACTIVE, "opt_in_date": "2026-01-01T20:00:00Z"}
