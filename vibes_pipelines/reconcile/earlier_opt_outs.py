@@ -23,7 +23,7 @@ COLUMNS = (
     *("side", "external_person_id", "person_key", "mdn", "subscription_list_id", "evidence_at"),
     *("reason", "told_at", "is_answered"),
 )
-"""Of the input. `told_at`: when the record was last landed; an opt-out without a time is no later.
+"""Of the input. `told_at`: when it was last asked for; an opt-out without a time is no later.
 
 `is_answered`: the other side took it, or said that it has nobody of that name.
 """

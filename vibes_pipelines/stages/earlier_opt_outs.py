@@ -11,16 +11,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vibes_pipelines.crm.write_back import CONTACT_NOT_FOUND
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.intents import evidence_at
 from vibes_pipelines.reconcile.earlier_opt_outs import COLUMNS
+from vibes_pipelines.reconcile.sql import ident
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.records import ERASED_PREFIX, Operation
 from vibes_pipelines.store.sent_changes import SentChanges
+from vibes_pipelines.store.snapshots import Snapshot
 
 NAME = "earlier_opt_outs.parquet"
 _CHANGES = "subscription_changes.parquet"
@@ -38,17 +42,22 @@ _Row = dict[str, Any]
 _Key = tuple[str, str | None, str | None, str | None]
 
 
-def write_earlier_opt_outs(project: Project, day: str, folder: Path) -> Path:
-    """Writes the opt-outs that were asked for before, as the ledger knows them as of the day."""
+def write_earlier_opt_outs(
+    project: Project, day: str, folder: Path, contacts: Snapshot, persons: Snapshot
+) -> Path:
+    """Writes the opt-outs that were asked for before, as the ledger knows them as of the day.
+
+    Left out are those whose record is landed: there may be many, and they are asked for anew.
+    """
     asked: dict[_Key, _Row] = {}
     for one in _folders(project, day):
-        for row in _opt_outs_in(one):
+        for row in _opt_outs_in(one, project.config.contacts.key, contacts, persons):
             asked.setdefault(_key_of(row), row)
-    contacts = {row["external_person_id"] for row in asked.values()}
+    whose = {row["external_person_id"] for row in asked.values()}
     with closing(SentChanges(project.settings.ledger_url)) as book:
         answered = {
             (one.kind, one.external_person_id, one.subscription_list_id, _instant(one))
-            for one in book.answered_opt_outs(day, contacts, CONTACT_NOT_FOUND)
+            for one in book.answered_opt_outs(day, whose, CONTACT_NOT_FOUND)
         }
     rows = [row | {"is_answered": _as_sent(row) in answered} for row in asked.values()]
     path = folder / NAME
@@ -67,14 +76,32 @@ def _folders(project: Project, day: str) -> Iterator[Path]:
         yield own
 
 
-def _opt_outs_in(folder: Path) -> Iterator[_Row]:
+def _opt_outs_in(folder: Path, key: str, contacts: Snapshot, persons: Snapshot) -> Iterator[_Row]:
     summary = Summary.from_json((folder / "summary.json").read_text(encoding="utf-8"))
     told_at = summary.as_of.astimezone(UTC).replace(tzinfo=None) if summary.as_of else None
-    rows = pq.read_table(folder / _CHANGES, filters=[("action", "=", "opt_out")]).to_pylist()
-    for row in rows:
+    if not _has(contacts, key) or not _has(persons, "person_key"):
+        return  # the reconcile says what is missing, or knows nobody's subscriptions
+    with duckdb.connect() as engine:
+        engine.execute("SET autoinstall_known_extensions = false")
+        rows = engine.sql(
+            f"""
+            FROM (FROM {parquet(folder / _CHANGES)} WHERE action = 'opt_out') o
+            ANTI JOIN {parquet(contacts.data)} c
+              ON o.side = 'platform'
+                 AND o.external_person_id = trim(CAST(c.{ident(key)} AS VARCHAR))
+            ANTI JOIN {parquet(persons.data)} p
+              ON o.side = 'crm' AND o.person_key = lower(CAST(p.person_key AS VARCHAR))
+            ORDER BY ALL"""
+        ).to_arrow_table()
+    for row in rows.to_pylist():
         names = (row["external_person_id"] or "", row["person_key"] or "")
         if all(names) and not any(name.startswith(ERASED_PREFIX) for name in names):
             yield row | {"told_at": told_at}
+
+
+def _has(snapshot: Snapshot, name: str) -> bool:
+    names = pq.read_schema(snapshot.data).names
+    return name.lower() in (column.lower() for column in names)
 
 
 def _key_of(row: _Row) -> _Key:

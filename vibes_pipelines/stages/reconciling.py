@@ -89,7 +89,7 @@ def reconcile_day(project: Project, day: str) -> Summary:
         pending=_pending(project, day, draft, (contacts, persons)),
         blocked=_blocked(project, day, draft),
         decisions=decisions_of(project, day, draft, contacts, persons),
-        earlier_opt_outs=write_earlier_opt_outs(project, day, draft),
+        earlier_opt_outs=write_earlier_opt_outs(project, day, draft, contacts, persons),
         accepted_rows=accepted,
         relative_guards=accepted is not None,
         for_next_base=True,
