@@ -1,7 +1,8 @@
 """What one day's reconcile saw of agreement: the file from which the next base is made.
 
 `agreement.parquet` lists the persons that do not simply agree with a contact that meets the
-conditions, by their row in the persons input. `fields` are those on which both sides agree;
+conditions, by their row in the persons input. `contact_key` names the contact of whoever differs,
+or does not have its key; else it is the person's own. `fields` are those on which both sides agree;
 `is_judged` is false for a person without a contact or in doubt, of which nothing new is known. Of
 every person that is not listed, and where `fields` is NULL, all values agree. `number_since` tells
 when the person's number was last seen to change. The file is no part of the diff set.
@@ -15,6 +16,7 @@ from pathlib import Path
 import duckdb
 
 from vibes_pipelines.reconcile.base import FIELDS, content_hash, current_meanings
+from vibes_pipelines.reconcile.identifiers import texts_sql
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.unmatched import is_cleared
@@ -69,11 +71,20 @@ def _listed_sql(config: SyncConfig) -> str:
     everything = _names(config, ["true"] * len(config.fields))
     return f"""
         WITH judged AS (
-            SELECT person_row, passes, differs FROM match
+            SELECT contact_row, person_row, passes, differs FROM match
             ANTI JOIN (SELECT row_number FROM finding
                        WHERE source = 'contact' AND kind = 'invalid_value') doubt
               ON contact_row = doubt.row_number
-            WHERE NOT is_odd)
+            WHERE NOT is_odd),
+        unnamed AS (
+            SELECT contact_row, person_row FROM judged
+            SEMI JOIN (SELECT row_number FROM person WHERE key IS NULL) p
+              ON person_row = p.row_number
+            WHERE NOT passes),
+        name_of AS (
+            SELECT person_row, key AS contact_key
+            FROM ({texts_sql("contact", "SELECT contact_row FROM unnamed")}) c
+            JOIN unnamed ON contact_row = c.row_number)
         SELECT row_number AS person_row, NULL::VARCHAR AS contact_key, []::VARCHAR[] AS fields,
                false AS is_judged, false AS passes, false AS is_settled
         FROM person ANTI JOIN judged ON judged.person_row = person.row_number
@@ -82,9 +93,11 @@ def _listed_sql(config: SyncConfig) -> str:
         FROM (SELECT *, list_transform(cells, lambda cell: cell.field) AS differing
               FROM difference WHERE person_row IS NOT NULL)
         UNION ALL
-        SELECT person_row, NULL, CASE WHEN differs THEN {_cleared(config)} ELSE {everything} END,
+        SELECT person_row, name_of.contact_key,
+               CASE WHEN differs THEN {_cleared(config)} ELSE {everything} END,
                true, false, {_settled(config)}
-        FROM judged LEFT JOIN unmatched USING (person_row) {_unmatched_values(config)}
+        FROM judged LEFT JOIN unmatched USING (person_row) LEFT JOIN name_of USING (person_row)
+        {_unmatched_values(config)}
         WHERE NOT judged.passes"""
 
 

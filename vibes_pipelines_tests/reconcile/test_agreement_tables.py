@@ -21,7 +21,8 @@ ALL = ["name", "club", "city"]
 PERSON, CONTACT = 5, 15
 SINCE = datetime(2026, 1, 3)  # noqa: DTZ001 - as DuckDB has it, in UTC
 COLUMNS = {
-    "person": "row_number BIGINT",
+    "person": "row_number BIGINT, key VARCHAR",
+    "contact_text": "row_number BIGINT, key VARCHAR",
     "match": "contact_row BIGINT, person_row BIGINT, passes BOOLEAN, differs BOOLEAN,"
     " is_odd BOOLEAN",
     "difference": "person_row BIGINT, contact_key VARCHAR, cells STRUCT(field VARCHAR)[]",
@@ -30,13 +31,14 @@ COLUMNS = {
     "opt_out": "person_row BIGINT, side VARCHAR",
     "number_period": "person_row BIGINT, since TIMESTAMP",
 }
+DEFAULTS = {"person": [(PERSON, "C1")], "contact_text": [(CONTACT, "C1")]}
 
 
 @pytest.fixture
 def listed(tables, tmp_path):
     """By person: contact, fields, is judged, passes, is settled, and since when it has its number.
 
-    Tables that are not named are empty but for one person.
+    Tables that are not named are empty but for one person and the text of one contact.
     """
 
     def listed(policy="keep", fields=MAPPED, persons_path=tmp_path, **rows):
@@ -49,7 +51,7 @@ def listed(tables, tmp_path):
                 f"INSERT INTO finding VALUES ('{source}', {number}, '{kind}', '')"
             )
         for name, columns in COLUMNS.items():
-            tables.create(name, columns, rows.pop(name, [(PERSON,)] if name == "person" else ()))
+            tables.create(name, columns, rows.pop(name, DEFAULTS.get(name, ())))
         assert not rows
         persons = dataclasses.replace(
             tables.source("persons", {"mdn": "VARCHAR"}), path=persons_path
@@ -123,6 +125,12 @@ def test_a_filtered_contact_agrees_in_all_or_in_nothing_that_is_known(listed, di
     ]
 
 
+@pytest.mark.parametrize(("key", "contact"), [(None, "C1"), ("C1", None)])
+def test_a_filtered_contact_is_named_where_its_person_does_not_name_it(listed, key, contact):
+    [row] = listed(match=[pair(passes=False)], person=[(PERSON, key)])
+    assert row[1] == contact
+
+
 UNMATCHED = {"match": [pair(passes=False, differs=True)], "unmatched": [(CONTACT, PERSON)]}
 
 
@@ -184,7 +192,7 @@ def test_keep_settles_nothing(listed):
 
 
 def test_since_when_it_has_its_number_is_told_of_everybody(listed):
-    people = [(PERSON,), (PERSON + 1,), (PERSON + 2,)]
+    people = [(PERSON + number, "C1") for number in range(3)]
     assert listed(
         person=people,
         match=[pair(), pair(PERSON + 2)],
@@ -198,7 +206,7 @@ def test_since_when_it_has_its_number_is_told_of_everybody(listed):
 def test_rows_are_in_the_order_of_the_persons(listed):
     numbers = [9, 3, 7, 1]
     told = listed(
-        person=[(number,) for number in numbers],
+        person=[(number, "C1") for number in numbers],
         match=[pair(3), pair(7, passes=False)],
         number_period=[(3, SINCE)],
     )

@@ -136,6 +136,24 @@ def test_a_key_that_now_means_another_contact_is_left_alone(tmp_path: Path) -> N
     assert cleared(out) == {}
 
 
+@pytest.mark.parametrize("policy", ["keep", "clear", "opt_out"])
+def test_what_was_agreed_with_a_filtered_contact_is_no_base_of_another(
+    tmp_path: Path, policy: str
+) -> None:
+    days = start(tmp_path, policy)
+    phone = "+13125550100"
+    people = [person(external_person_id=None, mdn=phone)]
+    days.day([contact("A", phone=phone)], people, subscriptions=[SUBSCRIBED])
+    days.day([contact("B", phone=phone)], people, subscriptions=[SUBSCRIBED])  # not adopted yet
+    other = contact("B", id="C2", phone=phone, club="x")
+    out = days.day([contact("B"), other], people, subscriptions=[SUBSCRIBED])
+    assert (cleared(out), opted_out(out)) == ({}, [])
+    out = days.day([contact("B"), {**other, "type": "A"}], people, subscriptions=[SUBSCRIBED])
+    assert [r["reason"] for r in pq.read_table(out / "crm_changes.parquet").to_pylist()] == [
+        "no_base"
+    ]
+
+
 def test_a_clear_under_way_is_not_sent_again_and_still_filtered(tmp_path: Path) -> None:
     days = start(tmp_path, "clear")
     days.day([contact("A")], [person()])
