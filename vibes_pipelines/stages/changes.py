@@ -46,6 +46,7 @@ FROM_THE_FUTURE = (
     " they are seen by the daily job only; set the CRM's clock, and write the column in UTC"
 )
 TOO_MANY = "more contacts changed than contacts.changes.max_batch"
+TOO_ENTANGLED = "too many contacts or persons share identifiers with some contacts"
 NOT_SET = "contacts.changes of sync.yaml is not set"
 
 
@@ -222,6 +223,8 @@ class _Carrier:
         self._contacts.update(contacts)
         found = reconcile_slice(self._project, contacts, self._name(position))
         persons = [] if self._only_opt_outs else self._new_persons(found)
+        if not self._only_opt_outs:
+            self._leave(found.left, TOO_ENTANGLED)
         opt_outs = self._new_opt_outs(found)
         opt_outs, persons = self._within_guards(found, opt_outs, persons)
         if self._is_bulk and persons:

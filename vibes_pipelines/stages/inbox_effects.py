@@ -82,6 +82,7 @@ def _settle_persons(
         ends = dict.fromkeys(writes, ("applied", FIELDS_WRITTEN))
     else:
         ends = _write(project, writes)
+    ends |= dict.fromkeys(found.left, ("ignored", LEFT_TO_DAILY))
     sent = _sent(project, newest)
     for contact, callback in newest.items():
         is_echo = _is_echo(project, callback, bodies[callback.id], sent)

@@ -1,8 +1,8 @@
 """Slices: the reconcile of a few contacts between two days, by the very rules of the daily one.
 
 Read are the contacts as they are now, and of the newest landed day every record that shares an
-identifier with them. Over the landed persons lies what was sent to the platform, and what the
-platform told by callback, since the share was made.
+identifier with them, directly or through others. Over the landed persons lies what was sent to the
+platform, and what the platform told by callback, since the share was made.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names go through reconcile.sql)
@@ -29,9 +29,12 @@ from vibes_pipelines.delivery.intents import (
     person_intents,
 )
 from vibes_pipelines.reconcile.engine import Limits
+from vibes_pipelines.reconcile.engine import engine as engine_of
+from vibes_pipelines.reconcile.groups import Sought, gather_group
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.reconcile.run import Inputs, reconcile
-from vibes_pipelines.reconcile.sql import clean, ident, literal
+from vibes_pipelines.reconcile.sources import ROW, open_source
+from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.stages.bases import base_of
 from vibes_pipelines.stages.crm_side import copy_crm_contacts
 from vibes_pipelines.stages.heard import Heard, KnownPerson, Whose, heard_subscriptions
@@ -48,8 +51,11 @@ from vibes_pipelines.vibes.callbacks import CallbackError
 
 PERSON_EVENTS = ("person_added", "person_updated")
 
-_TAIL = 7
-"""Digits at the end of a number by which records are gathered; who is who is decided later."""
+_MOST_OTHERS = 10_000
+"""Landed records that a slice may have beside those of its contacts; a reconcile of so many takes
+about a second."""
+_OWN_PERSONS = 2
+"""What a contact may add to them by itself: its person, and one more."""
 
 _SUBSCRIPTIONS = pa.schema(
     [
@@ -67,8 +73,9 @@ class Slice:
     """What is to be done about some contacts, and how large the sides are that caps refer to.
 
     Invitations and numbers in place of others are the daily job's. `present` are those of the
-    contacts that the CRM has. `joined_by` says when the newest join, by callback, of the person of
-    an opt-out (by its contact and list) arrived.
+    contacts that the CRM has; `left` those of which no more than opt-outs is told, because too many
+    records share their identifiers. `joined_by` says when the newest join, by callback, of the
+    person of an opt-out (by its contact and list) arrived.
     """
 
     persons: tuple[Operation, ...]
@@ -78,6 +85,7 @@ class Slice:
     contacts_landed: int
     persons_landed: int
     present: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
     joined_by: Mapping[tuple[str | None, str | None], datetime] = field(default_factory=dict)
 
 
@@ -116,7 +124,8 @@ def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> S
         fresh = folder / "fresh.parquet"
         copy_crm_contacts(project, fresh, contacts)
         said = _said(project, day, contacts, persons.manifest.as_of)
-        gathered = _gather(project, day, contacts, folder, said)
+        is_whole = _gather(project, day, contacts, folder, said)
+        gathered = folder / "persons.parquet"
         whose = Whose(contacts, _numbers(project, fresh))
         heard = heard_subscriptions(project, persons.manifest.as_of, whose, _known(gathered))
         pq.write_table(pa.Table.from_pylist(heard.stays, _SUBSCRIPTIONS), folder / "heard.parquet")
@@ -138,12 +147,19 @@ def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> S
             known = _slice(folder / "known", day, set(contacts), name, (landed, persons))
             found = replace(found, opt_outs=_united(known.opt_outs, found.opt_outs))
         opt_outs = (_surely_named(one, heard) for one in found.opt_outs)
-        return replace(
+        found = replace(
             found,
             opt_outs=tuple(opt_outs),
             present=_keys_in(fresh, project.config.contacts.key),
             joined_by=dict(_joined_by(found.opt_outs, heard)),
         )
+        return found if is_whole else _opt_outs_alone(found)
+
+
+def _opt_outs_alone(found: Slice) -> Slice:
+    """Of a group that is not whole: who is in doubt may not be seen, but a no is carried anyway."""
+    left = {operation.external_person_id or "" for operation in (*found.persons, *found.crm)}
+    return replace(found, persons=(), crm=(), left=frozenset(left))
 
 
 def _numbers(project: Project, fresh: Path) -> set[str]:
@@ -235,35 +251,36 @@ def _snapshot(project: Project, feed: str, day: str) -> Snapshot:
 
 def _gather(
     project: Project, day: str, contacts: Collection[str], folder: Path, said: pa.Table
-) -> Path:
-    """Writes contacts, persons and subscriptions that share an identifier with these contacts."""
-    config = project.config.contacts
-    key = ident(config.key)
-    tail = "NULL"
-    if config.mdn:
-        tail = _tail_of(ident(config.mdn.column))
-    own_key = f"lower({_text(ident(config.person_key))})" if config.person_key else "NULL"
-    persons = parquet(_snapshot(project, PERSONS, day).data)
-    landed = parquet(_snapshot(project, CONTACTS, day).data)
-    fresh = parquet(folder / "fresh.parquet")
+) -> bool:
+    """Writes contacts, persons and subscriptions of the group of these contacts.
+
+    Returns whether the group is whole.
+    """
+    config = project.config
+    landed = [_snapshot(project, feed, day) for feed in (CONTACTS, PERSONS)]
     subscriptions = [snapshot.data for snapshot in subscriptions_of(project, day)]
-    with duckdb.connect(config={"threads": 1}) as engine:
-        engine.execute("SET TimeZone = 'UTC'")
-        engine.execute("CREATE TABLE asked AS SELECT unnest($1) AS contact", [list(contacts)])
+    with engine_of(Limits(threads=1), folder) as engine:
+        fresh, contact, person = (
+            open_source(engine, role, path, folder)
+            for role, path in (
+                ("contacts", folder / "fresh.parquet"),
+                ("contacts", landed[0].folder),
+                ("persons", landed[1].folder),
+            )
+        )
+        numbers = [
+            row["value"] for row in said.to_pylist() if row["field"] == "mdn" and row["value"]
+        ]
+        sought = Sought(fresh, contacts, mdns=numbers)
+        most = _MOST_OTHERS + _OWN_PERSONS * len(contacts)
+        is_whole = gather_group(engine, config, sought, contact, person, most)
         engine.execute(
             f"""
-            CREATE TABLE person AS SELECT * FROM {persons} WHERE
-                external_person_id IN (SELECT contact FROM asked)
-                OR {_tail_of("mdn")} IN (SELECT {tail} FROM {fresh})
-                OR lower(person_key) IN (SELECT {own_key} FROM {fresh})"""
+            CREATE TABLE contact AS
+            SELECT * FROM {parquet(folder / "fresh.parquet")}
+            UNION ALL BY NAME {_rows_of(landed[0], "group_contact")}"""
         )
-        others = f"""
-            SELECT * FROM {landed}
-            WHERE NOT coalesce({_text(key)} IN (SELECT contact FROM asked), false)
-              AND ({_text(key)} IN (SELECT external_person_id FROM person)
-                   OR {tail} IN (SELECT {tail} FROM {fresh})
-                   OR {own_key} IN (SELECT {own_key} FROM {fresh}))"""
-        engine.execute(f"CREATE TABLE contact AS SELECT * FROM {fresh} UNION ALL BY NAME {others}")
+        engine.execute(f"CREATE TABLE person AS {_rows_of(landed[1], 'group_person')}")
         _overlay(engine, said)
         engine.execute(
             f"""
@@ -273,7 +290,14 @@ def _gather(
         for table in ("contact", "person", "subscription"):
             target = literal(str(folder / f"{table}s.parquet"))
             engine.execute(f"COPY {table} TO {target} (FORMAT parquet)")
-    return folder / "persons.parquet"
+    return is_whole
+
+
+def _rows_of(landed: Snapshot, group: str) -> str:
+    numbered = parquet(landed.data, file_row_number=True)
+    return (
+        f"SELECT * EXCLUDE ({ROW}) FROM {numbered} WHERE {ROW} IN (SELECT row_number FROM {group})"
+    )
 
 
 def _stays(path: Path) -> str:
@@ -364,13 +388,3 @@ def _under_way(project: Project, day: str) -> pa.Table:
 
 def _word(contact: str, field: str, value: str | None, at: datetime) -> dict[str, Any]:
     return {"contact": contact, "field": field, "value": value, "told": int(at.timestamp() * 1e6)}
-
-
-def _text(column: str) -> str:
-    return clean(f"CAST({column} AS VARCHAR)")
-
-
-def _tail_of(column: str) -> str:
-    """SQL for the last digits of a number, however it is written; NULL for fewer."""
-    digits = f"regexp_replace(CAST({column} AS VARCHAR), '[^0-9]', '', 'g')"
-    return f"CASE WHEN length({digits}) >= {_TAIL} THEN right({digits}, {_TAIL}) END"

@@ -12,9 +12,14 @@ from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.sensors import crm_change_sensor
 from vibes_pipelines.sandbox.population import build_world
-from vibes_pipelines.stages import changes
+from vibes_pipelines.stages import changes, slices
 from vibes_pipelines.stages.carried import Carried
-from vibes_pipelines.stages.changes import FROM_THE_FUTURE, carry_changes, changes_waiting
+from vibes_pipelines.stages.changes import (
+    FROM_THE_FUTURE,
+    TOO_ENTANGLED,
+    carry_changes,
+    changes_waiting,
+)
 from vibes_pipelines.stages.inbox import drain
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary
@@ -32,6 +37,11 @@ from vibes_pipelines_tests.support.realtime import (
 )
 
 WORLD = build_world(180, seed=11)
+SPLIT = agreed_keys(WORLD)[-1]
+"""A contact in doubt: it has no number, and another contact has that of its person."""
+[_split] = [row for row in WORLD.contacts if row["contact_id"] == SPLIT]
+WORLD.contacts.append({**_split, "contact_id": "C970000"})
+_split["mobile"] = None
 MANY = ("opt_outs: {max_rows: 5000,  max_share: 0.05}", "opt_outs: {max_rows: 5000}")
 OUTBOX = "  changes: {by: outbox, table: contact_outbox, id: number, key: contact, max_batch: 5}\n"
 
@@ -112,6 +122,30 @@ def test_a_value_that_comes_back_is_sent_again(real: RealTime, keys: Iterator[st
         real.edit(key, first_name=name)
         carry(real)
         assert real.person(key).custom["first_name"] == name.strip()
+
+
+def test_a_contact_in_doubt_by_what_only_others_share_waits_for_the_daily_job(
+    real: RealTime,
+) -> None:
+    before = real.person(SPLIT).custom["first_name"]
+    real.edit(SPLIT, first_name="Doubt")
+    assert carry(real).persons == 0
+    assert real.person(SPLIT).custom["first_name"] == before
+
+
+def test_of_a_group_that_is_too_large_only_the_opt_outs_leave(
+    real: RealTime, keys: Iterator[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = next(keys), next(keys)
+    monkeypatch.setattr(slices, "_MOST_OTHERS", 1)
+    monkeypatch.setattr(slices, "_OWN_PERSONS", 0)
+    real.edit(one, first_name="Hub")
+    opt_out(real, other)
+    carried = carry(real)
+    assert (carried.opt_outs, carried.persons, carried.left_to_daily) == (1, 0, 1)
+    assert f"{TOO_ENTANGLED}: the daily job carries them" in carried.why
+    assert real.person(one).custom["first_name"] != "Hub"
+    assert not is_subscribed(real, other)
 
 
 def test_a_look_that_was_cut_after_its_send_is_made_good_without_a_second_effect(
