@@ -256,10 +256,10 @@ def _gather(
 
     Returns whether the group is whole.
     """
-    config = project.config
+    config, since = project.config, _may_be_invisible_since(project, day)
     landed = [_snapshot(project, feed, day) for feed in (CONTACTS, PERSONS)]
     subscriptions = [snapshot.data for snapshot in subscriptions_of(project, day)]
-    with engine_of(Limits(threads=1), folder) as engine:
+    with engine_of(Limits(threads=1), folder) as engine, _book(project) as book:
         fresh, contact, person = (
             open_source(engine, role, path, folder)
             for role, path in (
@@ -271,7 +271,7 @@ def _gather(
         numbers = [
             row["value"] for row in said.to_pylist() if row["field"] == "mdn" and row["value"]
         ]
-        sought = Sought(fresh, contacts, mdns=numbers)
+        sought = Sought(fresh, contacts, book.adopted(since, contacts=contacts), numbers)
         most = _MOST_OTHERS + _OWN_PERSONS * len(contacts)
         is_whole = gather_group(engine, config, sought, contact, person, most)
         engine.execute(
@@ -281,6 +281,7 @@ def _gather(
             UNION ALL BY NAME {_rows_of(landed[0], "group_contact")}"""
         )
         engine.execute(f"CREATE TABLE person AS {_rows_of(landed[1], 'group_person')}")
+        _lay_adoptions(engine, book, since)
         _overlay(engine, said)
         engine.execute(
             f"""
@@ -298,6 +299,17 @@ def _rows_of(landed: Snapshot, group: str) -> str:
     return (
         f"SELECT * EXCLUDE ({ROW}) FROM {numbered} WHERE {ROW} IN (SELECT row_number FROM {group})"
     )
+
+
+def _lay_adoptions(engine: duckdb.DuckDBPyConnection, book: RealtimeBook, since: datetime) -> None:
+    """Gives persons the external ids that they were sent, by whichever contact, since the share."""
+    without_id = "SELECT person_key FROM person WHERE nullif(trim(external_person_id), '') IS NULL"
+    keys = [key.lower() for (key,) in engine.execute(without_id).fetchall() if key]
+    for person_key, contact in book.adopted(since, person_keys=keys).items():
+        engine.execute(
+            "UPDATE person SET external_person_id = $1 WHERE lower(person_key) = $2",
+            [contact, person_key],
+        )
 
 
 def _stays(path: Path) -> str:
@@ -378,12 +390,20 @@ def _pending(project: Project, day: str, folder: Path) -> Path:
 def _under_way(project: Project, day: str) -> pa.Table:
     """What was sent until now, by the daily job and in real time, and may not be visible yet."""
     following = (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
-    lag = timedelta(hours=project.config.policies.visibility_lag_h)
-    since = datetime.fromisoformat(day).replace(tzinfo=UTC) - lag
-    with closing(RealtimeBook(project.settings.ledger_url)) as book:
-        prompt = book.pending(since)
+    with _book(project) as book:
+        prompt = book.pending(_may_be_invisible_since(project, day))
     daily = project.ledger.pending(following, project.config.config_hash)
     return pa.concat_tables([daily, prompt])
+
+
+def _may_be_invisible_since(project: Project, day: str) -> datetime:
+    """From when on the persons landed for a day may not show what was sent."""
+    lag = timedelta(hours=project.config.policies.visibility_lag_h)
+    return datetime.fromisoformat(day).replace(tzinfo=UTC) - lag
+
+
+def _book(project: Project) -> closing[RealtimeBook]:
+    return closing(RealtimeBook(project.settings.ledger_url))
 
 
 def _word(contact: str, field: str, value: str | None, at: datetime) -> dict[str, Any]:

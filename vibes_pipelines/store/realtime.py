@@ -159,18 +159,41 @@ class RealtimeBook(Database):
 
     def sent(self, contacts: Collection[str], since: datetime) -> list[Sent]:
         """What was sent of these contacts since then, by the daily job too, oldest first."""
-        return self._sent(
-            contacts,
-            since,
-            lambda table: sa.and_(table.c.status.in_(HAS_LEFT), table.c.route != "crm"),
-        )
+        return self._sent(contacts, since, _left_for_platform)
+
+    def adopted(
+        self,
+        since: datetime,
+        *,
+        contacts: Collection[str] = (),
+        person_keys: Collection[str] = (),
+    ) -> dict[str, str]:
+        """The contact whose key each of these persons was sent since then, by person_key.
+
+        Persons are named by their person_key, or by the contacts; the daily job's sends are told
+        too.
+        """
+        named = {"external_person_id": contacts, "person_key": person_keys}
+        sent = [
+            one
+            for column, values in named.items()
+            for one in self._sent(values, since, _left_for_platform, PERSON_KINDS, column)
+        ]
+        return {
+            one.operation.person_key: one.operation.external_person_id
+            for one in sorted(sent, key=lambda one: one.at)
+            if one.operation.person_key
+            and one.operation.external_person_id
+            and one.operation.touches("external_person_id")
+        }
 
     def _sent(
         self,
-        contacts: Collection[str],
+        values: Collection[str],
         since: datetime,
         which: Callable[[sa.Table], sa.ColumnElement[bool]],
         kinds: Collection[Kind] | None = None,
+        column_name: str = "external_person_id",
     ) -> list[Sent]:
         found = []
         for table in (realtime_operations, operations):
@@ -180,8 +203,8 @@ class RealtimeBook(Database):
             if kinds is not None:
                 query = query.where(table.c.kind.in_(kinds))
             with self._engine.begin() as connection:
-                for chunk in chunks(contacts):
-                    chosen = query.where(table.c.external_person_id.in_(chunk))
+                for chunk in chunks(values):
+                    chosen = query.where(table.c[column_name].in_(chunk))
                     for row in connection.execute(chosen):
                         of_realtime = table is realtime_operations
                         found.append(Sent(_operation(row[:-1], columns), row[-1], of_realtime))
@@ -253,6 +276,10 @@ class RealtimeBook(Database):
     def _read(self, query: sa.Select[Any]) -> list[Operation]:
         with self._engine.begin() as connection:
             return [_operation(row, _COLUMNS) for row in connection.execute(query)]
+
+
+def _left_for_platform(table: sa.Table) -> sa.ColumnElement[bool]:
+    return sa.and_(table.c.status.in_(HAS_LEFT), table.c.route != "crm")
 
 
 def _operation(row: Sequence[Any], columns: Sequence[sa.Column[Any]]) -> Operation:

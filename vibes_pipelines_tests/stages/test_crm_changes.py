@@ -42,6 +42,8 @@ SPLIT = agreed_keys(WORLD)[-1]
 [_split] = [row for row in WORLD.contacts if row["contact_id"] == SPLIT]
 WORLD.contacts.append({**_split, "contact_id": "C970000"})
 _split["mobile"] = None
+NOBODYS = iter(WORLD.kinds["platform_only"])
+"""Persons known by number alone, whom no contact of the landed day points to."""
 MANY = ("opt_outs: {max_rows: 5000,  max_share: 0.05}", "opt_outs: {max_rows: 5000}")
 OUTBOX = "  changes: {by: outbox, table: contact_outbox, id: number, key: contact, max_batch: 5}\n"
 
@@ -146,6 +148,22 @@ def test_of_a_group_that_is_too_large_only_the_opt_outs_leave(
     assert f"{TOO_ENTANGLED}: the daily job carries them" in carried.why
     assert real.person(one).custom["first_name"] != "Hub"
     assert not is_subscribed(real, other)
+
+
+def test_a_person_adopted_today_is_that_contacts_from_then_on(real: RealTime) -> None:
+    person_key = next(NOBODYS)
+    person = real.loop.sandbox.platform.find(person_key=person_key)
+    assert person is not None
+    was = person.custom["first_name"]
+    real.enter("C970001", mobile=person.mdn)
+    for name in ("Zed", was, "Zed"):  # not yet in the share, and sent all the same
+        real.edit("C970001", first_name=name)
+        assert carry(real).accepted == 1
+        person = real.person("C970001")
+        assert (person.person_key, person.custom["first_name"]) == (person_key, name)
+    real.enter("C970002", mobile=person.mdn, first_name="Thief")
+    assert carry(real).persons == 0
+    assert real.person("C970001").custom["first_name"] == "Zed"
 
 
 def test_a_look_that_was_cut_after_its_send_is_made_good_without_a_second_effect(

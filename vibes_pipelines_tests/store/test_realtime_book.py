@@ -119,6 +119,18 @@ def test_what_was_sent_since_is_told_with_its_time(book: RealtimeBook) -> None:
     assert book.sent(["C1"], AT + timedelta(seconds=1)) == []
 
 
+def test_who_was_given_to_which_contact_is_told_by_either(book: RealtimeBook) -> None:
+    key = Change("external_person_id", "set", None, "C1", "adopt")
+    adoption = replace(operation(1), changes=(key, NAME))
+    planned = replace(adoption, operation_id="op2", person_key="k2")
+    accepted(book, adoption, replace(operation(3), person_key="k3"))
+    book.plan([planned])
+    assert book.adopted(AT, contacts=["C1"]) == {"k1": "C1"}
+    assert book.adopted(AT, person_keys=["k1", "k2", "k3"]) == {"k1": "C1"}
+    assert book.adopted(AT, contacts=["C2"], person_keys=["k2"]) == {}
+    assert book.adopted(AT + timedelta(seconds=1), contacts=["C1"]) == {}
+
+
 def test_a_cursor_is_where_it_was_moved_to_last(book: RealtimeBook) -> None:
     assert book.cursor("x") is None
     book.move_cursor("x", "1")
