@@ -51,12 +51,14 @@ def _delivery_job(
     keys: tuple[dg.AssetKey, ...],
     description: str,
     checks: tuple[dg.AssetCheckKey, ...] = (),
+    config: dg.RunConfig | None = None,
 ) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         name,
         selection=dg.AssetSelection.assets(*keys, REJECTED, REPORT).without_checks()
         | dg.AssetSelection.checks(*checks),
         description=description,
+        config=config,
         tags=EFFECT_TAG,
     )
 
@@ -73,6 +75,14 @@ repush = _delivery_job(
     DELIVERIES,
     "Deliver the newest diff set again: what is open is sent, nothing twice.",
     GUARD_CHECKS,
+)
+
+READ_REPORTS = dg.RunConfig(ops={"__".join(REJECTED.path): {"config": {"read_reports": True}}})
+import_reports = _delivery_job(
+    "import_reports",
+    (),
+    "Read the reports that import files of any day await; nothing is planned or sent.",
+    config=READ_REPORTS,
 )
 
 
@@ -127,6 +137,7 @@ JOBS: list[UnresolvedAssetJobDefinition | dg.JobDefinition] = [
     api_push,
     crm_write_back,
     repush,
+    import_reports,
     approve,
     callback_inbox,
     crm_changes,

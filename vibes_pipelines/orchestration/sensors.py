@@ -6,6 +6,7 @@ same content may wait a second time, also when it was asked for.
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 
 import dagster as dg
@@ -14,16 +15,16 @@ from vibes_pipelines import crm, stages
 from vibes_pipelines.orchestration.alerts import check_alert_sensor, run_failure_sensor
 from vibes_pipelines.orchestration.jobs import (
     JOBS,
+    READ_REPORTS,
     callback_inbox,
     crm_changes,
     delivery_run_config,
+    import_reports,
     op_run_config,
     opt_outs,
-    person_import,
     reconcile_daily,
     repush,
 )
-from vibes_pipelines.orchestration.keys import OPT_OUTS, PERSON_IMPORT, REJECTED, REPORT
 from vibes_pipelines.orchestration.ops import carry_crm_changes, drain_callback_inbox
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
@@ -34,6 +35,9 @@ SFTP_INTERVAL_S = 900
 INBOX_INTERVAL_S = 30
 # A drain that failed is repeated, ever more slowly while its cause lasts.
 INBOX_LONGEST_WAIT_S = 900
+
+HOLD_A_DRAIN = frozenset(job.name for job in JOBS if job is not opt_outs)
+"""What a drain waits for; the lane of opt-outs runs beside any other."""
 
 IN_PROGRESS = (
     dg.DagsterRunStatus.QUEUED,
@@ -88,34 +92,24 @@ def diff_set_sensor(project: ProjectResource) -> dg.SensorResult | dg.SkipReason
 
 
 @dg.sensor(
-    jobs=[person_import, repush],
+    job=import_reports,
     minimum_interval_seconds=SFTP_INTERVAL_S,
-    description="Fetches the reports of import files that the platform had not finished.",
+    description="Reads the reports that import files await, of any day; delivers nothing.",
 )
 def import_report_sensor(
     context: dg.SensorEvaluationContext, project: ProjectResource
 ) -> dg.SensorResult | dg.SkipReason:
-    """Asks again while a report is awaited; the number of the look is the cursor.
-
-    The import of persons reads all reports. While it is held, opt-outs alone are delivered again,
-    and read theirs.
-    """
+    """Asks while a report is awaited, and not again before that run is over."""
     with project.open() as opened:
-        awaited = stages.delivering.awaited_reports(opened)
-    if awaited is None:
+        day = stages.delivering.awaited_day(opened)
+    if day is None:
         return dg.SkipReason("no import file awaits its report")
-    look = int(context.cursor or 0) + 1
-    by_persons = awaited.delivery == PERSON_IMPORT.path[-1]
-    delivery = PERSON_IMPORT if by_persons else OPT_OUTS
+    if running := _in_progress(context.instance, {import_reports.name}):
+        return dg.SkipReason(f"a run of {running} is in progress")
     request = dg.RunRequest(
-        run_key=f"reports:{awaited.diff_set.diff_set}:{look}",
-        job_name=person_import.name if by_persons else repush.name,
-        partition_key=awaited.diff_set.day,
-        run_config=delivery_run_config(dry_run=False, deliveries=(delivery,)),
-        asset_selection=[delivery, REJECTED, REPORT],
-        asset_check_keys=[],
+        run_key=f"reports:{day}:{time.time():.3f}", partition_key=day, run_config=READ_REPORTS
     )
-    return dg.SensorResult([request], cursor=str(look))
+    return dg.SensorResult([request])
 
 
 @dataclass(frozen=True)
@@ -191,7 +185,7 @@ def _ask(
     context: dg.SensorEvaluationContext, waiting: int, name: str, run_config: dg.RunConfig
 ) -> dg.SensorResult | dg.SkipReason:
     """One request for what waits, unless one of our jobs is in progress; see `InboxCursor`."""
-    if running := _job_in_progress(context.instance):
+    if running := _in_progress(context.instance, HOLD_A_DRAIN):
         return dg.SkipReason(f"a run of {running} is in progress")
     asked, now = InboxCursor(**json.loads(context.cursor or "{}")), time.time()
     if wait_s := asked.wait_s(waiting, now):
@@ -201,11 +195,10 @@ def _ask(
     return dg.SensorResult([request], cursor=json.dumps(asdict(asked)))
 
 
-def _job_in_progress(instance: dg.DagsterInstance) -> str | None:
-    """The name of one of our jobs that is queued or runs and that a drain waits for."""
-    names = {job.name for job in JOBS if job is not opt_outs}  # which runs beside any other
+def _in_progress(instance: dg.DagsterInstance, jobs: Collection[str]) -> str | None:
+    """The name of one of these jobs that is queued or runs."""
     found = instance.get_runs(filters=dg.RunsFilter(statuses=list(IN_PROGRESS)))
-    return next((run.job_name for run in found if run.job_name in names), None)
+    return next((run.job_name for run in found if run.job_name in jobs), None)
 
 
 SENSORS = [

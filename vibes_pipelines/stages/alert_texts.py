@@ -98,7 +98,8 @@ ADVICE: Mapping[str, Advice] = {
     "delivery__api_push": _DELIVERY,
     "delivery__invites": _DELIVERY,
     "delivery__rejected": Advice(
-        "All sends are done.", "Run the job repush; it sends nothing new."
+        "Only reading failed; every send is in the ledger.",
+        "See in the run what stopped it; then run the job import_reports, which sends nothing.",
     ),
     "report__draft": Advice("Only a page is missing.", "Run: vibes-pipelines report --day DAY"),
     "report__day": Advice("All sends are done.", "Run: vibes-pipelines report --day DAY"),

@@ -46,10 +46,11 @@ from vibes_pipelines.stages.progress import Progress
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import read_summary
 from vibes_pipelines.stages.report_reading import (
-    awaited_reports,
+    awaited_day,
     awaits_report,
     folders_of,
     may_read,
+    read_late_reports,
     read_reports,
 )
 from vibes_pipelines.store.inbox import Inbox
@@ -69,13 +70,14 @@ __all__ = [
     "NotReleasedError",
     "Options",
     "approve",
-    "awaited_reports",
+    "awaited_day",
     "deliver_invites",
     "deliver_opt_outs",
     "estimates_of",
     "held_lanes",
     "import_persons",
     "push_persons",
+    "read_late_reports",
     "released_diff_set",
     "write_back",
 ]
@@ -319,7 +321,7 @@ def _by_file(project: Project, planned: Plan, lane: Lane) -> Delivered:
             dry_run=False,
         )
     withdrawn = {"withdrawn": uploaded.withdrawn} if uploaded.withdrawn else {}
-    # The report of an opt-out file that was late is read here too, by the sensor of reports.
+    # The report of an opt-out file that was late is read here too.
     read = read_reports(project, planned.day, None if lane == "persons" else lane, REPORT_WAIT_S)
     release.accept_if_delivered(project.ledger, planned.diff_set)
     if read.refused is not None:

@@ -1,4 +1,4 @@
-"""Reading the platform's reports on import files: when, how long, and which delivery does it.
+"""Reading the platform's reports on import files: when, how long, and who does it.
 
 Every look is one session, the account's gap after the one before. What a report means is in
 `delivery.file_import`.
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vibes_pipelines.delivery import release
 from vibes_pipelines.delivery.file_import import (
     Folders,
     ReportMismatch,
@@ -16,10 +17,11 @@ from vibes_pipelines.delivery.file_import import (
     collect_reports,
     lane_of,
 )
+from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.landing import sftp_account
 from vibes_pipelines.stages.planning import REPORT_POLL_S, verdict_of
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.store.records import DiffSet, Lane
+from vibes_pipelines.store.records import Lane
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,11 @@ class ReadReports:
     refused: ReportMismatch | None = None
     words: str = ""
 
-
-@dataclass(frozen=True)
-class AwaitedReports:
-    """The diff set to deliver once more, and by which of `planning.DELIVERIES`."""
-
-    diff_set: DiffSet
-    delivery: str
+    @property
+    def sentence(self) -> str:
+        """One line for the log."""
+        counts = ", ".join(f"{name} {rows}" for name, rows in self.counts.items())
+        return "; ".join(filter(None, (counts, self.words)))
 
 
 def read_reports(project: Project, day: str, lane: Lane | None, wait_s: float) -> ReadReports:
@@ -62,21 +62,26 @@ def read_reports(project: Project, day: str, lane: Lane | None, wait_s: float) -
         time.sleep(REPORT_POLL_S)
 
 
-def awaited_reports(project: Project) -> AwaitedReports | None:
-    """Which delivery reads the reports that import files await; None when none may.
+@not_while_erasing
+def read_late_reports(project: Project, day: str) -> ReadReports:
+    """One look for the reports that files of any day and lane await; nothing is planned or sent.
 
-    The import of persons reads all of them. While its lane is held, opt-outs are not: they read
-    their own.
+    Raises:
+        ReportMismatch: some reports could not be counted; all others are.
     """
-    newest = project.ledger.newest_diff_set()
-    sent = {lane_of(batch) for batch in project.ledger.batches(status="sent")}
-    if newest is None or not sent:
-        return None
-    if may_read(project, newest.diff_set, "persons"):
-        return AwaitedReports(newest, "person_import")
-    if "opt_outs" in sent and may_read(project, newest.diff_set, "opt_outs"):
-        return AwaitedReports(newest, "opt_outs")
-    return None
+    read = read_reports(project, day, lane=None, wait_s=0)
+    if newest := project.ledger.newest_diff_set():
+        release.accept_if_delivered(project.ledger, newest.diff_set)
+    if read.refused is not None:
+        raise read.refused
+    return read
+
+
+def awaited_day(project: Project) -> str | None:
+    """The newest day of which an import file awaits its report; None when no file does."""
+    ledger = project.ledger
+    found = (ledger.diff_set(name) for name in {b.diff_set for b in ledger.batches(status="sent")})
+    return max((diff_set.day for diff_set in found if diff_set), default=None)
 
 
 def awaits_report(project: Project, lane: Lane) -> bool:

@@ -74,13 +74,13 @@ def test_a_late_report_is_collected_by_the_next_look(
     first = imported(loop, {"action": "late", "delay_s": LATE_S})
     assert (first.counts["rows"], first.counts["awaiting_report"]) == (12, 1)
     assert statuses(loop, loop.today) == {"sent": 12}
-    assert delivering.awaited_reports(loop.project) is not None, "its sensor looks again"
+    assert delivering.awaited_day(loop.project) == loop.today, "its sensor looks again"
     machine.now += LATE_S
     reports = loop.sandbox.home.sftp_folder("/files/reports")
     eventually(lambda: any(reports.glob("*.summary.csv")), "the report")
     counts = collected(loop).counts
     assert (counts["accepted"], counts["rejected"], counts["rows"]) == (10, 2, 0)
-    assert delivering.awaited_reports(loop.project) is None
+    assert delivering.awaited_day(loop.project) is None
     assert statuses(loop, loop.today) == {"accepted": 10, "rejected": 2}
 
 
@@ -123,4 +123,4 @@ def test_half_a_report_is_none_and_the_certificate_tells_in_its_place(loop: Loop
     assert later.rejections == {REFUSED: 2}, "what the report did not tell is told by the next"
     assert loop.sandbox.audit()["effects"] == {"import_update": 10}
     assert statuses(loop, sent_on) == {"sent": 12}, "no answer came; the certificates have told"
-    assert delivering.awaited_reports(loop.project) is None, "nothing waits for the other half"
+    assert delivering.awaited_day(loop.project) is None, "nothing waits for the other half"

@@ -5,14 +5,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
-import dagster as dg
 import pytest
 
 from vibes_pipelines.delivery import plan, routes
 from vibes_pipelines.delivery.file_import import ReportMismatch, ReportsResult
-from vibes_pipelines.orchestration.build import build_defs
-from vibes_pipelines.orchestration.resources import ProjectResource
-from vibes_pipelines.orchestration.sensors import import_report_sensor
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages import delivering, landing, report_reading
 from vibes_pipelines.stages.delivering import BothRoadsFailedError, Delivered
@@ -63,16 +59,6 @@ def opt_outs(loop: Loop, diff_set: str) -> dict[str, int]:
     }
 
 
-def asked_for(loop: Loop) -> dg.RunRequest | None:
-    """What the sensor of reports asks for."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_sensor_context(
-            instance=instance, definitions=build_defs(), resources={"project": ProjectResource()}
-        )
-        requests = import_report_sensor.evaluate_tick(context).run_requests
-    return requests[0] if requests else None
-
-
 def test_a_refused_login_holds_up_no_file_and_a_held_lane_no_report(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,20 +75,18 @@ def test_a_refused_login_holds_up_no_file_and_a_held_lane_no_report(
     assert opt_outs(loop, summary.diff_set) == {"api planned": 1, "file sent": by_file}
 
     loop.sandbox._pickup.scan()
+    sent_on = loop.today
     loop.sandbox.next_day(edits=False)
     loop.edit_contacts("last_name = 'Bea, the second'", AGREED[:80])
     loop.reconcile()
     assert "persons" in delivering.held_lanes(loop.project, loop.today)
-    request = asked_for(loop)
-    assert request is not None
-    assert (request.job_name, request.partition_key) == ("repush", loop.today)
-    assert list(request.run_config["ops"]) == ["delivery__opt_outs"]
+    assert delivering.awaited_day(loop.project) == sent_on
     sessions = sessions_of(monkeypatch)
     told = delivering.deliver_opt_outs(loop.project, loop.today, SEND)
     assert (told.counts["reports"], told.counts["accepted"]) == (1, by_file + 1)
     assert len(sessions) == 1
     assert opt_outs(loop, summary.diff_set)["file accepted"] == by_file
-    assert asked_for(loop) is None
+    assert delivering.awaited_day(loop.project) is None
 
 
 def sessions_of(monkeypatch: pytest.MonkeyPatch) -> list[object]:

@@ -79,7 +79,7 @@ check_alert_sensor -> nothing
 crm_change_sensor -> crm_changes
 diff_set_sensor -> repush
 extract_arrival_sensor -> reconcile_daily
-import_report_sensor -> person_import, repush
+import_report_sensor -> import_reports
 late_opt_outs_schedule -> look_for_late_opt_outs
 newest_day_schedule -> look_for_newest_day
 opt_out_sensor -> opt_outs
@@ -99,6 +99,7 @@ apsis_push: apsis/changes, apsis/contacts, apsis/delivery, apsis/profiles; check
 callback_inbox: nothing; checks: none
 crm_changes: nothing; checks: none
 crm_write_back: delivery/crm_write_back, delivery/rejected, report/day; checks: none
+import_reports: delivery/rejected, report/day; checks: none
 look_for_late_opt_outs: nothing; checks: opt_outs_arrive_in_time
 look_for_newest_day: nothing; checks: newest_day_is_made
 opt_outs: nothing; checks: none

@@ -16,11 +16,14 @@ from vibes_pipelines.orchestration.sensors import (
     extract_arrival_sensor,
     import_report_sensor,
 )
+from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages import delivering
 from vibes_pipelines.stages.arrivals import DATE, newest_complete
-from vibes_pipelines_tests.support.loop import SEND, Loop
+from vibes_pipelines_tests.support.loop import Loop, agreed_keys
+from vibes_pipelines_tests.support.run_records import run_of
 
 PATTERNS = {"current": f"current_{DATE}.txt", "events": f"events_{DATE}.txt"}
+AGREED = agreed_keys(build_world(150, seed=3))
 DAYS = [(date(2026, 1, 1) + timedelta(days=n)).isoformat() for n in range(6)]
 
 
@@ -122,31 +125,43 @@ def test_only_an_approved_newest_diff_set_is_delivered(
     assert _tick(diff_set_sensor, instance).skip_message  # it is out
 
 
-def test_reports_are_asked_for_until_none_is_awaited(
+def test_late_reports_are_read_and_nothing_else_is_done(
     loop: Loop, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("VIBES_API_RATE_PER_S", "1")  # so slow that the file is the faster road
-    loop.project.settings._environment = {
-        **loop.project.settings._environment,
-        "VIBES_API_RATE_PER_S": "1",
-    }
+    """Also when a newer diff set, which nobody set going, is released and would go by file."""
     monkeypatch.setattr(delivering, "REPORT_WAIT_S", 0)
-    loop.approve(loop.reconcile())
-    assert _tick(import_report_sensor, instance).skip_message
-    with monkeypatch.context() as paused:
-        paused.setattr(loop.sandbox._pickup, "scan", lambda: None)
-        sent = delivering.import_persons(loop.project, loop.today, SEND)
-        assert sent.counts["awaiting_report"] > 0
-        first = _tick(import_report_sensor, instance)
-        second = _tick(import_report_sensor, instance, first.cursor)
-    requests = [_only_request(first), _only_request(second)]
-    assert [request.partition_key for request in requests] == [loop.today] * 2
-    assert requests[0].run_key != requests[1].run_key
-    assert _dry_runs(requests[0]) == {"delivery__person_import": False}
+    with loop.changed(VIBES_API_RATE_PER_S=1, VIBES_SFTP_GAP_S=0) as slow:  # a file is faster
+        slow.approve(slow.reconcile())
+        assert _tick(import_report_sensor, instance).skip_message
+        with monkeypatch.context() as paused:
+            paused.setattr(slow.sandbox._pickup, "scan", lambda: None)
+            slow.deliver()
+        day = slow.today
+        slow.sandbox.next_day(edits=False)
+        slow.edit_contacts("last_name = 'Not released'", AGREED[:6])
+        newest = slow.reconcile()
+        assert delivering.held_lanes(slow.project, slow.today) == {}
 
-    loop.sandbox._pickup.scan()
-    assert delivering.import_persons(loop.project, loop.today, SEND).counts["awaiting_report"] == 0
-    assert _tick(import_report_sensor, instance, second.cursor).skip_message
+        request = _only_request(_tick(import_report_sensor, instance))
+        again = _only_request(_tick(import_report_sensor, instance))
+        assert request.partition_key == day
+        assert request.run_key != again.run_key  # a report may be awaited a second time
+        queued = run_of("import_reports", dg.DagsterRunStatus.QUEUED)
+        instance.add_run(queued)
+        assert _tick(import_report_sensor, instance).skip_message == (
+            "a run of import_reports is in progress"
+        )
+        instance.delete_run(queued.run_id)
+
+        slow.sandbox._pickup.scan()
+        job = build_defs().resolve_job_def("import_reports")
+        assert job.execute_in_process(
+            instance=instance, partition_key=day, run_config=request.run_config
+        ).success
+        assert slow.project.ledger.status_counts(newest.diff_set) == {}
+        assert _tick(import_report_sensor, instance).skip_message == (
+            "no import file awaits its report"
+        )
 
 
 days = st.sets(st.sampled_from(DAYS))

@@ -83,6 +83,17 @@ def _advised(error_class: str, rows: int, category: str, advice: str) -> str:
     return "  \n".join([f"**{error_class}** ({category}), rows: {rows}", *lines])
 
 
+class RejectedConfig(dg.Config):
+    """What is done before the rows are written.
+
+    Attributes:
+        read_reports: Read the reports that import files of any day await, as far as they are there.
+            The receipts are in the ledger then; nothing is planned or sent.
+    """
+
+    read_reports: bool = False
+
+
 @dg.asset(
     key=REJECTED,
     deps=[OPT_OUTS, CRM_WRITE_BACK, PERSON_IMPORT, API_PUSH, INVITES],
@@ -92,15 +103,19 @@ def _advised(error_class: str, rows: int, category: str, advice: str) -> str:
     kinds={"parquet"},
     owners=OWNERS,
     tags=PII,
+    pool="vibes_sftp",
 )
 def rejected(
-    context: dg.AssetExecutionContext, project: ProjectResource
+    context: dg.AssetExecutionContext, config: RejectedConfig, project: ProjectResource
 ) -> Iterator[dg.MaterializeResult[None]]:
     """What could not be delivered, row by row, with what to do about it; sends nothing."""
     with project.open() as opened:
 
         def make(day: str) -> Made:
             began = time.monotonic()
+            if config.read_reports:
+                read = stages.delivering.read_late_reports(opened, day)
+                context.log.info("%s", read.sentence)
             failures = stages.failures.write_failures(opened, day)
             by_class = "\n\n".join(starmap(_advised, failures.advised)) or "nothing was rejected"
             # The cure first: the rows beneath it are wider than a screen.
