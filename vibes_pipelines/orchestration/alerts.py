@@ -5,15 +5,17 @@ error's class is looked at to tell a failed check from a failed step; its text n
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 
 from vibes_pipelines import stages
+from vibes_pipelines.orchestration import ops, retention, tribe
 from vibes_pipelines.orchestration.checks import HELD_DAY
+from vibes_pipelines.orchestration.jobs import DELIVERIES
 from vibes_pipelines.settings import Settings
 
 RUNS_A_TICK = 50
@@ -34,6 +36,21 @@ _MAKES_ALL = "reconcile_daily"
 # What these jobs send again is what a failed daily job left; each ends a failure of its steps.
 _SENDS_AGAIN = "repush"
 _SENT_AGAIN = ("delivery__", "report__")
+
+DRY_UNLESS_TOLD = frozenset(
+    {
+        *("__".join(key.path) for key in DELIVERIES),
+        ops.drain_callback_inbox.name,
+        ops.carry_crm_changes.name,
+        ops.carry_waiting_opt_outs.name,
+        ops.send_new_events.name,
+        retention.remove_what_is_old.name,
+        tribe.tribe_to_apsis.op.name,
+        tribe.apply_tribe_messages.name,
+        tribe.carry_recurring_overviews.name,
+    }
+)
+"""What the run config calls all that has no effect unless its `dry_run` is false."""
 
 
 def _book(settings: "stages.alert_settings.AlertSettings") -> "stages.alerts.AlertBook":
@@ -217,17 +234,13 @@ def _covers(day: str | None, failed: str | None) -> bool:
 
 
 def _is_over(instance: dg.DagsterInstance, firing: "stages.alerts.Firing") -> bool:
-    """Whether the job that failed succeeded later, or another sent what it left."""
+    """Whether a later run did with effects what failed, of this day or a later one."""
     cause = firing.cause
     if not cause.key.startswith("run:") or cause.job is None:
         return False
-    jobs = [cause.job, *([_MAKES_ALL] if cause.job == _BY_HAND else [])]
-    if cause.failed_steps and all(step.startswith(_SENT_AGAIN) for step in cause.failed_steps):
-        jobs.append(_SENDS_AGAIN)
     return any(
-        _covers(day_of(run), firing.last_day)
-        and (cause.job != _BY_HAND or _did(instance, run, cause.failed_steps))
-        for job in jobs
+        _covers(day_of(run), firing.last_day) and _did(instance, run, cause)
+        for job in _jobs_that_end(cause)
         for run in instance.get_runs(
             dg.RunsFilter(
                 job_name=job, statuses=[dg.DagsterRunStatus.SUCCESS], created_after=firing.told
@@ -237,7 +250,28 @@ def _is_over(instance: dg.DagsterInstance, firing: "stages.alerts.Firing") -> bo
     )
 
 
-def _did(instance: dg.DagsterInstance, run: dg.DagsterRun, steps: Sequence[str]) -> bool:
-    """Whether the run made these steps: what is started by hand makes what somebody chose."""
-    stats = instance.get_run_step_stats(run.run_id, step_keys=list(steps))
-    return {stat.step_key for stat in stats} >= set(steps)
+def _jobs_that_end(cause: "stages.alerts.Cause") -> set[str]:
+    """The job that failed; and those that do its steps again, if it is known which failed."""
+    jobs = {cause.job or _BY_HAND}
+    if cause.failed_steps or cause.job == _BY_HAND:
+        jobs.add(_MAKES_ALL)
+    if cause.failed_steps and all(step.startswith(_SENT_AGAIN) for step in cause.failed_steps):
+        jobs.add(_SENDS_AGAIN)
+    return jobs
+
+
+def _did(instance: dg.DagsterInstance, run: dg.DagsterRun, cause: "stages.alerts.Cause") -> bool:
+    """Whether the run made the steps that failed, and was no dry run.
+
+    What came after them was not reached, so nothing that the run made may have been dry; only what
+    is started by hand makes what somebody chose, and mostly dry.
+    """
+    made = {stat.step_key for stat in instance.get_run_step_stats(run.run_id)}
+    effects = cause.failed_steps if cause.job == _BY_HAND else made
+    return made >= set(cause.failed_steps) and not _is_dry(run, effects)
+
+
+def _is_dry(run: dg.DagsterRun, steps: Iterable[str]) -> bool:
+    configs: Any = run.run_config.get("ops", {})
+    made = {step.partition(".")[0] for step in steps} & DRY_UNLESS_TOLD
+    return any(configs.get(op, {}).get("config", {}).get("dry_run", True) for op in made)

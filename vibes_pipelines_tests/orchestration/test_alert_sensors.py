@@ -199,6 +199,45 @@ def test_a_job_that_succeeds_later_ends_its_failure(
     assert [one["event"] for one in alerts(tmp_path)] == ["failed", "resolved"]
 
 
+class Sending(dg.Config):
+    dry_run: bool = True
+
+
+@dg.asset(key=["delivery", "opt_outs"], partitions_def=DAYS)
+def opt_outs(config: Sending) -> None:
+    if not Weather.works:
+        raise ValueError(SECRET)
+
+
+def test_a_dry_run_ends_no_failed_delivery(
+    stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path
+) -> None:
+    everything = dg.AssetSelection.all()
+    jobs = [dg.define_asset_job(name, everything) for name in ("reconcile_daily", "repush")]
+    definitions = dg.Definitions(assets=[opt_outs], jobs=jobs)
+
+    def deliver(job: str, config: dict[str, Any]) -> Any:
+        return definitions.resolve_job_def(job).execute_in_process(
+            instance=stored,
+            partition_key="2026-01-03",
+            raise_on_error=False,
+            run_config={**QUIET, "ops": config},
+        )
+
+    with_effects = {"delivery__opt_outs": {"config": {"dry_run": False}}}
+    cursor = look(stored, None).cursor
+    weather.works = False
+    tell_failure(stored, deliver("reconcile_daily", with_effects))
+    weather.works = True
+    for job in ("reconcile_daily", "repush"):
+        deliver(job, {})
+    cursor = look(stored, cursor).cursor
+    assert [one["event"] for one in alerts(tmp_path)] == ["failed"]
+    deliver("repush", with_effects)
+    look(stored, cursor)
+    assert [one["event"] for one in alerts(tmp_path)] == ["failed", "resolved"]
+
+
 def test_the_first_look_tells_nothing_of_the_past(
     stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
 
+from vibes_pipelines.orchestration.alerts import DRY_UNLESS_TOLD
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.delivery_ops import DeliveryConfig
 from vibes_pipelines.orchestration.jobs import DELIVERIES
@@ -194,6 +195,20 @@ def test_a_delivery_is_a_dry_run_unless_told(repository: dg.RepositoryDefinition
         description = repository.asset_graph.get(key).description
         assert description is not None
         assert "dry_run" in description
+
+
+def test_alerts_know_all_that_may_run_dry(repository: dg.RepositoryDefinition) -> None:
+    """A dry run ends no alert."""
+    dry = set()
+    for job in repository.get_all_jobs():
+        assert isinstance(job, dg.JobDefinition)
+        for name, node in job.run_config_schema.config_type.fields[
+            "ops"
+        ].config_type.fields.items():
+            config = node.config_type.fields.get("config")
+            if config and "dry_run" in getattr(config.config_type, "fields", {}):
+                dry.add(name)
+    assert dry == DRY_UNLESS_TOLD
 
 
 def test_loading_needs_names_only_and_nothing_that_touches_data() -> None:
