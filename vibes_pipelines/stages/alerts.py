@@ -1,7 +1,8 @@
 """Alerts: what failed is told once, counted while it lasts, and told again when it is over.
 
 Kept in `<home>/alerts/state.json`: it must work when the ledger does not. What a channel did not
-take waits there and is tried again; nothing is lost when a process ends between the two.
+take waits there and is tried again; nothing is lost when a process ends between the two. Where
+nothing can be kept, as on a full disk, what failed is told all the same.
 
 No text of an exception and no value is ever part of an alert: only names of ours, days and counts.
 """
@@ -68,11 +69,17 @@ class AlertBook:
     def report(self, causes: list[Cause], now: datetime) -> None:
         """Tells of causes that are new, or that last longer than the window; counts the others.
 
+        Where that cannot be written down, each cause is told each time: rather twice than never.
+
         Raises:
-            AlertError: a channel did not take it; it is kept for the next call.
+            AlertError: a channel did not take it; it is kept for the next call, if it can be.
         """
-        self.note(causes, now)
-        self.carry()
+        try:
+            self.note(causes, now)
+        except OSError:
+            self._tell_unkept(causes, now)
+        else:
+            self.carry()
 
     def resolve(self, keys: list[str], now: datetime) -> None:
         """Tells that causes are over; one that was not told of is none.
@@ -114,6 +121,15 @@ class AlertBook:
         """The causes that last."""
         with self._state() as state:
             return [_firing(row) for row in state["firing"].values()]
+
+    def _tell_unkept(self, causes: list[Cause], now: datetime) -> None:
+        faults = []
+        for cause in causes:
+            alert = _document("failed", Firing(cause, now, now, 1, cause.day), self._settings, now)
+            for name, carry in channels(self._settings).items():
+                faults.append(_fault(name, carry, alert))
+        if told := "; ".join(filter(None, faults)):
+            raise AlertError(told)
 
     def _note(self, state: dict[str, Any], cause: Cause, now: datetime) -> None:
         row = state["firing"].get(cause.key)

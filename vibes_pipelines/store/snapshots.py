@@ -6,6 +6,7 @@ are fetched, belongs to the room that lands them.
     <root>/<feed>/<YYYY-MM-DD>/{data.parquet, rejects.parquet, manifest.json}
 """
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -182,6 +183,10 @@ class SnapshotStore:
             unfinished.chmod(0o755)
             unfinished.rename(place)
             _sync(place.parent)
+        except OSError as failed:
+            if failed.errno != errno.ENOSPC or failed.filename:
+                raise
+            raise OSError(failed.errno, os.strerror(failed.errno), str(place)) from failed
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return Snapshot(manifest, place / DATA, place / REJECTS)

@@ -23,5 +23,12 @@ class TransferRefused(SftpError):
     """The server refused a file operation, or a transferred file has the wrong size."""
 
 
+class LocalDiskError(OSError):
+    """The disk of this machine gave or took no more; no failure of the server."""
+
+    def __init__(self, failed: OSError) -> None:
+        super().__init__(failed.errno, f"{failed.strerror} (on this machine, not at the server)")
+
+
 class SftpUnavailable(SftpError):
     """Transient: unreachable, busy, or the connection broke. Try again later."""

@@ -12,6 +12,7 @@ from typing import IO
 import paramiko
 
 from vibes_pipelines.vibes.sftp_errors import (
+    LocalDiskError,
     RemoteFileMissing,
     SftpUnavailable,
     TransferRefused,
@@ -29,7 +30,10 @@ class RemoteFile:
 
 
 class SftpSession:
-    """An open session. Every failure of the server is an `SftpError` that names the path."""
+    """An open session. Every failure of the server is an `SftpError` that names the path.
+
+    One of this machine's disk is a `LocalDiskError`.
+    """
 
     def __init__(self, sftp: paramiko.SFTPClient, host: str) -> None:
         self._sftp = sftp
@@ -49,7 +53,7 @@ class SftpSession:
         try:
             with (
                 unfinished.open("wb") as target,
-                self._errors_of(remote),
+                self._errors_of(remote, unfinished),
                 self._sftp.open(remote, "rb") as source,
             ):
                 self._get(source, target, remote)
@@ -73,7 +77,7 @@ class SftpSession:
         final = f"{remote_dir.rstrip('/')}/{name}"
         temporary = f"{final}.tmp"
         size = local.stat().st_size
-        with local.open("rb") as source, self._errors_of(final):
+        with local.open("rb") as source, self._errors_of(final, local):
             with self._sftp.open(temporary, "wb") as target:
                 self._transfers.put(source, target, size)
             arrived = self._sftp.stat(temporary).st_size
@@ -135,10 +139,13 @@ class SftpSession:
             self._sftp.rename(temporary, final)
 
     @contextmanager
-    def _errors_of(self, path: str) -> Iterator[None]:
+    def _errors_of(self, path: str, local: Path | None = None) -> Iterator[None]:
         place = f"SFTP {self._host}:{path}"
         try:
             yield
+        except LocalDiskError as failed:
+            failed.filename = str(local)
+            raise
         except FileNotFoundError as missing:
             msg = f"{place}: no such file or folder on the server"
             raise RemoteFileMissing(msg) from missing

@@ -24,6 +24,7 @@ from paramiko.sftp import (
     SFTP_PERMISSION_DENIED,
 )
 
+from vibes_pipelines.vibes.sftp_errors import LocalDiskError
 from vibes_pipelines.vibes.sftp_requests import Exchange, Piece, packed
 
 # Every SFTP server must take requests of this size; a larger one is the server's to offer.
@@ -84,7 +85,8 @@ class Transfers:
         """Writes the first `size` bytes of `source`; returns how many there were.
 
         Raises:
-            OSError: the server refused to read, or the local disk to write; the session goes on.
+            OSError: the server refused to read; the session goes on.
+            LocalDiskError: the local disk refused to write; the session goes on.
             EOFError, TimeoutError, paramiko.SSHException: the line broke.
         """
         request_bytes = self._request_bytes(size).read_bytes
@@ -94,7 +96,8 @@ class Transfers:
         """Writes all of `source`, about `size` bytes, to the beginning of `target`.
 
         Raises:
-            OSError: the server refused to write, or the local disk to read; the session goes on.
+            OSError: the server refused to write; the session goes on.
+            LocalDiskError: the local disk refused to read; the session goes on.
             EOFError, TimeoutError, paramiko.SSHException: the line broke.
         """
         request_bytes = self._request_bytes(size).write_bytes
@@ -201,7 +204,7 @@ class _Download:
                 content, at = content[written:], at + written
                 self._arrived += written
         except OSError as full:
-            self._end(full)
+            self._end(LocalDiskError(full))
 
     def _end(self, failure: OSError | None) -> None:
         """Asks for nothing more, because of a failure or because the file ends here."""
@@ -246,7 +249,7 @@ class _Upload:
         try:
             return self._source.readinto(self._request[self._head.size :])
         except OSError as unreadable:
-            self._failure = unreadable
+            self._failure = LocalDiskError(unreadable)
             return 0
 
     def _send(self, offset: int, length: int) -> None:

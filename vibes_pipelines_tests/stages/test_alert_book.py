@@ -110,6 +110,23 @@ def test_a_channel_out_of_reach_gets_everything_later_and_in_order(tmp_path: Pat
         assert len(lines(file)) == 2
 
 
+def test_a_failure_is_told_when_nothing_can_be_kept(tmp_path: Path) -> None:
+    """Also by the channels after one that refuses; and it is kept once there is room again."""
+    draft = (tmp_path / STATE).with_suffix(".draft")
+    draft.parent.mkdir()
+    draft.symlink_to("/dev/full")
+    with webhook() as hook:
+        book = AlertBook(tmp_path, settings(file="/dev/full", webhook=hook.url))
+        with pytest.raises(AlertError, match="file: /dev/full cannot be written"):
+            book.report([cause(step="share"), cause(step="diff_set")], NOW)
+        assert [one["failed_steps"] for one in hook.received] == [["share"], ["diff_set"]]
+        draft.unlink()
+        book = AlertBook(tmp_path, settings(webhook=hook.url))
+        for hour in range(2):
+            book.report([cause(run=f"run-{hour}", step="share")], NOW + timedelta(hours=hour))
+        assert len(hook.received) == 3
+
+
 def test_a_day_that_failed_is_kept_when_an_older_one_fails_too(tmp_path: Path) -> None:
     book = AlertBook(tmp_path, settings(file=tmp_path / "alerts.jsonl"))
     for run, day in (("run-1", "2026-01-05"), ("run-2", "2026-01-02")):

@@ -94,6 +94,15 @@ def test_a_failing_source_leaves_nothing(tmp_path: Path) -> None:
     assert [entry.name for entry in (tmp_path / FEED).iterdir()] == [".lock"]
 
 
+def test_a_full_disk_is_told_with_its_place(tmp_path: Path) -> None:
+    def write(folder: Path) -> Source:
+        (folder / "data.parquet").symlink_to("/dev/full")
+        return write_two_rows(folder)
+
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}/{FEED}/{DAY}'"):
+        SnapshotStore(tmp_path).land(FEED, DAY, write)
+
+
 def test_a_killed_landing_is_invisible_and_swept_by_the_next(tmp_path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path\n"

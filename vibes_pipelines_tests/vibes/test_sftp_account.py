@@ -1,5 +1,6 @@
 """The SFTP account over real SSH: host key checked, one session at a time, minutes apart."""
 
+import errno
 import hashlib
 import os
 import socket
@@ -98,6 +99,18 @@ def test_download_fetches_every_byte(
     with build_account().session() as session:
         session.download("/files/out/a.txt", tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_bytes() == content
+
+
+def test_a_full_disk_here_is_not_taken_for_the_servers(
+    sftp_account: RunningSftp, build_account: BuildAccount, tmp_path: Path
+) -> None:
+    (sftp_account.root / "files" / "out" / "a.txt").write_bytes(b"12345")
+    (tmp_path / "a.txt.unfinished").symlink_to("/dev/full")
+    with build_account().session() as session:
+        with pytest.raises(OSError, match=r"on this machine.*a\.txt\.unfinished") as raised:
+            session.download("/files/out/a.txt", tmp_path / "a.txt")
+        assert raised.value.errno == errno.ENOSPC
+        session.download("/files/out/a.txt", tmp_path / "a.txt")
 
 
 def test_upload_appears_whole_under_its_name_and_replaces(
