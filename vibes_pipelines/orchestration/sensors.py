@@ -26,6 +26,7 @@ from vibes_pipelines.orchestration.jobs import (
     repush,
 )
 from vibes_pipelines.orchestration.ops import carry_crm_changes, drain_callback_inbox
+from vibes_pipelines.orchestration.partitions import DAILY
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.vibes.sftp_errors import SftpUnavailable
 
@@ -56,16 +57,18 @@ def extract_arrival_sensor(project: ProjectResource) -> dg.SensorResult | dg.Ski
     """Looks at the extract folder in one short session; a server that is down is no failure."""
     with project.open() as opened:
         try:
-            day = stages.arrivals.arrived_day(opened)
+            arrived = stages.arrivals.arrived_day(opened, DAILY.has_partition_key)
         except (SftpUnavailable, stages.arrivals.GapNotOver) as later:
             return dg.SkipReason(str(later))
-    if day is None:
-        return dg.SkipReason("no day has all its extracts that is not landed")
+    if arrived.day is None:
+        others = ", ".join(arrived.others)
+        left = f"; extracts of {others} are left alone: no days up to today (UTC)" if others else ""
+        return dg.SkipReason(f"no day has all its extracts that is not landed{left}")
     return dg.SensorResult(
         [
             dg.RunRequest(
-                run_key=f"extracts:{day}",
-                partition_key=day,
+                run_key=f"extracts:{arrived.day}",
+                partition_key=arrived.day,
                 run_config=delivery_run_config(dry_run=False),
             )
         ]

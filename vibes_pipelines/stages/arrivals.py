@@ -1,7 +1,8 @@
 """Arrivals: for which day all extracts have come, decided from the names on the server alone."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from vibes_pipelines.stages.landing import sftp_account
 from vibes_pipelines.stages.project import Project
@@ -23,8 +24,19 @@ def _do_not_wait(seconds: float) -> None:
     raise GapNotOver(msg)
 
 
-def arrived_day(project: Project) -> str | None:
-    """The newest day whose extracts are all complete on the server, when it is yet to be landed.
+@dataclass(frozen=True)
+class Arrived:
+    """The newest day whose extracts are all complete, if it is yet to be landed; and `others`.
+
+    Files may be named for those as for a day, but none of ours: they are left alone.
+    """
+
+    day: str | None
+    others: tuple[str, ...]
+
+
+def arrived_day(project: Project, is_day: Callable[[str], bool]) -> Arrived:
+    """What has arrived on the server; `is_day` tells which days there are.
 
     Raises:
         GapNotOver: too soon after the last session, or the server does not answer.
@@ -33,12 +45,15 @@ def arrived_day(project: Project) -> str | None:
         names = [file.name for file in session.list(project.settings.sftp.extract_dir)]
     patterns = {feed: file_name(project.config, feed, DATE) for feed in EXTRACT_FEEDS}
     landed = [set(project.snapshots.days(feed)) for feed in EXTRACT_FEEDS]
-    return newest_complete(names, patterns, set.intersection(*landed))
+    return arrived(names, patterns, set.intersection(*landed), is_day)
 
 
-def newest_complete(
-    names: Iterable[str], patterns: Mapping[str, str], landed: Iterable[str]
-) -> str | None:
+def arrived(
+    names: Iterable[str],
+    patterns: Mapping[str, str],
+    landed: Iterable[str],
+    is_day: Callable[[str], bool],
+) -> Arrived:
     """The newest day for which every feed has its file and its `.done`.
 
     None unless it is newer than every landed day: a day that was skipped is not fetched later,
@@ -53,8 +68,11 @@ def newest_complete(
         }
         for pattern in patterns.values()
     ]
-    newest = max(set.intersection(*complete), default=None)
-    return newest if newest and newest > max(landed, default="") else None
+    whole = set.intersection(*complete)
+    others = {name for name in whole if not is_day(name)}
+    newest = max(whole - others, default=None)
+    is_new = newest is not None and newest > max(landed, default="")
+    return Arrived(newest if is_new else None, tuple(sorted(others)))
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

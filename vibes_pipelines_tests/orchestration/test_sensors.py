@@ -1,5 +1,6 @@
 """What the sensors ask for, and when they only say why not."""
 
+import shutil
 from datetime import date, timedelta
 
 import dagster as dg
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from vibes_pipelines.orchestration.build import build_defs
 from vibes_pipelines.orchestration.jobs import DELIVERIES
+from vibes_pipelines.orchestration.partitions import DAILY
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.orchestration.sensors import (
     diff_set_sensor,
@@ -18,7 +20,7 @@ from vibes_pipelines.orchestration.sensors import (
 )
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages import delivering
-from vibes_pipelines.stages.arrivals import DATE, newest_complete
+from vibes_pipelines.stages.arrivals import DATE, arrived
 from vibes_pipelines_tests.support.loop import Loop, agreed_keys
 from vibes_pipelines_tests.support.run_records import run_of
 
@@ -175,7 +177,7 @@ def test_the_newest_day_that_every_feed_has_whole(
     for feed, its_days in whole.items():
         names += [PATTERNS[feed].replace(DATE, day) for day in its_days | half]
         names += [PATTERNS[feed].replace(DATE, day) + ".done" for day in its_days]
-    found = newest_complete(names, PATTERNS, landed)
+    found = arrived(names, PATTERNS, landed, DAILY.has_partition_key).day
     both = whole["current"] & whole["events"]
     if found is None:
         assert all(any(done >= day for done in landed) for day in both)
@@ -191,5 +193,18 @@ def test_a_day_that_was_skipped_is_not_fetched_later() -> None:
         for day in DAYS[:3]
         for suffix in ("", ".done")
     ]
-    assert newest_complete(names, PATTERNS, DAYS[2:3]) is None
-    assert newest_complete(names, PATTERNS, DAYS[0:2]) == DAYS[2]
+    assert arrived(names, PATTERNS, DAYS[2:3], DAILY.has_partition_key).day is None
+    assert arrived(names, PATTERNS, DAYS[0:2], DAILY.has_partition_key).day == DAYS[2]
+
+
+def test_files_named_for_no_day_of_ours_are_told_and_hide_none(
+    loop: Loop, instance: dg.DagsterInstance
+) -> None:
+    out = loop.sandbox.home.sftp_folder(loop.project.settings.sftp.extract_dir)
+    others = ["2025-12-31", "2026-02-30", "9999-01-01"]
+    for file in sorted(out.iterdir()):
+        for other in others:
+            shutil.copy(file, out / file.name.replace(loop.today, other))
+    assert _only_request(_tick(extract_arrival_sensor, instance)).partition_key == loop.today
+    loop.land()
+    assert ", ".join(others) in (_tick(extract_arrival_sensor, instance).skip_message or "")
