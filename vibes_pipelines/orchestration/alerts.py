@@ -153,10 +153,14 @@ class Look:
     seen: tuple[str, ...] = ()
 
     @classmethod
-    def from_cursor(cls, cursor: str) -> "Look":
-        """The inverse of `cursor`."""
-        document = json.loads(cursor)
-        return cls(document["updated"], tuple(document["seen"]))
+    def from_cursor(cls, cursor: str | None) -> "Look | None":
+        """The inverse of `cursor`; one that cannot be read, as after an edit, counts as none."""
+        try:
+            document = json.loads(cursor or "")
+            updated = datetime.fromisoformat(document["updated"]).astimezone(UTC)
+            return cls(updated.isoformat(), tuple(document["seen"]))
+        except (ValueError, TypeError, KeyError, OverflowError):
+            return None
 
     @property
     def cursor(self) -> str:
@@ -185,9 +189,11 @@ def check_alert_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult |
     if not settings.has_channel:
         return dg.SkipReason(NO_CHANNEL)
     now, instance = datetime.now(UTC), context.instance
-    if context.cursor is None:
-        return dg.SensorResult(cursor=Look(now.isoformat()).cursor)
     look, book = Look.from_cursor(context.cursor), _book(settings)
+    if look is None:
+        return dg.SensorResult(
+            skip_reason="runs that finish from now on are read", cursor=Look(now.isoformat()).cursor
+        )
     records = instance.get_run_records(
         dg.RunsFilter(statuses=_FINISHED, updated_after=datetime.fromisoformat(look.updated)),
         limit=RUNS_A_TICK,

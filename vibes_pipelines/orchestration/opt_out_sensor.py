@@ -8,7 +8,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 
 import dagster as dg
 
@@ -90,13 +89,13 @@ def _number(waiting: Iterable[int | None]) -> int:
 def _ask(
     context: dg.SensorEvaluationContext, waiting: int, now: float
 ) -> dg.SensorResult | dg.SkipReason:
-    asked = InboxCursor(**json.loads(context.cursor or "{}"))
+    asked = InboxCursor.from_cursor(context.cursor)
     if wait_s := asked.wait_s(waiting, now):
         return dg.SkipReason(f"the last run did not end it; the next is due in {wait_s:.0f} s")
     asked = asked.next_for(waiting, now)
     config = op_run_config(carry_waiting_opt_outs, dry_run=False)
     request = dg.RunRequest(run_key=asked.run_key("opt_outs"), run_config=config)
-    return dg.SensorResult([request], cursor=json.dumps(asdict(asked)))
+    return dg.SensorResult([request], cursor=asked.cursor)
 
 
 look_for_late_opt_outs = dg.define_asset_job(

@@ -127,6 +127,20 @@ class InboxCursor:
     attempt: int = 0
     asked_at: float = 0.0
 
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> "InboxCursor":
+        """The inverse of `cursor`; one that cannot be read, as after an edit, counts as none."""
+        try:
+            kept = json.loads(cursor or "{}")
+            return cls(int(kept["newest"]), int(kept["attempt"]), float(kept["asked_at"]))
+        except (ValueError, TypeError, KeyError, OverflowError):
+            return cls()
+
+    @property
+    def cursor(self) -> str:
+        """The text that Dagster keeps."""
+        return json.dumps(asdict(self))
+
     def next_for(self, newest: int, now: float) -> "InboxCursor":
         """The cursor of a further request. The same callback again: the last drain failed."""
         attempt = self.attempt + 1 if newest == self.newest else 0
@@ -142,10 +156,13 @@ class InboxCursor:
         return f"{name}:{self.newest}:{self.attempt}:{self.asked_at:.3f}"
 
     def wait_s(self, newest: int, now: float) -> float:
-        """How long a repeated request has to wait still; 0 for the first one of a callback."""
-        if newest != self.newest:
+        """How long a repeated request has to wait still; 0 for the first one of a callback.
+
+        A time of asking that is still to come, of a clock that was set back or an edit, is none.
+        """
+        if newest != self.newest or now < self.asked_at:
             return 0
-        pause_s = min(INBOX_INTERVAL_S * 2.0**self.attempt, INBOX_LONGEST_WAIT_S)
+        pause_s = min(INBOX_INTERVAL_S * 2.0 ** min(self.attempt, 10), INBOX_LONGEST_WAIT_S)
         return max(0.0, self.asked_at + pause_s - now)
 
 
@@ -190,12 +207,12 @@ def _ask(
     """One request for what waits, unless one of our jobs is in progress; see `InboxCursor`."""
     if running := _in_progress(context.instance, HOLD_A_DRAIN):
         return dg.SkipReason(f"a run of {running} is in progress")
-    asked, now = InboxCursor(**json.loads(context.cursor or "{}")), time.time()
+    asked, now = InboxCursor.from_cursor(context.cursor), time.time()
     if wait_s := asked.wait_s(waiting, now):
         return dg.SkipReason(f"the last drain did not end it; the next is due in {wait_s:.0f} s")
     asked = asked.next_for(waiting, now)
     request = dg.RunRequest(run_key=asked.run_key(name), run_config=run_config)
-    return dg.SensorResult([request], cursor=json.dumps(asdict(asked)))
+    return dg.SensorResult([request], cursor=asked.cursor)
 
 
 def _in_progress(instance: dg.DagsterInstance, jobs: Collection[str]) -> str | None:

@@ -1,8 +1,6 @@
 """The sensor that has Tribe's messages applied; stopped until a person starts it."""
 
-import json
 import time
-from dataclasses import asdict
 
 import dagster as dg
 
@@ -41,7 +39,7 @@ def tribe_message_sensor(
     if reason:
         return dg.SkipReason(f"{len(waiting)} wait: {reason}")
     newest = waiting[-1].id
-    asked, now = InboxCursor(**json.loads(context.cursor or "{}")), time.time()
+    asked, now = InboxCursor.from_cursor(context.cursor), time.time()
     if wait_s := asked.wait_s(newest, now):
         return dg.SkipReason(f"the last drain did not end it; the next is due in {wait_s:.0f} s")
     asked = asked.next_for(newest, now)
@@ -49,4 +47,4 @@ def tribe_message_sensor(
         run_key=asked.run_key("tribe_messages"),
         run_config=dg.RunConfig(ops={apply_tribe_messages.name: MessagesConfig(dry_run=False)}),
     )
-    return dg.SensorResult([request], cursor=json.dumps(asdict(asked)))
+    return dg.SensorResult([request], cursor=asked.cursor)

@@ -248,6 +248,17 @@ def test_the_first_look_tells_nothing_of_the_past(
     assert alerts(tmp_path) == []
 
 
+@pytest.mark.parametrize("edited", ["abc", "{}", "[]", '{"updated": "soon", "seen": []}'])
+def test_a_cursor_that_cannot_be_read_counts_as_none(
+    stored: dg.DagsterInstance, weather: type[Weather], tmp_path: Path, edited: str
+) -> None:
+    cursor = look(stored, edited).cursor
+    weather.passes = False
+    run(stored, "2026-01-02")
+    look(stored, cursor)
+    assert [one["event"] for one in alerts(tmp_path)] == ["failed"]
+
+
 def test_without_a_channel_both_say_which_settings_are_missing(
     stored: dg.DagsterInstance, weather: type[Weather], monkeypatch: pytest.MonkeyPatch
 ) -> None:

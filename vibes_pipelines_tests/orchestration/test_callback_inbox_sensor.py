@@ -1,7 +1,6 @@
 """The job and the sensor of the callback inbox: asked for when something waits, and only then."""
 
 import itertools
-import json
 from typing import Any
 
 import dagster as dg
@@ -120,13 +119,31 @@ class TestSensor:
             keys.add(cursor.run_key("changes"))
         assert len(keys) == 3
 
+    @pytest.mark.parametrize(
+        "edited",
+        [
+            "abc",
+            "{}",
+            "[1]",
+            '{"newest": 1, "attempt": "x", "asked_at": 0}',
+            '{"newest": 1, "attempt": Infinity, "asked_at": 0}',
+            '{"newest": 1, "attempt": 5000, "asked_at": 0}',
+            '{"newest": 1, "attempt": 0, "asked_at": Infinity}',
+        ],
+    )
+    def test_an_edited_cursor_stops_nothing(
+        self, ledger_url: str, instance: dg.DagsterInstance, edited: str
+    ) -> None:
+        receive(ledger_url, removed("E1"))
+        assert only_request(tick(instance, edited))
+
     def test_the_cursor_survives_the_daemon(
         self, ledger_url: str, instance: dg.DagsterInstance
     ) -> None:
         receive(ledger_url, removed("E1"))
         cursor = tick(instance).cursor
         assert cursor is not None
-        assert InboxCursor(**json.loads(cursor)).newest == 1
+        assert InboxCursor.from_cursor(cursor).newest == 1
         assert "the last drain did not end it" in (tick(instance, cursor).skip_message or "")
 
 
