@@ -10,7 +10,7 @@ from vibes_pipelines.crm.contacts import land_contacts as read_contacts
 from vibes_pipelines.reconcile.landed import write_contact_hashes, write_person_hashes
 from vibes_pipelines.reconcile.warehouse import ContactsAtHand
 from vibes_pipelines.settings import Settings
-from vibes_pipelines.stages.past_days import never_landed
+from vibes_pipelines.stages.past_days import never_landed, refuse_days_to_come
 from vibes_pipelines.stages.project import Project, WrongDayError, end_of_day
 from vibes_pipelines.stages.tribe_contacts import Check, go_on, land_tribe_contacts
 from vibes_pipelines.store.snapshots import Snapshot
@@ -71,7 +71,12 @@ def land_share(project: Project, day: str, feed: str, connect: Connect) -> Lande
 
     With `engine: snowflake` the persons are compared with the day's contacts where the share is, so
     the contacts are landed first.
+
+    Raises:
+        WrongDayError: the day is yet to come, or the share does not show it.
     """
+    if project.snapshots.find(feed, day) is None:
+        refuse_days_to_come(project, feed, day)
     at_hand = None
     if feed == PERSONS and project.config.engine == "snowflake":
         at_hand = _contacts_at_hand(project, day)
@@ -100,15 +105,18 @@ def land_extracts(project: Project, day: str) -> dict[str, Landed]:
         )
 
 
-def land_contacts(project: Project, day: str) -> Landed:
+def land_contacts(project: Project, day: str, later: str | None = None) -> Landed:
     """Lands the CRM's contacts as of now, or of the end of `day` when that has just passed.
 
+    `later` is a later day that is landed in the same run, which can be of one day of the CRM only.
+
     Raises:
-        WrongDayError: the day is past and was not landed then; the CRM shows only today.
+        WrongDayError: the day is past and was not landed then, or it is yet to come.
     """
-    landed_before = project.snapshots.find(CONTACTS, day)
-    if landed_before is None and (why := never_landed(project, CONTACTS, day)):
-        raise WrongDayError(why)
+    if project.snapshots.find(CONTACTS, day) is None:
+        if why := never_landed(project, CONTACTS, day, beside=later):
+            raise WrongDayError(why)
+        refuse_days_to_come(project, CONTACTS, day)
     landed = land_raw_contacts(project, day)
     write_contact_hashes(project.config, landed[0].folder)
     return landed

@@ -171,6 +171,15 @@ class SnapshotStore:
                 return found, False
             return self._land(feed, day, write), True
 
+    def drop(self, feed: str, day: str) -> None:
+        """Removes a snapshot from which nothing was made; it is gone whole or not at all."""
+        with self._only_one(feed):
+            place = self._folder(feed, day)
+            if place.is_dir():
+                doomed = place.with_name(f"{_UNFINISHED}{day}")
+                place.rename(doomed)
+                shutil.rmtree(doomed)
+
     def _land(self, feed: str, day: str, write: Callable[[Path], Source]) -> Snapshot:
         place = self._folder(feed, day)
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=place.parent))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import dagster as dg
 import pytest
@@ -13,10 +14,10 @@ from vibes_pipelines.orchestration.keys import FEEDS, PERSON_CHANGES, QUARANTINE
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages import landing
-from vibes_pipelines.stages.past_days import GRACE, is_past
-from vibes_pipelines.stages.project import Project, WrongDayError, end_of_day
+from vibes_pipelines.stages.past_days import GRACE, is_past, never_landed, refuse_days_to_come
+from vibes_pipelines.stages.project import Project, WrongDayError, end_of_day, open_project
 from vibes_pipelines.stages.reconciling import read_summary
-from vibes_pipelines_tests.support.landed_days import landed_project
+from vibes_pipelines_tests.support.landed_days import land, landed_project
 from vibes_pipelines_tests.support.loop import Loop, process_environment, running_loop
 
 FIRST, GAP, LAST = "2026-01-01", "2026-01-02", "2026-01-03"
@@ -100,6 +101,10 @@ def test_a_day_alone_that_was_never_landed_says_so(gap: Loop, instance: dg.Dagst
     assert _days(result, PERSON_CHANGES) == []
 
 
+def _no_share() -> NoReturn:
+    raise AssertionError("the share was asked")
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     with landed_project(tmp_path, monkeypatch) as opened:
@@ -121,3 +126,41 @@ def test_by_the_clock_a_past_day_is_refused_before_the_crm_is_asked(project: Pro
     ):
         landing.land_contacts(project, FIRST)
     assert not is_past(project, datetime.now(UTC).date().isoformat(), datetime.now(UTC))
+
+
+WHOLE = ("crm/contacts", "share/persons", "share/subscriptions", "extract/subscriptions")
+
+
+@pytest.mark.parametrize("landed", [WHOLE[:1], WHOLE[:3], WHOLE])
+def test_a_day_is_past_once_a_later_one_is_landed_whole(
+    project: Project, landed: tuple[str, ...]
+) -> None:
+    """A run for a day ahead of the sources reads the CRM and, for the next day, the share."""
+    for feed in landed:
+        land(project, GAP, feed, [])
+    with process_environment({"VIBES_SIMULATED_DAYS": "1"}), open_project() as simulated:
+        assert is_past(simulated, FIRST, datetime.now(UTC)) is (landed == WHOLE)
+        told = never_landed(simulated, landing.CONTACTS, FIRST) or ""
+    cure = f"move the folders {project.snapshots.root}/*/*/{GAP} away and run {FIRST} again"
+    assert (cure in told) is (landed == WHOLE)
+
+
+def test_a_day_to_come_is_refused_and_what_was_landed_for_it_is_dropped(project: Project) -> None:
+    today = datetime.now(UTC).date()
+    tomorrow, after = ((today + timedelta(days=n)).isoformat() for n in (1, 2))
+    for feed in WHOLE:
+        land(project, after, feed, [])
+    land(project, tomorrow, landing.CONTACTS, [])
+    with process_environment({"CRM_URL": "sqlite:////nowhere/crm.db"}):
+        with pytest.raises(WrongDayError, match=f"yet to come, nothing was landed; run {today}"):
+            landing.land_contacts(project, (today + timedelta(days=3)).isoformat())
+        with pytest.raises(WrongDayError, match="yet to come"):
+            landing.land_share(project, tomorrow, "share/persons", _no_share)
+    refuse_days_to_come(project, landing.CONTACTS, today.isoformat())
+    assert project.snapshots.days(landing.CONTACTS) == [after]
+
+
+def test_a_run_over_days_reads_the_crm_for_one_of_them(project: Project) -> None:
+    day = datetime.now(UTC).date().isoformat()
+    with pytest.raises(WrongDayError, match=f"2099-01-01 was landed in the same run: if {day} is"):
+        landing.land_contacts(project, day, later="2099-01-01")

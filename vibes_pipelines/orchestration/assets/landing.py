@@ -120,10 +120,13 @@ def contacts(
     """Reads the mapped columns of the CRM in one transaction, in partitions of rows."""
     key = FEEDS[VIBES.feeds.contacts]
     with patience(), project.open() as opened:
+        later: str | None = None
 
         def make(day: str) -> Made:
+            nonlocal later
             began = time.monotonic()
-            landed = stages.landing.land_contacts(opened, day)
+            landed = stages.landing.land_contacts(opened, day, later)
+            later = day
             return {key: _shown(context, opened, VIBES.feeds.contacts, landed, began)}
 
         # The newest that is landed shows that all others are past.
