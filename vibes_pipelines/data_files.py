@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _PATTERN = re.compile(r"[\[*?]")
+_NO_PARQUET = re.compile(
+    r"Invalid Input Error: "
+    r"(?:File '(.+)' too small to be a Parquet file|No magic bytes found at end of file '(.+)')"
+)
 
 
 def exact(path: Path | str) -> str:
@@ -26,6 +30,12 @@ def csv_file(path: Path, **options: str | bool | int) -> str:
     """SQL for the rows of a CSV file; `options` are those of `read_csv`."""
     file = _literal(exact(path))
     return f"read_csv({file}, hive_partitioning = false{_written(options)})"
+
+
+def unreadable_parquet(refused: Exception) -> Path | None:
+    """The file that DuckDB refuses since it is no Parquet file; None when it refuses otherwise."""
+    found = _NO_PARQUET.match(str(refused))
+    return Path(found[1] or found[2]) if found else None
 
 
 def _written(options: Mapping[str, str | bool | int]) -> str:

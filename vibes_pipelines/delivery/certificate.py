@@ -20,6 +20,7 @@ from vibes_pipelines.reconcile.sources import Source, open_source
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.store.ledger import Ledger
 from vibes_pipelines.store.ledger_views import PERSON_CHANGED
+from vibes_pipelines.store.placing import put, write_text
 from vibes_pipelines.store.records import Outcome
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -27,6 +28,10 @@ PARQUET = "certificate.parquet"
 DOCUMENT = "certificate.json"
 
 _FETCH_ROWS = 10_000
+
+
+class UnreadableCertificate(ValueError):  # noqa: N818 - the name says what is wrong
+    """A stored certificate is no certificate."""
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,21 @@ def certify(
         ReconcileError: a snapshot cannot be read or lacks a mapped column.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory() as workspace, duckdb.connect() as connection:
+    with (
+        TemporaryDirectory(prefix=".certifying-", dir=out) as workspace,
+        duckdb.connect() as connection,
+    ):
         connection.execute("SET TimeZone = 'UTC'")
         _load(connection, ledger, day, landed, config, as_of, Path(workspace))
         instant = as_of.astimezone(UTC).replace(tzinfo=None)
         lag = config.policies.visibility_lag_h
         connection.execute(sql.VERDICT, {"lag_h": lag, "as_of": instant})
-        _write_parquet(connection, out / PARQUET)
+        draft = Path(workspace) / PARQUET
+        _write_parquet(connection, draft)
+        put(draft, out / PARQUET)
         ledger.record_outcomes(_outcomes(connection), day)
         certificate = _counts(connection, day, as_of)
-    (out / DOCUMENT).write_text(certificate.to_json(), encoding="utf-8")
+    write_text(out / DOCUMENT, certificate.to_json())
     return certificate
 
 
@@ -109,10 +119,16 @@ def load_certificate(folder: Path) -> Certificate:
 
     Raises:
         FileNotFoundError: there is none; certify the day first.
+        UnreadableCertificate: there is half of one; names it and the cure.
     """
-    document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
-    del document["operations"]
-    return Certificate(**document | {"as_of": datetime.fromisoformat(document["as_of"])})
+    path = folder / DOCUMENT
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        del document["operations"]
+        return Certificate(**document | {"as_of": datetime.fromisoformat(document["as_of"])})
+    except (ValueError, KeyError, TypeError) as half:
+        msg = f"{path} cannot be read; materialize convergence/certificate of {folder.name} again"
+        raise UnreadableCertificate(msg) from half
 
 
 def _load(

@@ -10,8 +10,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vibes_pipelines.reconcile.agreement import MADE_ANEW
 from vibes_pipelines.store.records import (
     ERASED_PREFIX,
     INVITE_FIELD,
@@ -151,7 +153,12 @@ _OPT_OUT_ROADS: dict[tuple[str, str], tuple[Route, Kind]] = {
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         raise PlanError(f"{path.name} is missing in {path.parent.name}; rebuild the diff set")
-    with pq.ParquetFile(path) as file:
+    try:
+        opened = pq.ParquetFile(path)
+    except pa.ArrowInvalid as half:
+        cure = MADE_ANEW.format(day=path.parent.name)
+        raise PlanError(f"{path} is not a readable Parquet file; {cure}") from half
+    with opened as file:
         for batch in file.iter_batches(READ_ROWS):
             yield from (row for row in batch.to_pylist() if not _is_erased(row))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import duckdb
 
-from vibes_pipelines.reconcile.base import FIELDS, content_hash, current_meanings
+from vibes_pipelines.reconcile.base import FIELDS, content_hash, current_meanings, metadata_of
 from vibes_pipelines.reconcile.identifiers import texts_sql
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal
@@ -24,19 +24,21 @@ from vibes_pipelines.sync_config import SyncConfig
 
 AGREEMENT = "agreement.parquet"
 
+MADE_ANEW = "reconcile {day} again, which writes it anew"
 
 _PERSONS = "persons"
 
 
 def compared_persons(folder: Path) -> str | None:
-    """The content hash of the landed persons that the agreement in this folder is about."""
+    """The content hash of the landed persons that the agreement in this folder is about.
+
+    Raises:
+        ReconcileError: the file cannot be read.
+    """
     file = folder / AGREEMENT
     if not file.is_file():
         return None
-    # Slow to import, and a reconcile without a base does without it.
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    stored = (pq.read_metadata(file).metadata or {}).get(_PERSONS.encode())
+    stored = metadata_of(file, MADE_ANEW.format(day=folder.name)).get(_PERSONS.encode())
     return stored.decode() if stored else None
 
 

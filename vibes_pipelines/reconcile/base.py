@@ -31,6 +31,8 @@ EXCEPTIONS = "exceptions.parquet"
 FIELDS = "fields"
 """The key of the Parquet metadata that holds the meaning of each field, as JSON."""
 
+BASE_MADE_ANEW = "move its folder away, and the base is made anew"
+
 IDENTIFIERS = ("person_key", "external_person_id")
 CARRIER = "carrier_code"
 """The column of persons with the carrier of their number, where the share has one."""
@@ -139,7 +141,7 @@ def open_base(connection: duckdb.DuckDBPyConnection, path: Path, workspace: Path
     persons = landed_persons(path)
     if persons is None:
         msg = f"base {path}: the landed persons it was made from are not there as they were"
-        raise ReconcileError(f"{msg}; move this folder away, and the base is made anew")
+        raise ReconcileError(f"{msg}; {BASE_MADE_ANEW}")
     return Base(
         open_source(connection, "base persons", persons, workspace),
         open_source(connection, "base exceptions", path / EXCEPTIONS, workspace),
@@ -147,12 +149,19 @@ def open_base(connection: duckdb.DuckDBPyConnection, path: Path, workspace: Path
 
 
 def landed_persons(path: Path) -> Path | None:
-    """The landed persons of a recorded base; None when they are gone or landed anew."""
-    origin = json.loads((path / ORIGIN).read_text(encoding="utf-8"))
-    if origin["persons"] is None:
-        return None
-    folder = path / origin["persons"]
-    return folder if content_hash(folder) == origin["content_hash"] else None
+    """The landed persons of a recorded base; None when they are gone or landed anew.
+
+    Raises:
+        ReconcileError: what the base says of itself cannot be read.
+    """
+    try:
+        origin = json.loads((path / ORIGIN).read_text(encoding="utf-8"))
+        if origin["persons"] is None:
+            return None
+        folder, content = path / origin["persons"], origin["content_hash"]
+    except (ValueError, KeyError, TypeError) as half:
+        raise ReconcileError(f"{path / ORIGIN} cannot be read; {BASE_MADE_ANEW}") from half
+    return folder if content_hash(folder) == content else None
 
 
 def content_hash(snapshot: Path) -> str | None:
@@ -164,13 +173,29 @@ def content_hash(snapshot: Path) -> str | None:
 
 
 def agreed_meanings(file: Path) -> Mapping[str, str]:
-    """Per field the rules and the mapping under which a file of agreement was made."""
+    """Per field the rules and the mapping under which a file of agreement was made.
+
+    Raises:
+        ReconcileError: the file cannot be read.
+    """
+    meanings: dict[str, str] = json.loads(metadata_of(file, BASE_MADE_ANEW)[FIELDS.encode()])
+    return meanings
+
+
+def metadata_of(file: Path, cure: str) -> Mapping[bytes, bytes]:
+    """What a Parquet file says of itself.
+
+    Raises:
+        ReconcileError: the file cannot be read; tells the cure.
+    """
     # Slow to import, and a reconcile without a base does without it.
+    import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    metadata = pq.read_metadata(file).metadata or {}
-    meanings: dict[str, str] = json.loads(metadata[FIELDS.encode()])
-    return meanings
+    try:
+        return pq.read_metadata(file).metadata or {}
+    except pa.ArrowInvalid as half:
+        raise ReconcileError(f"{file} is not a readable Parquet file; {cure}") from half
 
 
 def current_meanings(config: SyncConfig) -> dict[str, str]:

@@ -36,6 +36,7 @@ from vibes_pipelines.reconcile.narrow import (
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.values import RULES, as_text, quick_contact, quick_person
+from vibes_pipelines.store.placing import put
 from vibes_pipelines.sync_config import SyncConfig
 
 HASHES = "hashes.parquet"
@@ -179,7 +180,7 @@ def _write(
             TO {literal(str(written))}
             (FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, COMPRESSION_LEVEL 1,
              KV_METADATA {{version: {literal(version)}}})""")
-        written.rename(snapshot / HASHES)
+        put(written, snapshot / HASHES)
 
 
 def _repeats_sql(connection: duckdb.DuckDBPyConnection) -> str:

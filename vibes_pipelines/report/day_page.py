@@ -5,9 +5,7 @@
 Counts, our own words and masks only. Equal inputs make equal bytes: nothing here reads a clock.
 """
 
-import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,6 +19,7 @@ from vibes_pipelines.report.day_plots import bars
 from vibes_pipelines.report.day_view import DayView, Reading, open_reading
 from vibes_pipelines.report.trends import DAYS, NAMES, DayNumbers, series, trend
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.placing import write_text
 
 INDEX = "index.html"
 _BREAKS = re.compile(r"(::|[_/](?=\w))")
@@ -97,8 +96,8 @@ def write_report(project: Project, day: str, *, fills_gaps: bool = True) -> Path
     wanted |= {one for one in recent if not (folder / f"{one}.html").exists()}
     with open_reading(project) as opened:
         for one in sorted(wanted):
-            _write(folder / f"{one}.html", _render(build_page(opened, one)))
-        _write(folder / INDEX, _render_index(opened))
+            write_text(folder / f"{one}.html", _render(build_page(opened, one)))
+        write_text(folder / INDEX, _render_index(opened))
     return folder / f"{day}.html"
 
 
@@ -125,7 +124,10 @@ def build_page(opened: Reading, day: str) -> Page:
     view = opened.day(day)
     if not view.is_landed:
         return Page(day, _NOT_LANDED, (), (), earlier, later)
+    opened.unreadable.clear()
     sections = tuple(_sections(view))
+    if opened.unreadable:
+        sections += (_unreadable_section(opened),)
     return Page(day, standing(view), tuple(_attention(sections)), sections, earlier, later)
 
 
@@ -194,7 +196,31 @@ def trends_section(view: DayView) -> Section:
         f"Trends over {DAYS} days",
         "One bar a day; the bar over the triangle is this day. A day without a bar was not "
         "landed, or has nothing to count.",
-        (_plots(numbers), table("The trends in numbers", ("Day", *titles), rows, folded=True)),
+        (
+            *_gaps(numbers),
+            _plots(numbers),
+            table("The trends in numbers", ("Day", *titles), rows, folded=True),
+        ),
+    )
+
+
+def _gaps(numbers: list[DayNumbers]) -> Iterator[Note]:
+    for one in numbers:
+        if one.unreadable:
+            yield Note("warn", f"{one.day} is missing here: {one.unreadable}.")
+
+
+def _unreadable_section(opened: Reading) -> Section:
+    """Files without which the page was made."""
+    notes = (
+        Note("warn", f"{path}: reconcile {path.parent.name} again, which writes it anew.")
+        for path in sorted(opened.unreadable)
+    )
+    return Section(
+        "unreadable",
+        "Files that cannot be read",
+        "What stands in them is missing on this page.",
+        tuple(notes),
     )
 
 
@@ -264,16 +290,3 @@ def _cell(value: object) -> str:
         return f"{value:,}"
     breaks = _BREAKS.sub(r"\1<wbr>", str(escape(value)))
     return Markup(breaks)  # noqa: S704 - escaped just before
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a page beside its place and renames it there: nobody reads half a page."""
-    descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(draft).chmod(0o644)
-        Path(draft).rename(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise

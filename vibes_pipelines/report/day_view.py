@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import sqlalchemy as sa
 
-from vibes_pipelines.data_files import parquet
+from vibes_pipelines.data_files import parquet, unreadable_parquet
 from vibes_pipelines.delivery.certificate import Certificate
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.report.account import FEEDS
@@ -29,6 +29,8 @@ class Reading:
     ledger: sa.Connection
     engine: duckdb.DuckDBPyConnection
     key: bytes
+    unreadable: set[Path] = field(default_factory=set)
+    """Files that were asked for and cannot be read."""
 
     def day(self, day: str) -> "DayView":
         """The view of one day."""
@@ -87,11 +89,20 @@ class DayView:
         return mask(value, self.reading.key)
 
     def query(self, path: Path, sql: str, *values: object) -> list[Any]:
-        """Rows of a query over one Parquet file, called `file`; none when it is not there."""
+        """Rows of a query over one Parquet file, called `file`; none when it is not there.
+
+        Nor when it cannot be read: then the page names it.
+        """
         if not path.is_file():
             return []
         over = f"WITH file AS (SELECT * FROM {parquet(path)}) {sql}"  # noqa: S608 - constants
-        return self.reading.engine.execute(over, list(values)).fetchall()
+        try:
+            return self.reading.engine.execute(over, list(values)).fetchall()
+        except duckdb.InvalidInputException as refused:
+            if unreadable_parquet(refused) is None:
+                raise
+            self.reading.unreadable.add(path)
+            return []
 
     def days_before(self) -> list[str]:
         """The landed days before this one, newest first."""

@@ -4,13 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from vibes_pipelines.delivery.certificate import DOCUMENT, Certificate, load_certificate
+from vibes_pipelines.delivery.certificate import (
+    Certificate,
+    UnreadableCertificate,
+    load_certificate,
+)
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.report.day_ledger import accepted_opt_outs, rejected_rows
 from vibes_pipelines.report.day_plots import Series
 from vibes_pipelines.report.explain_ledger import reading
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.reconciling import NotReconciledError, read_summary
+from vibes_pipelines.stages.reconciling import (
+    NotReconciledError,
+    UnreadableDayError,
+    read_summary,
+)
 
 DAYS = 30
 
@@ -27,7 +35,10 @@ NAMES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class DayNumbers:
-    """One day in the numbers of the trends; None where the day has none."""
+    """One day in the numbers of the trends; None where the day has none.
+
+    `unreadable` names a file of the day that cannot be read, and the cure.
+    """
 
     day: str
     adds: int | None = None
@@ -36,6 +47,7 @@ class DayNumbers:
     rejects: int | None = None
     quarantine: int | None = None
     convergence: float | None = None
+    unreadable: str | None = None
 
     @property
     def known(self) -> dict[str, int | float]:
@@ -54,13 +66,15 @@ def convergence(certificate: Certificate) -> float | None:
 
 
 def certificate_of(project: Project, day: str) -> Certificate | None:
-    """The certificate of a day, if it has one."""
-    folder = project.certificate_folder(day)
-    return load_certificate(folder) if (folder / DOCUMENT).is_file() else None
+    """The certificate of a day, if it has one that can be read."""
+    try:
+        return load_certificate(project.certificate_folder(day))
+    except (FileNotFoundError, UnreadableCertificate):
+        return None
 
 
 def summary_of(project: Project, day: str) -> Summary | None:
-    """The summary of a day, if it was reconciled."""
+    """The summary of a day, if it was reconciled and can be read."""
     try:
         return read_summary(project, day)
     except NotReconciledError:
@@ -93,10 +107,15 @@ def series(numbers: list[DayNumbers]) -> list[Series]:
 
 
 def _numbers(project: Project, day: str, rejects: int, opt_outs: int) -> DayNumbers:
-    summary = summary_of(project, day)
-    if summary is None:
+    try:
+        summary = read_summary(project, day)
+        certificate = load_certificate(project.certificate_folder(day))
+    except (UnreadableDayError, UnreadableCertificate) as half:
+        return DayNumbers(day, unreadable=str(half))
+    except NotReconciledError:
         return DayNumbers(day)
-    certificate = certificate_of(project, day)
+    except FileNotFoundError:
+        certificate = None
     return DayNumbers(
         day,
         adds=summary.added,

@@ -4,20 +4,29 @@
 
 A day's base is made before its first reconcile, from the last day that was reconciled before it,
 and stands from then on: a rebuild finds the base that the day had. Only when the landed persons it
-rests on are landed anew is it made anew. Without an earlier day there is no base.
+rests on are landed anew, or it cannot be read, is it made anew. Without an earlier day there is no
+base.
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-from vibes_pipelines.reconcile.agreement import compared_persons
-from vibes_pipelines.reconcile.base import EXCEPTIONS, ORIGIN, landed_persons
+import duckdb
+
+from vibes_pipelines.data_files import unreadable_parquet
+from vibes_pipelines.reconcile.agreement import MADE_ANEW, compared_persons
+from vibes_pipelines.reconcile.base import EXCEPTIONS, ORIGIN, agreed_meanings, landed_persons
+from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.next_base import LastDay, write_exceptions
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.placing import put, put_instead
 from vibes_pipelines.store.snapshots import Snapshot
+
+log = logging.getLogger("vibes_pipelines.bases")
 
 _UNFINISHED = ".unfinished-"
 
@@ -48,7 +57,14 @@ def _is_recorded(project: Project, day: str) -> bool:
     folder = project.base_folder(day)
     if not (folder / ORIGIN).is_file():
         return False
-    return recorded_base(project, day) is None or landed_persons(folder) is not None
+    try:
+        persons = landed_persons(folder)
+        if recorded_base(project, day) is None:
+            return True
+        agreed_meanings(folder / EXCEPTIONS)
+    except ReconcileError:
+        return False
+    return persons is not None
 
 
 def _last_reconciled(project: Project, day: str) -> str | None:
@@ -81,7 +97,7 @@ def _record(project: Project, day: str, last: str | None) -> None:
     try:
         if last is not None:
             persons = _persons_of(project, last)
-            write_exceptions(project.config, _last_day(project, last, persons), draft)
+            _write_exceptions(project, last, persons, draft)
             origin["persons"] = os.path.relpath(persons.folder, place)
             origin["content_hash"] = persons.manifest.content_hash
         document = json.dumps(origin, sort_keys=True, indent=2)
@@ -93,15 +109,27 @@ def _record(project: Project, day: str, last: str | None) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _put(project: Project, day: str, draft: Path, place: Path) -> None:
-    """Renames it there; the same base that another process has put there meanwhile stays."""
+def _write_exceptions(project: Project, last: str, persons: Snapshot, draft: Path) -> None:
+    from_day = _last_day(project, last, persons)
     try:
-        draft.rename(place)
+        write_exceptions(project.config, from_day, draft)
+    except duckdb.InvalidInputException as refused:
+        if half := unreadable_parquet(refused):
+            raise ReconcileError(f"{half} cannot be read; {MADE_ANEW.format(day=last)}") from None
+        raise
+
+
+def _put(project: Project, day: str, draft: Path, place: Path) -> None:
+    """Puts it there; the same base that another process has put there meanwhile stays.
+
+    One that cannot be read, or is of persons that were landed anew since, goes.
+    """
+    try:
+        put(draft, place)
     except OSError:
-        if _is_recorded(project, day):
-            return
-        shutil.rmtree(place, ignore_errors=True)  # of persons that were landed anew since
-        draft.rename(place)
+        if not _is_recorded(project, day):
+            log.warning("%s: could not be read, or its persons were landed anew; made anew", place)
+            put_instead(draft, place)
 
 
 def _last_day(project: Project, day: str, persons: Snapshot) -> LastDay:

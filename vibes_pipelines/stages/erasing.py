@@ -39,6 +39,7 @@ from vibes_pipelines.stages.masking import hash_key
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.pseudonyms import PREFIX, pseudonym
 from vibes_pipelines.store.erasures import Erasures
+from vibes_pipelines.store.placing import put
 from vibes_pipelines.store.snapshots import DATA, MANIFEST, REJECTS
 
 
@@ -147,7 +148,7 @@ def _keep(project: Project, erasure_id: str, subject: Subject) -> Path:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(subject.to_json())
-    draft.replace(path)
+    put(draft, path)
     return path
 
 

@@ -25,6 +25,7 @@ from vibes_pipelines.stages.erasing_parquet import (
 )
 from vibes_pipelines.stages.erasing_subject import Subject
 from vibes_pipelines.stages.pseudonyms import BLANK, KEYS, PREFIX, pseudonym
+from vibes_pipelines.store.placing import put
 from vibes_pipelines.store.snapshots import DATA, MANIFEST, REJECTS, Manifest
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -190,7 +191,7 @@ def mark_snapshot(folder: Path, erased: int) -> None:
     manifest = Manifest.from_json(json.dumps(document | {"erased": erased}))
     draft = folder / f".{MANIFEST}"
     draft.write_text(manifest.to_json(), encoding="utf-8")
-    draft.replace(path)
+    put(draft, path)
 
 
 def blank_import_file(path: Path, naming: Naming, *, dry_run: bool = False) -> int:
@@ -218,7 +219,7 @@ def blank_import_file(path: Path, naming: Naming, *, dry_run: bool = False) -> i
     if is_changed and not dry_run:
         draft = path.with_name(f".{path.name}.erasing")
         draft.write_text("".join(kept), encoding="utf-8", newline="")
-        draft.replace(path)
+        put(draft, path)
     return blank
 
 

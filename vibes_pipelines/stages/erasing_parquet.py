@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.reconcile.numerals import LONGEST
 from vibes_pipelines.stages.pseudonyms import PREFIX
+from vibes_pipelines.store.placing import put
 
 Row = dict[str, Any]
 
@@ -109,7 +110,7 @@ def rewrite_parquet(
                 table = _replaced(_cast(source.read_row_group(group), schema), changes[group])
                 blank += _blank(table, key_columns)
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
-        written.replace(path)
+        put(written, path)
     return blank
 
 

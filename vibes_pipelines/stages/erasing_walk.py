@@ -14,8 +14,8 @@ from vibes_pipelines.vibes.import_kinds import KINDS
 
 _LANDING_PREFIX = ".unfinished-"
 _LANDING_LASTS_S = 6 * 3600
-_DRAFTS = ("diff_sets/*.draft", "bases/.unfinished-*")
-_LEFT = (".erasing-*", ".removing-*", ".hashes-*", ".preview-*")
+_DRAFTS = ("diff_sets/*.draft", "diff_sets/.unfinished-*", "bases/.unfinished-*")
+_LEFT = (".erasing-*", ".removing-*", ".hashes-*", ".certifying-*", ".preview-*")
 _IMPORTS = frozenset(f".{kind}" for kind in KINDS)
 
 

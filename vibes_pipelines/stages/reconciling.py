@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from vibes_pipelines.delivery import release
+from vibes_pipelines.reconcile.agreement import MADE_ANEW
 from vibes_pipelines.reconcile.destinations import VIBES
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import Summary
@@ -22,6 +23,7 @@ from vibes_pipelines.stages.judging import judge
 from vibes_pipelines.stages.past_days import never_landed
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.returned_numbers import decisions_of
+from vibes_pipelines.store.placing import put_instead
 from vibes_pipelines.store.realtime_views import with_newer
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
@@ -35,6 +37,10 @@ class NotLandedError(ValueError):
 
 class NotReconciledError(ValueError):
     """A day has no diff set."""
+
+
+class UnreadableDayError(NotReconciledError):
+    """A day has half of a diff set; names the file and the cure."""
 
 
 def snapshot_of(project: Project, feed: str, day: str) -> Snapshot:
@@ -97,8 +103,7 @@ def reconcile_day(project: Project, day: str) -> Summary:
     )
     summary = judge(project, day, reconcile(project.config, inputs, draft), draft)
     summary = _as_known(project, day, summary, draft)
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    put_instead(draft, folder)
     release.register_diff_set(project.ledger, day, summary, [contacts, persons])
     return summary
 
@@ -140,10 +145,13 @@ def read_summary(project: Project, day: str) -> Summary:
     """The summary of the diff set of `day`.
 
     Raises:
-        NotReconciledError: the day has no diff set.
+        NotReconciledError: the day has no diff set, or half of one.
     """
     path = project.diff_set_folder(day) / "summary.json"
     if not path.exists():
         msg = f"{day} is not reconciled; materialize reconcile/person_changes for that day first"
         raise NotReconciledError(msg)
-    return Summary.from_json(path.read_text(encoding="utf-8"))
+    try:
+        return Summary.from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError) as half:
+        raise UnreadableDayError(f"{path} cannot be read; {MADE_ANEW.format(day=day)}") from half

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -25,6 +24,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from vibes_pipelines.store.placing import put
 
 DATA = "data.parquet"
 REJECTS = "rejects.parquet"
@@ -190,8 +191,7 @@ class SnapshotStore:
             erased = self._blank(unfinished) if self._blank else 0
             manifest = _complete(unfinished, feed, day, source, erased)
             unfinished.chmod(0o755)
-            unfinished.rename(place)
-            _sync(place.parent)
+            put(unfinished, place)
         except OSError as failed:
             if failed.errno != errno.ENOSPC or failed.filename:
                 raise
@@ -277,23 +277,12 @@ def _complete(folder: Path, feed: str, day: str, source: Source, erased: int) ->
 
 def _keep_only(folder: Path, names: set[str]) -> None:
     for entry in folder.iterdir():
-        if entry.name in names:
-            _sync(entry)
-        elif entry.is_dir():
+        if entry.is_dir():
             shutil.rmtree(entry)
-        else:
+        elif entry.name not in names:
             entry.unlink()
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Forces a file or folder to disk, so that a rename never outlives what it names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
