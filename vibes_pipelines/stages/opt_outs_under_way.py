@@ -247,7 +247,8 @@ def _first_seen(project: Project, newest: DiffSet, wanted: set[_Key]) -> Mapping
     root = project.diff_set_folder(newest.day).parent
     if not wanted or not root.is_dir():
         return seen
-    for day in sorted((f.name for f in root.iterdir() if f.name < newest.day), reverse=True):
+    days = (folder.name for folder in root.glob("????-??-??") if folder.name < newest.day)
+    for day in sorted(days, reverse=True):
         path = root / day / _CHANGES
         if not wanted or not path.is_file():
             break

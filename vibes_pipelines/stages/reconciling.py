@@ -3,9 +3,12 @@
 Decisions about cases of the quarantine are of the ledger, as of the day like the rest of it.
 """
 
+import fcntl
 import json
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +30,8 @@ from vibes_pipelines.store.placing import put_instead
 from vibes_pipelines.store.realtime_views import with_newer
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
+
+_UNFINISHED = ".unfinished-"
 
 SUBSCRIPTION_FEEDS = VIBES.feeds.subscriptions
 
@@ -78,14 +83,34 @@ def subscriptions_of(project: Project, day: str) -> list[Snapshot]:
 
 @not_while_erasing
 def reconcile_day(project: Project, day: str) -> Summary:
-    """Writes the diff set of `day` and registers it in the ledger; replaces an earlier rebuild."""
+    """Writes the diff set of `day` and registers it in the ledger; replaces an earlier rebuild.
+
+    One at a time: another one waits.
+    """
+    with _draft_of(project.diff_set_folder(day)) as draft:
+        return _reconcile(project, day, draft)
+
+
+@contextmanager
+def _draft_of(folder: Path) -> Iterator[Path]:
+    """A folder to write a diff set into, while no other process writes one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left_by_a_killed_process in folder.parent.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left_by_a_killed_process)
+        draft = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder.parent))
+        draft.chmod(0o755)
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _reconcile(project: Project, day: str, draft: Path) -> Summary:
     feeds = project.destination.feeds
     contacts, persons = (snapshot_of(project, f, day) for f in (feeds.contacts, feeds.persons))
     subscriptions = subscriptions_of(project, day)
-    folder = project.diff_set_folder(day)
-    draft = folder.with_name(f"{day}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     accepted = release.accepted_rows(project.ledger, day)
     inputs = Inputs(
         contacts=contacts.folder,
@@ -103,7 +128,7 @@ def reconcile_day(project: Project, day: str) -> Summary:
     )
     summary = judge(project, day, reconcile(project.config, inputs, draft), draft)
     summary = _as_known(project, day, summary, draft)
-    put_instead(draft, folder)
+    put_instead(draft, project.diff_set_folder(day))
     release.register_diff_set(project.ledger, day, summary, [contacts, persons])
     return summary
 

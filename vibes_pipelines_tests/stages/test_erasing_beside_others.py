@@ -56,6 +56,7 @@ def test_what_processes_that_died_left_is_removed(project: Project) -> None:
     left = [
         landed / ".erasing-abcd1234",
         home / "diff_sets" / f"{DAYS[1]}.draft",
+        home / "diff_sets/.unfinished-abcd",
         home / "bases/.unfinished-abcd",
         landed.with_name(".removing-2025-01-01"),
         home / ".preview-abcd" / "landing",
