@@ -1,18 +1,20 @@
 """Whether the newest day is there: a deadline for every daily asset, and a look for its partition.
 
 Dagster's freshness asks when an asset was last made; a rebuilt past day makes it fresh. The check
-asks for the partition of the day itself, and has a schedule of its own, for it is to speak when
-nothing ran.
+asks for the partition of the day itself and whether more than dry runs made it, and has a schedule
+of its own, for it is to speak when nothing ran.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from vibes_pipelines import stages
 from vibes_pipelines.orchestration.keys import REPORT
 from vibes_pipelines.orchestration.links import check_link
 from vibes_pipelines.orchestration.partitions import DAILY
+from vibes_pipelines.orchestration.resources import ProjectResource
 
 DEADLINE_H = 9
 """The hour, UTC, at which the day is to be there: two hours after the schedule starts it."""
@@ -37,13 +39,21 @@ def expected_day(now: datetime) -> str:
     return day.isoformat()
 
 
-def look(made: Iterable[str], now: datetime) -> dg.AssetCheckResult:
-    """Whether the newest expected day is among the days that were made."""
+def look(
+    made: Iterable[str], now: datetime, is_dry: Callable[[str], bool] = lambda _day: False
+) -> dg.AssetCheckResult:
+    """Whether the newest expected day is among the days that were made, and not by dry runs alone.
+
+    `is_dry` tells whether that is so of a day; it is asked of the one that is there.
+    """
     expected, newest = expected_day(now), max(made, default=None)
     is_there = newest is not None and newest >= expected
+    is_unsent = is_there and is_dry(str(newest))
     said = f"{newest} is made" if is_there else f"{expected} is not made; the newest is {newest}"
+    if is_unsent:
+        said += ", but only as a dry run: nothing of it was sent"
     return dg.AssetCheckResult(
-        passed=is_there,
+        passed=is_there and not is_unsent,
         severity=dg.AssetCheckSeverity.ERROR,
         description=said,
         metadata={
@@ -55,10 +65,17 @@ def look(made: Iterable[str], now: datetime) -> dg.AssetCheckResult:
 
 
 @dg.asset_check(asset=REPORT)
-def newest_day_is_made(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-    """The report of the newest day that must be there by now is there."""
+def newest_day_is_made(
+    context: dg.AssetCheckExecutionContext, project: ProjectResource
+) -> dg.AssetCheckResult:
+    """The report of the newest day that must be there by now is there, and the day was sent."""
+
+    def is_dry(day: str) -> bool:
+        with project.open() as opened:
+            return stages.planning.was_only_looked_at(opened, day)
+
     made = context.op_execution_context.instance.get_materialized_partitions(REPORT)
-    return look(made & set(DAILY.get_partition_keys()), datetime.now(UTC))
+    return look(made & set(DAILY.get_partition_keys()), datetime.now(UTC), is_dry)
 
 
 NEWEST_DAY = dg.AssetCheckKey(REPORT, "newest_day_is_made")

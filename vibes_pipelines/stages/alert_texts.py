@@ -75,7 +75,8 @@ ADVICE: Mapping[str, Advice] = {
     "newest_day_is_made": Advice(
         "Nothing was sent; callbacks are kept. A share shows only the present day: a day that is "
         "never landed cannot be landed later.",
-        "See whether daemon and schedule run, and start reconcile_daily for today.",
+        "See whether daemon and schedule run, and start reconcile_daily for today. If it was a dry "
+        "run alone, launch repush for the day with dry_run: false.",
     ),
     # steps
     "share": _LANDING,

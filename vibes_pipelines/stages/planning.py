@@ -152,6 +152,19 @@ def verdict_of(project: Project, diff_set: str, lane: Lane, force: str | None = 
     return may_deliver(project.ledger, diff_set, lane, mapping_hash=mapping, force_reason=force)
 
 
+def was_only_looked_at(project: Project, day: str) -> bool:
+    """Whether the newest diff set, being of this day, may go out and had dry runs alone.
+
+    What waits for an approval has not, and until the first delivery that is everything.
+    """
+    newest, sent = project.ledger.newest_diff_set(), project.ledger.last_delivered()
+    if newest is None or newest.day != day or (sent is not None and sent.day == day):
+        return False
+    lanes: tuple[Lane, ...] = ("opt_outs", "persons")
+    may_go = any(verdict_of(project, newest.diff_set, lane).allowed for lane in lanes)
+    return may_go and project.ledger.plan(newest.diff_set) is None
+
+
 def reason_of(verdict: Verdict) -> str:
     """Why a lane may not go out, and the cure; empty when it may."""
     cure = f"; {verdict.cure}" if verdict.cure else ""
