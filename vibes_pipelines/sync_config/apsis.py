@@ -9,8 +9,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from vibes_pipelines.sync_config.conditions import Condition, ConditionText, Section, Text
-from vibes_pipelines.sync_config.guards import Cap, Guards
+from vibes_pipelines.sync_config.conditions import (
+    Condition,
+    ConditionText,
+    Section,
+    Share,
+    Text,
+    Whole,
+)
+from vibes_pipelines.sync_config.guards import Cap, Caps, Guards
 
 CRM_ID_KEYSPACE = "com.apsis1.keyspaces.crm-id"
 EMAIL_ATTRIBUTE = "com.apsis1.attributes.email"
@@ -70,7 +77,7 @@ class Overview(Section):
     recurring: bool = False
 
 
-class ProfileGuards(Section):
+class ProfileGuards(Caps):
     """Caps of one day, as in `guards`; `deletes` are held for an approval however few they are."""
 
     updates: Cap = Cap(max_rows=50_000, max_share=0.20)
@@ -79,9 +86,9 @@ class ProfileGuards(Section):
     opt_outs: Cap = Cap(max_rows=5_000, max_share=0.05)
     opt_ins: Cap = Cap(max_rows=50_000, max_share=0.20)
     deletes: Cap = Cap(max_rows=100, max_share=0.01)
-    min_input_share: Annotated[float, Field(ge=0, le=1)] = 0.80
-    max_rewritten_share: Annotated[float, Field(ge=0, le=1)] | None = 0.05
-    max_quarantine_rise: Annotated[float, Field(ge=0, le=1)] | None = 0.05
+    min_input_share: Share = 0.80
+    max_rewritten_share: Share | None = 0.05
+    max_quarantine_rise: Share | None = 0.05
 
     def as_guards(self) -> Guards:
         """The same under the names of the core; opt-ins stand where invitations do."""
@@ -116,7 +123,7 @@ class Apsis(Section):
     consents: tuple[ProfileConsent, ...] = ()
     overviews: tuple[Overview, ...] = ()
     guards: ProfileGuards = ProfileGuards()
-    max_reads: Annotated[int, Field(ge=0)] = 250_000
+    max_reads: Annotated[Whole, Field(ge=0)] = 250_000
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

@@ -29,7 +29,17 @@ def _as_condition_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
+def _no_boolean(value: object) -> object:
+    """Python counts with `true` as with 1, which nobody means by it."""
+    if isinstance(value, bool):
+        msg = f"{str(value).lower()!r} is no number"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic tells the place of a ValueError only
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Share = Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, le=1)]
 ConditionText = Annotated[str, BeforeValidator(_as_condition_text)]
 
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from vibes_pipelines.sync_config.apsis import Destinations
-from vibes_pipelines.sync_config.conditions import Condition, ConditionText, Section, Text
+from vibes_pipelines.sync_config.conditions import Condition, ConditionText, Section, Text, Whole
 from vibes_pipelines.sync_config.guards import Guards
 from vibes_pipelines.sync_config.outreach import Events, Signup
 from vibes_pipelines.sync_config.places import YamlPlaces
@@ -181,9 +181,9 @@ class Policies(Section):
 
     mdn_change: Literal["quarantine", "replace"] = "quarantine"
     mdn_recycled: Literal["carrier", "carrier_or_person", "ignore"] = "carrier"
-    invite_again_after_d: Annotated[int, Field(ge=1, le=3650)] | None = None
-    visibility_lag_h: Annotated[int, Field(ge=0, le=24 * 14)] = 36
-    max_age_h: Annotated[int, Field(ge=1, le=24 * 14)] = 48
+    invite_again_after_d: Annotated[Whole, Field(ge=1, le=3650)] | None = None
+    visibility_lag_h: Annotated[Whole, Field(ge=0, le=24 * 14)] = 36
+    max_age_h: Annotated[Whole, Field(ge=1, le=24 * 14)] = 48
     erasure: Literal["api", "file", "both", "none"] = "api"
     retention: Retention = Retention()
 

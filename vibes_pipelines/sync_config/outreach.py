@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from vibes_pipelines.sync_config.conditions import ConditionText, Section, Text
+from vibes_pipelines.sync_config.conditions import ConditionText, Section, Text, Whole
 
 FormType = Literal["string", "number", "date", "postal_code", "single_select"]
 
@@ -40,8 +40,8 @@ class Signup(Section):
     mdn: Text = "mdn"
     default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "US"
     fields: tuple[FormField, ...] = ()
-    max_per_mdn_per_day: Annotated[int, Field(ge=1, le=100)] = 3
-    max_per_address_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 20
+    max_per_mdn_per_day: Annotated[Whole, Field(ge=1, le=100)] = 3
+    max_per_address_per_hour: Annotated[Whole, Field(ge=1, le=100_000)] = 20
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -73,8 +73,8 @@ class Events(Section):
     data: tuple[Text, ...] = ()
     debug: tuple[Text, ...] = ()
     occurred_at: Text | None = None
-    max_age_h: Annotated[int, Field(ge=1, le=24 * 30)] = 24
-    max_per_run: Annotated[int, Field(ge=1)] = 5_000
+    max_age_h: Annotated[Whole, Field(ge=1, le=24 * 30)] = 24
+    max_per_run: Annotated[Whole, Field(ge=1)] = 5_000
 
     @model_validator(mode="after")
     def _names_a_person(self) -> Self:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vibes_pipelines.sync_config.conditions import Section
+from vibes_pipelines.sync_config.conditions import Section, Whole
 
-Days = Annotated[int, Field(ge=35, le=3650)]
+Days = Annotated[Whole, Field(ge=35, le=3650)]
 """A month and the days that bases, lags and look-backs need; at most ten years."""
 
 

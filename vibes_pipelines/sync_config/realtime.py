@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vibes_pipelines.sync_config.conditions import Section, Text
+from vibes_pipelines.sync_config.conditions import Section, Text, Whole
 
 COMPANY_EVENTS = (
     "company_participant_added",
@@ -76,11 +76,11 @@ class Changes(Section):
 
     by: Literal["updated_at", "outbox"] = "updated_at"
     column: Text | None = None
-    overlap_s: Annotated[int, Field(ge=0, le=86_400)] = 300
+    overlap_s: Annotated[Whole, Field(ge=0, le=86_400)] = 300
     table: Text | None = None
     id: Text = "id"
     key: Text = "contact_id"
-    max_batch: Annotated[int, Field(ge=1, le=5_000)] = 500
+    max_batch: Annotated[Whole, Field(ge=1, le=5_000)] = 500
 
     @model_validator(mode="after")
     def _says_where(self) -> Self:

@@ -34,6 +34,8 @@ MEMBER = "usercreated.tags.member-d4s6"
 COUNTRY = "usercreated.attributes.country-z9d2"
 NEWS_LABEL, NEWS_SMS_LABEL = "Newsletter by e-mail", "Newsletter by SMS"
 
+UNCAPPED: Mapping[str, float | None] = {"max_rows": None, "max_share": None}
+
 APSIS_SECTION: dict[str, Any] = {
     "section": SECTION,
     "fields": [{"from": "FirstName", "to": FIRST_NAME}],
@@ -43,7 +45,7 @@ APSIS_SECTION: dict[str, Any] = {
     ],
     # Populations of a test are so small that one person is a large share.
     "guards": {
-        **{name: {} for name in ("updates", "adds", "clears", "opt_outs", "opt_ins")},
+        **dict.fromkeys(("updates", "adds", "clears", "opt_outs", "opt_ins"), UNCAPPED),
         "min_input_share": 0,
         "max_rewritten_share": None,
         "max_quarantine_rise": None,

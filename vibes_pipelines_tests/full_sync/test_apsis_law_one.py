@@ -57,7 +57,7 @@ def test_a_deleted_profile_does_not_come_back_opted_in(world: World) -> None:
 
 @pytest.mark.slow
 def test_an_unsubscribe_while_a_deletion_waits_goes_back_first(world: World) -> None:
-    guards = {**world.section["guards"], "deletes": {"max_rows": 5}}
+    guards = {**world.section["guards"], "deletes": {"max_rows": 5, "max_share": None}}
     condition = {"column": "LastName", "equals": "-"}
     world.configure(conditions=[condition], when_unmatched="delete", guards=guards)
     ada, _ = world.person("Ada", NEWS_LABEL), world.person("Bo", NEWS_LABEL)

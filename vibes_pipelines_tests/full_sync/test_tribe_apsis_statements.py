@@ -68,7 +68,7 @@ class TestSyncConditions:
     def test_the_switch_deletes_them_only_after_an_approval_and_within_its_cap(
         self, world: World
     ) -> None:
-        guards = {**world.section["guards"], "deletes": {"max_rows": 1}}
+        guards = {**world.section["guards"], "deletes": {"max_rows": 1, "max_share": None}}
         world.configure(conditions=[CONDITION], when_unmatched="delete", guards=guards)
         ada, bo = (world.person(name, Initials="A") for name in ("Ada", "Bo"))
         world.sync()

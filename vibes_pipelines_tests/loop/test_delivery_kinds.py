@@ -76,8 +76,14 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
             'changed_at: sms_opt_in_at, campaign: "777", invites: true}',
         ),
         ("mdn_change: quarantine", "mdn_change: replace"),
-        ("opt_outs: {max_rows: 5000,  max_share: 0.05}", "opt_outs: {max_rows: 5000}"),
-        ("invites:  {max_rows: 500,   max_share: 0.01}", "invites:  {max_rows: 500}"),
+        (
+            "opt_outs: {max_rows: 5000,  max_share: 0.05}",
+            "opt_outs: {max_rows: 5000, max_share: null}",
+        ),
+        (
+            "invites:  {max_rows: 500,   max_share: 0.01}",
+            "invites:  {max_rows: 500, max_share: null}",
+        ),
     )
     with running_second_morning(tmp_path, POPULATION, config) as running:
         yield running
@@ -184,7 +190,7 @@ def test_whoever_opted_out_after_the_diff_set_was_made_is_not_asked(loop: Loop) 
 def test_held_invitations_stop_nothing_else(loop: Loop, tmp_path: Path) -> None:
     text = loop.project.settings.sync_config.read_text(encoding="utf-8")
     strict = tmp_path / "strict.yaml"
-    strict.write_text(text.replace("invites:  {max_rows: 500}", "invites: {max_rows: 1}"))
+    strict.write_text(text.replace("invites:  {max_rows: 500,", "invites: {max_rows: 1,"))
     keys = strangers(loop, 3)
     opt_in(loop, keys, day=2)
     loop.edit_contacts("last_name = 'Third'", keys)

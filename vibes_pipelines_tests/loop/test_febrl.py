@@ -45,7 +45,7 @@ feeds:
   share/refreshes: {{object: VIBES_SHARE.PUBLIC.REFRESHES, columns: {{as_of: AS_OF}}}}
 guards:   # two independent copies of a population differ nearly everywhere
   updates: {{max_rows: 6000, max_share: 1.0}}
-  adds: {{max_rows: 100}}
+  adds: {{max_rows: 100, max_share: null}}
   clears: {{max_rows: 1000, max_share: 0.2}}
 """
 

@@ -11,7 +11,9 @@ CAPS = ("updates", "adds", "clears", "opt_outs", "invites")
 
 def guards(**caps):
     loose = dict.fromkeys(CAPS, LOOSE)
-    return Guards.model_validate(loose | caps)
+    return Guards.model_validate(
+        loose | {n: LOOSE | c if n in CAPS else c for n, c in caps.items()}
+    )
 
 
 def found(judged, accepted=None, **rows):

@@ -23,7 +23,7 @@ LOOSE = {"max_rows": None, "max_share": None}
 
 def guards(**more):
     quiet = dict.fromkeys(("updates", "adds", "clears", "opt_outs"), LOOSE)
-    return Guards.model_validate(quiet | more)
+    return Guards.model_validate(quiet | {name: LOOSE | cap for name, cap in more.items()})
 
 
 def work(**more):
@@ -96,7 +96,7 @@ def test_the_share_of_nobody_is_breached_by_anything():
 
 
 def test_a_breach_holds_the_diff_set_and_all_files_are_written(run, make_config):
-    config = make_config(guards={"adds": {"max_rows": 0}})
+    config = make_config(guards={"adds": LOOSE | {"max_rows": 0}})
     done = run(config, [{"id": "C1"}], [])
     assert done.summary.status == "held"
     assert done.summary.breaches[0].guard == "adds.max_rows"

@@ -44,7 +44,10 @@ WORLD.contacts.append({**_split, "contact_id": "C970000"})
 _split["mobile"] = None
 NOBODYS = iter(WORLD.kinds["platform_only"])
 """Persons known by number alone, whom no contact of the landed day points to."""
-MANY = ("opt_outs: {max_rows: 5000,  max_share: 0.05}", "opt_outs: {max_rows: 5000}")
+MANY = (
+    "opt_outs: {max_rows: 5000,  max_share: 0.05}",
+    "opt_outs: {max_rows: 5000, max_share: null}",
+)
 OUTBOX = "  changes: {by: outbox, table: contact_outbox, id: number, key: contact, max_batch: 5}\n"
 
 

@@ -33,6 +33,8 @@ def test_the_example_is_valid() -> None:
         ("key: contact_id", "kay: contact_id", "contacts.key: is missing"),
         ("key: contact_id", "kay: contact_id", ":7: contacts.kay: is not a known setting"),
         ("max_share: 0.05", "max_share: 5", ":28: guards.opt_outs.max_share: input should be less"),
+        ("max_rows: 1000", "max_rows: true", ":27: guards.clears.max_rows: 'true' is no number"),
+        ("visibility_lag_h: 36", "visibility_lag_h: true", "visibility_lag_h: 'true' is no numb"),
         ("to: zip_code", "to: mdn", ":19: fields[6]: 'mdn' is an identifier"),
         ("to: last_name", "to: first_name", "fields: each to may be mapped once; repeated: first"),
         ("version: 1", "version: 2", ":2: version: 2 is not allowed; allowed: 1"),
