@@ -14,6 +14,7 @@ from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.crm.arrow_columns import arrow_type, as_text
 from vibes_pipelines.instants import read_instant
 from vibes_pipelines.sync_config import Consent, MappedField
+from vibes_pipelines.sync_config.spellings import as_compared
 
 Converter = Callable[[str], Any]
 
@@ -127,14 +128,13 @@ def opted_out_value(
     Raises:
         ValueDoesNotFit: no accepted spelling fits the column.
     """
-    accepted = accepted_opt_outs(consent)
     enumerated = column.type.enums if isinstance(column.type, sa.Enum) else ()
     for value in (*in_use, *enumerated):
-        if (trimmed(as_text(value) or "") or "").lower() in accepted:
+        if as_compared(as_text(value) or "") in consent.says_out:
             return value
-    for spelling in consent.opted_out:
+    for spelling in consent.written_out:
         try:
-            return column_value(column, spelling.strip(), dialect)
+            return column_value(column, spelling, dialect)
         except ValueDoesNotFit:
             continue
     msg = (
@@ -144,15 +144,9 @@ def opted_out_value(
     raise ValueDoesNotFit(msg)
 
 
-def accepted_opt_outs(consent: Consent) -> set[str]:
-    """The spellings of opted out, in lower case."""
-    return {spelling.strip().lower() for spelling in consent.opted_out}
-
-
 def says_yes(column: sa.Column[Any], value: Any, consent: Consent) -> bool:
     """Whether a cell is opted in; a blank or unreadable one is not."""
-    said = (clean_text(column, value) or "").lower()
-    return bool(said) and said in {spelling.strip().lower() for spelling in consent.opted_in}
+    return as_compared(clean_text(column, value) or "") in consent.says_in
 
 
 def _crm_option(field: MappedField, key: str) -> str:

@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from vibes_pipelines.crm.agreement import holds
 from vibes_pipelines.crm.cells import (
     ValueDoesNotFit,
-    accepted_opt_outs,
     clean_text,
     field_value,
     has_come,
@@ -223,7 +222,7 @@ class _Contacts:
             values[changed_at] = instant_value(changed_at, row.evidence_at)
             self._refuse_older(contact, consent, column, changed_at, row.evidence_at)
         spelling = sa.func.lower(sa.func.trim(sa.cast(column, sa.Text)))
-        not_yet = sa.or_(column.is_(None), spelling.not_in(accepted_opt_outs(consent)))
+        not_yet = sa.or_(column.is_(None), spelling.not_in(sorted(consent.says_out)))
         self.connection.execute(sa.update(self.table).where(contact, not_yet).values(values))
 
     def _refuse_older(

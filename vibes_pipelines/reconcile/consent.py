@@ -42,10 +42,7 @@ def state_column(consent: Consent, contacts: Source) -> str:
     """
     column = contacts.column(consent.from_, f"consents.from: {consent.from_}")
     text = f"lower({as_text(*column)})"
-    opted_out, opted_in = (
-        text_list(spelling.strip().lower() for spelling in spellings)
-        for spellings in (consent.opted_out, consent.opted_in)
-    )
+    opted_out, opted_in = (text_list(sorted(said)) for said in (consent.says_out, consent.says_in))
     return (
         f"CASE {_plainly_spelt(consent, *column)}"
         f" WHEN {text} IN {opted_out} THEN {OPTED_OUT} WHEN {text} IN {opted_in} THEN {OPTED_IN}"
@@ -57,11 +54,8 @@ def _plainly_spelt(consent: Consent, column: str, column_type: str) -> str:
     """Branches for cells spelt just as the sync config has them, which cost no cleaning."""
     branches = [f"WHEN {column} IS NULL THEN {UNKNOWN}"]
     if column_type == "VARCHAR":
-        for spellings, state in (
-            (consent.opted_in, OPTED_IN),
-            (consent.opted_out, OPTED_OUT),
-        ):
-            plain = [v for v in (v.strip().lower() for v in spellings) if v and v.isascii()]
+        for said, state in ((consent.says_in, OPTED_IN), (consent.says_out, OPTED_OUT)):
+            plain = sorted(one for one in said if one.isascii())
             branches.append(f"WHEN {column} IN {text_list(plain)} THEN {state}")
     return " ".join(branches)
 

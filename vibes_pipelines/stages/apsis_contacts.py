@@ -194,11 +194,12 @@ def _consent_columns(index: int, consent: Consent) -> str:
 
 def _made(index: int, consent: Consent) -> str:
     """An absent label is a no where it is to be compared; a blank cell of a table is unknown."""
-    state, spelt_out = f"state_{index}", literal(consent.opted_out[0])
+    state, spelt_out = f"state_{index}", literal(consent.written_out[0])
+    spelt_in = literal(next(iter(consent.written_in), ""))
     otherwise = spelt_out if consent.from_.startswith(LABEL) else "NULL"
     column = ident(consent.from_)
     return f""",
-        CASE {state} WHEN {OPTED_IN} THEN {literal(consent.opted_in[0])}
+        CASE {state} WHEN {OPTED_IN} THEN {spelt_in}
                      WHEN {OPTED_OUT} THEN {spelt_out}
                      WHEN {UNREADABLE} THEN CAST({column} AS VARCHAR)
                      ELSE {otherwise} END AS {column},

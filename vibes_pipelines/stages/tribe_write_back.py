@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from vibes_pipelines.crm.agreement import holds
 from vibes_pipelines.crm.cells import (
     ValueDoesNotFit,
-    accepted_opt_outs,
     field_value,
     instant_of,
     latest_possible,
@@ -37,6 +36,7 @@ from vibes_pipelines.stages.tribe_contacts import tribe_client
 from vibes_pipelines.stages.tribe_label_lease import label_lease
 from vibes_pipelines.stages.tribe_labels import ABSENT, PRESENT, KnownLabels, known_labels
 from vibes_pipelines.sync_config import Consent, MappedField
+from vibes_pipelines.sync_config.spellings import as_compared
 from vibes_pipelines.sync_config.tribe import LABEL
 from vibes_pipelines.tribe.errors import (
     TribeError,
@@ -169,8 +169,8 @@ class _Writing:
         consent = self._consent(row.list)
         if not consent.from_.startswith(LABEL):
             column = self._column(consent.from_, "consents[].from")
-            spelling = "false" if isinstance(column.type, sa.Boolean) else consent.opted_out[0]
-            if spelling not in accepted_opt_outs(consent):
+            spelling = "false" if isinstance(column.type, sa.Boolean) else consent.written_out[0]
+            if as_compared(spelling) not in consent.says_out:
                 msg = f"sync.yaml: consents: opted_out of {consent.from_} must hold {spelling!r}"
                 raise CrmError(msg)
             value = False if isinstance(column.type, sa.Boolean) else spelling

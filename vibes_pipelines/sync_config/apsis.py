@@ -11,13 +11,13 @@ from pydantic import AliasChoices, Field, model_validator
 
 from vibes_pipelines.sync_config.conditions import (
     Condition,
-    ConditionText,
     Section,
     Share,
     Text,
     Whole,
 )
 from vibes_pipelines.sync_config.guards import Cap, Caps, Guards
+from vibes_pipelines.sync_config.spellings import ConsentSpellings
 
 CRM_ID_KEYSPACE = "com.apsis1.keyspaces.crm-id"
 EMAIL_ATTRIBUTE = "com.apsis1.attributes.email"
@@ -42,7 +42,7 @@ class ProfileField(Section):
     when_null: Literal["keep", "clear"] = "keep"
 
 
-class ProfileConsent(Section):
+class ProfileConsent(ConsentSpellings):
     """One contact column = one topic and one channel; e-mail and SMS need an entry each.
 
     An opt-in label of Tribe is the column `label:` and its name.
@@ -51,8 +51,6 @@ class ProfileConsent(Section):
     from_: Text = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
     topic: Text
     channel: Text = "email"
-    opted_in: tuple[ConditionText, ...] = ("true", "1", "y", "yes")
-    opted_out: tuple[ConditionText, ...] = ("false", "0", "n", "no")
 
     @property
     def channel_discriminator(self) -> str:

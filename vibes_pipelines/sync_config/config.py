@@ -26,6 +26,7 @@ from vibes_pipelines.sync_config.outreach import Events, Signup
 from vibes_pipelines.sync_config.places import YamlPlaces
 from vibes_pipelines.sync_config.privacy import Retention
 from vibes_pipelines.sync_config.realtime import Callbacks, Changes
+from vibes_pipelines.sync_config.spellings import ConsentSpellings
 from vibes_pipelines.sync_config.tribe import TribeSource
 
 FieldType = Literal["string", "number", "date", "single_select", "multi_select", "postal_code"]
@@ -123,12 +124,11 @@ class MappedField(Section):
         return _hash(self.model_dump(mode="json", include=meaning))
 
 
-class Consent(Section):
+class Consent(ConsentSpellings):
     """One contact column = one subscription list and channel.
 
-    `opted_in` and `opted_out` are the accepted spellings, compared in lower case; anything blank is
-    unknown and changes nothing. With `invites` an opt-in is carried to Vibes, as an invitation by
-    the acquisition campaign `campaign`, which the person has to confirm.
+    A cell that is blank is unknown and changes nothing. With `invites` an opt-in is carried to
+    Vibes, as an invitation by the acquisition campaign `campaign`, which the person has to confirm.
     """
 
     from_: Text = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
@@ -137,16 +137,6 @@ class Consent(Section):
     channel: Literal["sms"] = "sms"
     changed_at: Text | None = None
     invites: bool = False
-    opted_in: tuple[ConditionText, ...] = ("true", "1", "y", "yes")
-    opted_out: tuple[ConditionText, ...] = ("false", "0", "n", "no")
-
-    @model_validator(mode="after")
-    def _spellings_do_not_meet(self) -> Self:
-        both = {v.lower() for v in self.opted_in} & {v.lower() for v in self.opted_out}
-        if both:
-            msg = f"opted_in and opted_out both hold {sorted(both)}"
-            raise ValueError(msg)
-        return self
 
     @model_validator(mode="after")
     def _invites_with_evidence(self) -> Self:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from unicodedata import normalize
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from vibes_pipelines.reconcile.consent import (
@@ -16,7 +18,9 @@ from vibes_pipelines.reconcile.consent import (
 )
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.sources import Source
+from vibes_pipelines.reconcile.sql import clean
 from vibes_pipelines.sync_config import Consent
+from vibes_pipelines.sync_config.spellings import as_compared
 
 OLD, NEW = "2026-01-01 00:00:00 +0000", "2026-01-05T00:00:00Z"
 MDN = ["+13125550100", "+13125550101", "+13125550102"]
@@ -37,6 +41,29 @@ def consent(**more):
 def contacts(**types):
     columns = {name: (f'"{name}"', column_type) for name, column_type in types.items()}
     return Source("contacts", Path("c.parquet"), "given", columns, None)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "avb\u00f6jd",
+        "Avbo\u0308jd",
+        "\ufeffAVB\u00d6JD\u00a0",
+        "\u0130ptal",
+        "\u039f\u03a7\u0399\u03a3",
+    ],
+)
+def test_a_spelling_is_read_in_every_form_that_it_may_have(connection, spelling):
+    sql = state_column(consent(opted_out=[spelling]), contacts(sms="VARCHAR"))
+    for text in (spelling, normalize("NFC", spelling), normalize("NFD", spelling), f" {spelling}"):
+        assert said(connection, sql, "sms", text, "VARCHAR") == (OPTED_OUT,)
+
+
+def test_letters_are_compared_as_the_engine_lowers_them(connection):
+    letters = [chr(code) for code in range(1, 0x10000) if not 0xD800 <= code < 0xE000]
+    connection.register("letters", pa.table({"one": letters}))
+    texts = connection.execute(f"SELECT lower({clean('one')}) FROM letters").fetchall()
+    assert [as_compared(one) for one in letters] == [text or "" for (text,) in texts]
 
 
 def said(connection, sql, column, text, column_type):

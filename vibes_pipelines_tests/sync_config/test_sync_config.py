@@ -51,6 +51,13 @@ def test_the_example_is_valid() -> None:
         ("version: 1", "version: &a [*a]", ": not YAML ("),
         ("version: 1", "version: 1\nversion: 1", ":3: the key 'version' stands twice"),
         ("type: string}", 'type: string, options: {A: "a"}}', "options belong to single_select"),
+        ('list: "1234"', "list: 1, opted_in: ['N ']", "opted_in and opted_out both hold ['n']"),
+        ('list: "1234"', "list: 1, opted_out: []", ":22: consents[0]: opted_out holds no sp"),
+        (
+            'list: "1234"',
+            "list: 1, opted_out: [' ']",
+            "opted_out holds no spelling, and",
+        ),
         ("type: date", 'type: multi_select, options: {A: "a|b"}', ":15: fields[2]: a key of opti"),
         ("type: date", "type: date, authority: newest", ":15: fields[2]: authority newest needs"),
         ("type: date", "type: date, changed_at: x", ":15: fields[2]: changed_at belongs to author"),

@@ -14,6 +14,7 @@ from vibes_pipelines.stages.doctor.clock import of_clocks
 from vibes_pipelines.stages.doctor.findings import Check, Finding, fail, of_error, ok, warn
 from vibes_pipelines.sync_config import SELECT_TYPES, SyncConfig
 from vibes_pipelines.sync_config.realtime import Changes
+from vibes_pipelines.sync_config.spellings import as_compared
 
 MOST_DOUBTFUL_SHARE = 0.01
 """Of contacts without their own key; above, the key is the wrong column."""
@@ -112,9 +113,9 @@ def _options(bench: Bench) -> Iterator[Finding]:
 
 def _consents(bench: Bench) -> Iterator[Finding]:
     for consent in bench.config.consents:
-        known = {spelling.strip().lower() for spelling in (*consent.opted_in, *consent.opted_out)}
+        known = consent.says_in | consent.says_out
         found = _spellings(bench, bench.config, consent.from_, None)
-        unknown = [one for one in found or () if one.strip().lower() not in known]
+        unknown = [one for one in found or () if as_compared(one) not in known]
         if found is None or unknown:
             told = f"{consent.from_}: values that mean neither opted in nor opted out"
             cure = "they change nothing: name them in opted_in or opted_out of that consent"
