@@ -26,7 +26,7 @@ from vibes_pipelines.sync_config.outreach import Events, Signup
 from vibes_pipelines.sync_config.places import YamlPlaces
 from vibes_pipelines.sync_config.privacy import Retention
 from vibes_pipelines.sync_config.realtime import Callbacks, Changes
-from vibes_pipelines.sync_config.spellings import ConsentSpellings
+from vibes_pipelines.sync_config.spellings import ConsentSpellings, OptionKey
 from vibes_pipelines.sync_config.tribe import TribeSource
 
 FieldType = Literal["string", "number", "date", "single_select", "multi_select", "postal_code"]
@@ -87,7 +87,7 @@ class MappedField(Section):
     from_: Text = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
     to: Text
     type: FieldType
-    options: dict[ConditionText, ConditionText] | None = None
+    options: dict[ConditionText, OptionKey] | None = None
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ";"
     authority: Authority = "crm"
     changed_at: Text | None = None

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, Field, model_validator
 
 from vibes_pipelines.sync_config.conditions import ConditionText, Section, Text, Whole
+from vibes_pipelines.sync_config.spellings import OptionKey
 
 FormType = Literal["string", "number", "date", "postal_code", "single_select"]
 
@@ -18,7 +19,7 @@ class FormField(Section):
     from_: Text = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
     to: Text
     type: FormType = "string"
-    options: dict[ConditionText, ConditionText] | None = None
+    options: dict[ConditionText, OptionKey] | None = None
     required: bool = False
 
     @model_validator(mode="after")

@@ -1,8 +1,9 @@
-"""How a consent column spells yes and no: as `sync.yaml` writes it, and as cells are compared."""
+"""How columns of the CRM spell what has a meaning: yes and no of a consent, options of a select."""
 
-from typing import Self
+from typing import Annotated, Self
+from unicodedata import category
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.sync_config.conditions import ConditionText, Section
@@ -15,6 +16,21 @@ def as_compared(text: str) -> str:
     sigma that ends a word.
     """
     return "".join(letter.lower()[0] for letter in trimmed(text) or "")
+
+
+def _option_key(text: str) -> str:
+    """Refuses what no option key is: a blank would clear, and a control character spoil a file."""
+    key = trimmed(text)
+    if key is None:
+        msg = "an option key may not be blank; leave the value out, or name its key"
+        raise ValueError(msg)
+    if any(category(one) == "Cc" or one == "\ufffd" for one in key):
+        msg = f"the option key {text!r} holds a control or replacement character"
+        raise ValueError(msg)
+    return text
+
+
+OptionKey = Annotated[ConditionText, AfterValidator(_option_key)]
 
 
 class ConsentSpellings(Section):

@@ -45,6 +45,11 @@ def test_numbers_may_stand_for_texts_and_each_column_is_read_once(tmp_path: Path
         ),
         ("signup: {campaign: 1, fields: [{from: a, to: b, options: {x: y}}]}", "options belong"),
         ("signup: {campaign: 1, fields: [{from: a, to: b, type: single_select}]}", "needs them"),
+        (
+            "signup: {campaign: 1, fields: "
+            "[{from: a, to: b, type: single_select, options: {x: ' '}}]}",
+            "an option key may not be blank",
+        ),
         ("signup: {campaign: 1, max_per_mdn_per_day: 0}", "max_per_mdn_per_day"),
         ("signup: {campaign: 1, subscribe: true}", "is not a known setting"),
         ("events: {table: t}", "name the person: contact, mdn or both"),

@@ -59,6 +59,12 @@ def test_the_example_is_valid() -> None:
             "opted_out holds no spelling, and",
         ),
         ("type: date", 'type: multi_select, options: {A: "a|b"}', ":15: fields[2]: a key of opti"),
+        ("{Gold: gold", "{Gold: ' '", ":17: fields[4].options.Gold: an option key may not be bl"),
+        (
+            "{Gold: gold",
+            r'{Gold: "go\nld"',
+            "options.Gold: the option key 'go\\nld' holds a control",
+        ),
         ("type: date", "type: date, authority: newest", ":15: fields[2]: authority newest needs"),
         ("type: date", "type: date, changed_at: x", ":15: fields[2]: changed_at belongs to author"),
         ("mdn_change: quarantine", "mdn_change: merge", "policies.mdn_change: 'merge' is not all"),
