@@ -21,6 +21,13 @@ from pydantic import (
 
 from vibes_pipelines.sync_config.apsis import Destinations
 from vibes_pipelines.sync_config.conditions import Condition, ConditionText, Section, Text, Whole
+from vibes_pipelines.sync_config.feeds import (
+    EXTRACT_FEEDS,
+    IDENTIFIERS,
+    SHARE_FEEDS,
+    Feed,
+    refuse_what_is_not_read,
+)
 from vibes_pipelines.sync_config.guards import Guards
 from vibes_pipelines.sync_config.outreach import Events, Signup
 from vibes_pipelines.sync_config.places import YamlPlaces
@@ -33,7 +40,6 @@ FieldType = Literal["string", "number", "date", "single_select", "multi_select",
 Authority = Literal["crm", "platform", "fill", "newest"]
 
 SELECT_TYPES: frozenset[str] = frozenset({"single_select", "multi_select"})
-IDENTIFIERS: tuple[str, ...] = ("person_id", "person_key", "external_person_id", "mdn")
 
 
 class SyncConfigError(ValueError):
@@ -150,18 +156,6 @@ class Consent(ConsentSpellings):
         return self
 
 
-class Feed(Section):
-    """What one logical feed is called on this account.
-
-    Share feeds have an `object` (DATABASE.SCHEMA.TABLE) and `columns` (logical name → column);
-    extract feeds have a file name `pattern` with `{company_key}` and `{date}`.
-    """
-
-    object: Text | None = None
-    columns: dict[str, str] = Field(default_factory=dict)
-    pattern: Text | None = None
-
-
 class Policies(Section):
     """What to do where the two sides leave room. Hours and days are whole ones.
 
@@ -176,10 +170,6 @@ class Policies(Section):
     max_age_h: Annotated[Whole, Field(ge=1, le=24 * 14)] = 48
     erasure: Literal["api", "file", "both", "none"] = "api"
     retention: Retention = Retention()
-
-
-SHARE_FEEDS = ("share/persons", "share/subscriptions", "share/refreshes")
-EXTRACT_FEEDS = ("extract/current_subscribers", "extract/subscriptions")
 
 
 class SyncConfig(Section):
@@ -222,6 +212,11 @@ class SyncConfig(Section):
                 " allowed without: keep, clear"
             )
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _feeds_are_read(self) -> Self:
+        refuse_what_is_not_read(self.feeds, [field.to for field in self.fields])
         return self
 
     @property

@@ -65,6 +65,10 @@ def test_the_example_is_valid() -> None:
             r'{Gold: "go\nld"',
             "options.Gold: the option key 'go\\nld' holds a control",
         ),
+        ("mdn: MDN", "carier_code: X", "feeds.share/persons.columns.carier_code: nothing reads"),
+        ("as_of: AS_OF", "first_name: X", "columns.first_name: nothing reads this; allowed: as_of"),
+        ("columns: {as_of: AS_OF}", "pattern: x", "feeds.share/refreshes.pattern: pattern belongs"),
+        ("{pattern:", "{object: A.B.C, pattern:", "object: object belongs to share feeds; leave"),
         ("type: date", "type: date, authority: newest", ":15: fields[2]: authority newest needs"),
         ("type: date", "type: date, changed_at: x", ":15: fields[2]: changed_at belongs to author"),
         ("mdn_change: quarantine", "mdn_change: merge", "policies.mdn_change: 'merge' is not all"),
@@ -150,6 +154,11 @@ def test_another_account_object_or_column_is_another_mapping(
 ) -> None:
     changed = load_sync_config(_edited(tmp_path, before, after))
     assert changed.mapping_hash != load_sync_config(EXAMPLE).mapping_hash
+
+
+def test_columns_of_fields_and_of_what_else_is_read_may_be_named(tmp_path: Path) -> None:
+    named = "mdn: MDN, carrier_code: C, Updated_At: U, first_name: F"
+    assert load_sync_config(_edited(tmp_path, "mdn: MDN", named)).feeds["share/persons"].columns
 
 
 def test_numbers_may_stand_unquoted_where_text_is_meant(tmp_path: Path) -> None:

@@ -163,7 +163,7 @@ def test_objects_and_columns_are_mapped_by_sync_yaml(
     share.load(PEOPLE=odd)
     feed = {
         "object": 'vibes_share.public."PEOPLE"',
-        "columns": {"person_key": "key", "first_name": '"First Name"', "extra": "X"},
+        "columns": {"person_key": "key", "first_name": '"First Name"', "carrier_code": "X"},
     }
     snapshot, _ = land_share_feed(
         store, DAY, PERSONS, connect_to(share), build_config(persons=feed)
@@ -176,7 +176,7 @@ def test_objects_and_columns_are_mapped_by_sync_yaml(
         "first_name",
         "score",
         "birthdate",
-        "extra",
+        "carrier_code",
     ]
     assert pq.read_table(snapshot.data)["person_key"].to_pylist() == ["p0", "p1"]
 

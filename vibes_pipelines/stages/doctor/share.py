@@ -12,7 +12,7 @@ from vibes_pipelines.stages.preview_samples import shape
 from vibes_pipelines.stages.project import WrongDayError, check_age
 from vibes_pipelines.store.snapshots import Source
 from vibes_pipelines.sync_config import SELECT_TYPES, MappedField, SyncConfig
-from vibes_pipelines.sync_config.config import SHARE_FEEDS
+from vibes_pipelines.sync_config.feeds import SHARE_FEEDS
 from vibes_pipelines.vibes.share import check_feed, column_of, object_of, shown_instant
 from vibes_pipelines.vibes.share_catalogue import values_in_use
 from vibes_pipelines.vibes.share_errors import ShareError, share_errors

@@ -30,7 +30,8 @@ from vibes_pipelines.stages.init.names import (
     mean_the_same,
     words,
 )
-from vibes_pipelines.sync_config.config import IDENTIFIERS, FieldType
+from vibes_pipelines.sync_config.config import FieldType
+from vibes_pipelines.sync_config.feeds import IDENTIFIERS
 
 REGIONS = ("US", "GB", "NL", "DE", "BE", "FR", "ES", "IT", "AU", "CA", "SE", "NO", "DK", "PL")
 _NUMBERS_LOOKED_AT = 60
