@@ -64,6 +64,7 @@ class ShareSettings:
     user: str
     password: SecretStr | None
     private_key_path: Path | None
+    private_key_passphrase: SecretStr | None
     warehouse: str | None
     role: str | None
     database: str | None
@@ -198,12 +199,14 @@ class Settings:
         if not password and not key:
             msg = "set SNOWFLAKE_PASSWORD or SNOWFLAKE_PRIVATE_KEY_PATH to reach the share"
             raise SettingsError(msg)
+        passphrase = self._environment.get("SNOWFLAKE_PRIVATE_KEY_PASSPHRASE")
         port = self._environment.get("SNOWFLAKE_PORT")
         return ShareSettings(
             account=self._require("SNOWFLAKE_ACCOUNT", "your-organisation-account"),
             user=self._require("SNOWFLAKE_USER", "VIBES_READER"),
             password=SecretStr(password) if password else None,
             private_key_path=Path(key).expanduser() if key else None,
+            private_key_passphrase=SecretStr(passphrase) if key and passphrase else None,
             warehouse=self._environment.get("SNOWFLAKE_WAREHOUSE"),
             role=self._environment.get("SNOWFLAKE_ROLE"),
             database=self._environment.get("SNOWFLAKE_DATABASE"),

@@ -5,9 +5,11 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import SecretStr
 
 from vibes_pipelines import stages
 from vibes_pipelines.settings import Settings, ShareSettings
+from vibes_pipelines.vibes.share_key import check_private_key
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -37,16 +39,24 @@ class ShareResource(dg.ConfigurableResource[object]):
     def _connect(self) -> "Iterator[SnowflakeConnection]":
         from dagster_snowflake import SnowflakeResource  # noqa: PLC0415 - five CPU seconds to import
 
-        with SnowflakeResource(**_arguments(Settings().share)).get_connection() as connection:
+        share = Settings().share
+        if share.private_key_path is not None:
+            check_private_key(share.private_key_path, _secret(share.private_key_passphrase))
+        with SnowflakeResource(**_arguments(share)).get_connection() as connection:
             yield connection
+
+
+def _secret(given: SecretStr | None) -> str | None:
+    return given.get_secret_value() if given else None
 
 
 def _arguments(share: ShareSettings) -> dict[str, Any]:
     given = {
         "account": share.account,
         "user": share.user,
-        "password": share.password.get_secret_value() if share.password else None,
+        "password": _secret(share.password),
         "private_key_path": str(share.private_key_path) if share.private_key_path else None,
+        "private_key_password": _secret(share.private_key_passphrase),
         "warehouse": share.warehouse,
         "role": share.role,
         "database": share.database,
