@@ -175,6 +175,13 @@ BROKEN: dict[str, tuple[dict[str, str], tuple[tuple[str, str], ...], str, str, s
         "tier: .* in no option",
         "add each to options",
     ),
+    "a consent in a spelling that is not accepted": (
+        {},
+        (('list: "1234"', 'list: "1234", opted_out: [nej]'),),
+        "crm/consents",
+        "sms_opt_in: values that mean neither opted in nor opted out",
+        "go to quarantine, and a no among them is carried nowhere",
+    ),
     "the wrong password of the share": (
         {"SNOWFLAKE_PASSWORD": "wrong"},
         (),

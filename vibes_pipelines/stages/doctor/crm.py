@@ -118,8 +118,11 @@ def _consents(bench: Bench) -> Iterator[Finding]:
         unknown = [one for one in found or () if as_compared(one) not in known]
         if found is None or unknown:
             told = f"{consent.from_}: values that mean neither opted in nor opted out"
-            cure = "they change nothing: name them in opted_in or opted_out of that consent"
-            yield warn(told, cure)
+            cure = (
+                "their contacts go to quarantine, and a no among them is carried nowhere: name each"
+                " in opted_in or opted_out of that consent, or correct it in the CRM"
+            )
+            yield fail(told, cure)
         else:
             yield ok(f"{consent.from_} says opted in or out as sync.yaml spells it")
 
