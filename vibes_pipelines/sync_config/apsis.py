@@ -11,6 +11,7 @@ from pydantic import AliasChoices, Field, model_validator
 
 from vibes_pipelines.sync_config.conditions import (
     Condition,
+    Region,
     Section,
     Share,
     Text,
@@ -111,7 +112,7 @@ class Apsis(Section):
     section: Text
     keyspace: Text = CRM_ID_KEYSPACE
     email: Text | None = "EmailAddress"
-    default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+    default_region: Region | None = None
     conditions: tuple[Condition, ...] = ()
     when_unmatched: Literal["keep", "delete"] = "keep"
     when_erased: Literal["keep", "delete"] = "keep"

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -37,6 +38,18 @@ def _no_boolean(value: object) -> object:
     return value
 
 
+def _known_region(region: str) -> str:
+    """Refuses what `phonenumbers` knows no numbers of; ZZ says that none is written nationally."""
+    from phonenumbers import SUPPORTED_REGIONS  # noqa: PLC0415 - slow to import
+
+    if region not in {*SUPPORTED_REGIONS, "ZZ"}:
+        hint = "; for the United Kingdom write GB" if region == "UK" else ""
+        msg = f"{region!r} is no region with phone numbers; write two capitals such as US{hint}"
+        raise ValueError(msg)
+    return region
+
+
+Region = Annotated[str, AfterValidator(_known_region)]
 Text = Annotated[str, BeforeValidator(_as_text), Field(min_length=1)]
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Share = Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, le=1)]

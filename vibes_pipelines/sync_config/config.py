@@ -20,7 +20,14 @@ from pydantic import (
 )
 
 from vibes_pipelines.sync_config.apsis import Destinations
-from vibes_pipelines.sync_config.conditions import Condition, ConditionText, Section, Text, Whole
+from vibes_pipelines.sync_config.conditions import (
+    Condition,
+    ConditionText,
+    Region,
+    Section,
+    Text,
+    Whole,
+)
 from vibes_pipelines.sync_config.feeds import (
     EXTRACT_FEEDS,
     IDENTIFIERS,
@@ -50,7 +57,7 @@ class MdnSource(Section):
     """The contact column that holds the mobile number, and the region its national forms mean."""
 
     column: Text
-    default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    default_region: Region
 
 
 class Contacts(Section):

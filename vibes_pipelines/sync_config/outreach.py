@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from vibes_pipelines.sync_config.conditions import ConditionText, Section, Text, Whole
+from vibes_pipelines.sync_config.conditions import ConditionText, Region, Section, Text, Whole
 from vibes_pipelines.sync_config.spellings import OptionKey
 
 FormType = Literal["string", "number", "date", "postal_code", "single_select"]
@@ -39,7 +39,7 @@ class Signup(Section):
     campaign: Text
     list: Text | None = None
     mdn: Text = "mdn"
-    default_region: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] = "US"
+    default_region: Region = "US"
     fields: tuple[FormField, ...] = ()
     max_per_mdn_per_day: Annotated[Whole, Field(ge=1, le=100)] = 3
     max_per_address_per_hour: Annotated[Whole, Field(ge=1, le=100_000)] = 20

@@ -45,6 +45,12 @@ def test_the_example_is_valid() -> None:
         ("share/persons", "share/person", "feeds.share/person: 'share/person' is not allowed"),
         ("company_key: A1b2C3", "company_key: A1/C3", ":3: company_key: string should match"),
         ("default_region: US", "default_region: usa", ":8: contacts.mdn.default_region"),
+        (
+            "default_region: US",
+            "default_region: UK",
+            "'UK' is no region with phone numbers",
+        ),
+        ("default_region: US", "default_region: UK", "for the United Kingdom write GB"),
         ('list: "1234"', "opted_out: [yes], list: 12", "opted_in and opted_out both hold ['yes'"),
         ("key: contact_id", "key: {{ KEY }}", ":7: a list or a mapping cannot be a key"),
         ("version: 1", "version: !!int one", ": not YAML (invalid literal for int()"),
@@ -159,6 +165,16 @@ def test_another_account_object_or_column_is_another_mapping(
 def test_columns_of_fields_and_of_what_else_is_read_may_be_named(tmp_path: Path) -> None:
     named = "mdn: MDN, carrier_code: C, Updated_At: U, first_name: F"
     assert load_sync_config(_edited(tmp_path, "mdn: MDN", named)).feeds["share/persons"].columns
+
+
+@pytest.mark.parametrize("region", ["GB", "SE", "ZZ"])
+def test_a_region_has_numbers_or_says_that_all_are_international(
+    tmp_path: Path, region: str
+) -> None:
+    path = _edited(tmp_path, "default_region: US", f"default_region: {region}")
+    mdn = load_sync_config(path).contacts.mdn
+    assert mdn is not None
+    assert mdn.default_region == region
 
 
 def test_numbers_may_stand_unquoted_where_text_is_meant(tmp_path: Path) -> None:
