@@ -104,7 +104,7 @@ def _boolean(value: Raw) -> bool:
 
 
 def _country(value: Raw) -> str:
-    text = _printable("country", value).upper()
+    text = _printable("country", value).strip().upper()
     if not _COUNTRY.fullmatch(text):
         raise ValueRefused(
             "country", "not two letters", "map country names to ISO 3166-1 alpha-2, such as SE"
@@ -113,7 +113,7 @@ def _country(value: Raw) -> str:
 
 
 def _email(value: Raw) -> str:
-    text = _printable("email", value)
+    text = _printable("email", value).strip()
     local, _, domain = text.rpartition("@")
     if not _EMAIL.fullmatch(text) or len(local) > 64 or len(domain) > 255:
         raise ValueRefused("email", "no valid address", "correct it in the CRM")

@@ -16,7 +16,7 @@ from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT
 from vibes_pipelines.reconcile.identifiers import hashed
 from vibes_pipelines.reconcile.moments import has_come, latest_possible
 from vibes_pipelines.reconcile.sources import Source
-from vibes_pipelines.reconcile.sql import literal
+from vibes_pipelines.reconcile.sql import literal, text_list
 from vibes_pipelines.sync_config import SyncConfig
 
 COLUMNS = (
@@ -41,7 +41,7 @@ def carry_opt_outs_on(
     Made from `contact`, `person`, `match`, `subscription` and all other `subscription_change`.
     """
     connection.execute(_cells_sql(config))
-    connection.execute(_earlier_sql(earlier, salt))
+    connection.execute(_earlier_sql(config, earlier, salt))
     connection.execute(f"""
         CREATE TEMP TABLE carried_on AS
         SELECT e.side, 'opt_out' AS action, e.external_person_id, e.person_key, e.mdn,
@@ -54,7 +54,8 @@ def carry_opt_outs_on(
     connection.execute("""
         DELETE FROM subscription_change asked USING carried_on no
         WHERE asked.action <> 'opt_out' AND asked.subscription_list_id = no.subscription_list_id
-          AND no.external_person_id = asked.external_person_id""")
+          AND (no.external_person_id = asked.external_person_id
+               OR no.person_key = asked.person_key)""")
     connection.execute("INSERT INTO subscription_change BY NAME FROM carried_on")
 
 
@@ -68,17 +69,18 @@ def _cells_sql(config: SyncConfig) -> str:
     return f"CREATE TEMP VIEW consent_cell AS {cells}"
 
 
-def _earlier_sql(earlier: Source, salt: int) -> str:
-    """With `said_by`, after which an opt-in is the later word."""
+def _earlier_sql(config: SyncConfig, earlier: Source, salt: int) -> str:
+    """With `said_by`, after which an opt-in is the later word; nobody speaks after the looks."""
     names = ", ".join(COLUMNS)
+    lists = text_list(consent.list.strip() for consent in config.consents)
     return f"""
         CREATE TEMP TABLE earlier_opt_out AS
         SELECT * RENAME (subscription_list_id AS list),
                {hashed("external_person_id", salt)} AS contact_hash,
                {hashed("person_key", salt)} AS person_hash,
-               coalesce({latest_possible("evidence_at")}, told_at) AS said_by
+               least({latest_possible("evidence_at")}, told_at) AS said_by
         FROM (SELECT {names} FROM {earlier.relation})
-        WHERE subscription_list_id IN (SELECT DISTINCT list FROM consent_cell)"""
+        WHERE subscription_list_id IN {lists}"""
 
 
 def _opted_in_later(cell: str, as_of: datetime | None) -> str:

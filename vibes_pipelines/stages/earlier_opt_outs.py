@@ -1,13 +1,15 @@
 """What earlier diff sets asked to be opted out: an input of the reconcile of a day.
 
 Read are the last diff set before the day, which has carried on what stood open before it, and the
-one that the day had until now: both sides may be landed anew within a day. Which of them are due
-still, with their record gone, is the reconcile's to say.
+one that the day had until now, by the same sync config: both sides may be landed anew within a day.
+Which of them are due still, with their record gone, is the reconcile's to say. An opt-out by policy
+is no word of anybody, and is not carried.
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import pyarrow.parquet as pq
 from vibes_pipelines.crm.write_back import CONTACT_NOT_FOUND
 from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.intents import evidence_at
+from vibes_pipelines.reconcile.agreement import MADE_ANEW
 from vibes_pipelines.reconcile.earlier_opt_outs import COLUMNS
-from vibes_pipelines.reconcile.sql import ident
+from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.sql import clean, ident, text_list
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.records import ERASED_PREFIX, Operation
@@ -27,15 +31,19 @@ from vibes_pipelines.store.sent_changes import SentChanges
 from vibes_pipelines.store.snapshots import Snapshot
 
 NAME = "earlier_opt_outs.parquet"
-_CHANGES = "subscription_changes.parquet"
-_DRAFT = ".draft"
-"""Ends the name of a diff set that is being made, or whose process died."""
+_SUMMARY, _CHANGES = "summary.json", "subscription_changes.parquet"
+_DAY = "????-??-??"
+_WORDS = ("crm_opted_out", "platform_opted_out")
+"""The reasons of opt-outs that somebody asked for."""
 
 _TYPES = {
     "evidence_at": pa.timestamp("us"),
     "told_at": pa.timestamp("us"),
     "is_answered": pa.bool_(),
 }
+_NOBODY = (CONTACT_NOT_FOUND, "HTTP 404")
+"""Error classes by which CRM and platform say that they have nobody of that name."""
+
 _SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in COLUMNS])
 
 _Row = dict[str, Any]
@@ -50,14 +58,14 @@ def write_earlier_opt_outs(
     Left out are those whose record is landed: there may be many, and they are asked for anew.
     """
     asked: dict[_Key, _Row] = {}
-    for one in _folders(project, day):
+    for one in _diff_sets(project, day):
         for row in _opt_outs_in(one, project.config.contacts.key, contacts, persons):
             asked.setdefault(_key_of(row), row)
     whose = {row["external_person_id"] for row in asked.values()}
     with closing(SentChanges(project.settings.ledger_url)) as book:
         answered = {
             (one.kind, one.external_person_id, one.subscription_list_id, _instant(one))
-            for one in book.answered_opt_outs(day, whose, CONTACT_NOT_FOUND)
+            for one in book.answered_opt_outs(day, whose, _NOBODY)
         }
     rows = [row | {"is_answered": _as_sent(row) in answered} for row in asked.values()]
     path = folder / NAME
@@ -65,30 +73,53 @@ def write_earlier_opt_outs(
     return path
 
 
-def _folders(project: Project, day: str) -> Iterator[Path]:
-    """The diff sets that are read: what the earlier one says of an opt-out comes first."""
+def _diff_sets(project: Project, day: str) -> Iterator[Path]:
+    """The diff sets that are read: what the earlier one says of an opt-out comes first.
+
+    The day's own is about to be made anew: of one that cannot be read nothing is taken.
+    """
     own = project.diff_set_folder(day)
-    days = (f.name for f in own.parent.iterdir() if (f / _CHANGES).is_file())
-    last = max((one for one in days if one < day and not one.endswith(_DRAFT)), default=None)
+    files = (own.parent.glob(f"{_DAY}/{name}") for name in (_SUMMARY, _CHANGES))
+    days = (one.parent.name for one in chain.from_iterable(files))
+    last = max((one for one in days if one < day), default=None)
     if last is not None:
         yield project.diff_set_folder(last)
-    if (own / _CHANGES).is_file():
-        yield own
+    with suppress(ReconcileError):
+        if _read(own).config_hash == project.config.config_hash:
+            yield own
+
+
+def _read(folder: Path) -> Summary:
+    """The summary of a diff set whose opt-outs can be read too.
+
+    Raises:
+        ReconcileError: a file is not there, or cannot be read.
+    """
+    file = folder / _SUMMARY
+    try:
+        summary = Summary.from_json(file.read_text(encoding="utf-8"))
+        file = folder / _CHANGES
+        pq.read_schema(file)
+    except (OSError, ValueError, KeyError, TypeError) as half:
+        cure = MADE_ANEW.format(day=folder.name)
+        raise ReconcileError(f"{file} cannot be read; {cure}") from half
+    return summary
 
 
 def _opt_outs_in(folder: Path, key: str, contacts: Snapshot, persons: Snapshot) -> Iterator[_Row]:
-    summary = Summary.from_json((folder / "summary.json").read_text(encoding="utf-8"))
-    told_at = summary.as_of.astimezone(UTC).replace(tzinfo=None) if summary.as_of else None
+    as_of = _read(folder).as_of
+    told_at = as_of.astimezone(UTC).replace(tzinfo=None) if as_of else None
     if not _has(contacts, key) or not _has(persons, "person_key"):
         return  # the reconcile says what is missing, or knows nobody's subscriptions
     with duckdb.connect() as engine:
         engine.execute("SET autoinstall_known_extensions = false")
         rows = engine.sql(
             f"""
-            FROM (FROM {parquet(folder / _CHANGES)} WHERE action = 'opt_out') o
+            FROM (FROM {parquet(folder / _CHANGES)}
+                  WHERE action = 'opt_out' AND reason IN {text_list(_WORDS)}) o
             ANTI JOIN {parquet(contacts.data)} c
               ON o.side = 'platform'
-                 AND o.external_person_id = trim(CAST(c.{ident(key)} AS VARCHAR))
+                 AND o.external_person_id = {clean(f"CAST(c.{ident(key)} AS VARCHAR)")}
             ANTI JOIN {parquet(persons.data)} p
               ON o.side = 'crm' AND o.person_key = lower(CAST(p.person_key AS VARCHAR))
             ORDER BY ALL"""

@@ -75,8 +75,7 @@ def blank_returned(settings: Settings, config: SyncConfig) -> Callable[[Path], i
             rewrite_parquet(folder / REJECTS, (), known.lines, lambda row: row | {"raw": BLANK})
 
         def of(column: str, value: object) -> str | None:
-            text = plain(value)
-            return known.pseudonym(text.lower() if column in in_lower_case else text)
+            return known.pseudonym_of(value, in_lower_case=column in in_lower_case)
 
         def is_erased(column: str, value: object) -> bool:
             return of(column, value) is not None
@@ -110,6 +109,15 @@ class _Known:
         """That of an erased identifier, just as it is spelt."""
         found = pseudonym(identifier, self._key)
         return found if found in self._out else None
+
+    def pseudonym_of(self, value: object, *, in_lower_case: bool) -> str | None:
+        """That of an erased identifier in a cell.
+
+        Erasures of earlier releases name it as it was spelt, with the blanks off that Python knows.
+        """
+        texts = (plain(value), str(value).strip())
+        names = (self.pseudonym(one.lower() if in_lower_case else one) for one in texts)
+        return next(filter(None, names), None)
 
     def lines(self, table: pa.Table) -> list[int]:
         """Rejected lines in which an identifier stands as a cell or a word."""

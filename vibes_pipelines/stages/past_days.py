@@ -38,7 +38,7 @@ def never_landed(project: Project, feed: str, day: str, beside: str | None = Non
     `beside` is a later day that the same run has landed.
     """
     now, later = datetime.now(UTC), _later_whole_day(project, day)
-    if _is_over(project, day, now):
+    if _is_over(project, day, now) or _shows_later(project, feed, day, now):
         hint = ""
     elif later:
         folders = f"{project.snapshots.root}/*/*/{later}"
@@ -77,6 +77,13 @@ def refuse_days_to_come(project: Project, feed: str, day: str) -> None:
 def _is_over(project: Project, day: str, now: datetime) -> bool:
     """Whether the clock alone tells that the day is past."""
     return not project.settings.has_simulated_days and now > end_of_day(day) + GRACE
+
+
+def _shows_later(project: Project, feed: str, day: str, now: datetime) -> bool:
+    """Whether this feed is landed for a later day that has come: older data would follow newer."""
+    if project.settings.has_simulated_days:
+        return False
+    return any(day < one <= f"{now:%Y-%m-%d}" for one in project.snapshots.days(feed))
 
 
 def _later_whole_day(project: Project, day: str) -> str | None:

@@ -14,7 +14,6 @@ from datetime import date, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
-from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.callbacks.signup import Registrar, Result, SignupAnswer
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.settings import Settings
@@ -215,8 +214,8 @@ def form_value(field: FormField, given: object) -> str | None:
     if given is None:
         return None
     is_plain = isinstance(given, str | int | float) and not isinstance(given, bool)
-    text = trimmed(str(given)) if is_plain else "\0"
-    if text is None:
+    text = str(given).strip() if is_plain else "\0"
+    if not text:
         return None
     if len(text) > LONGEST_VALUE or not text.isprintable():
         raise ValueError(field.from_)

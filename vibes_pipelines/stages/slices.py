@@ -34,7 +34,7 @@ from vibes_pipelines.reconcile.groups import Sought, gather_group
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.sources import ROW, open_source
-from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.reconcile.sql import clean, ident, literal
 from vibes_pipelines.stages.bases import base_of
 from vibes_pipelines.stages.crm_side import copy_crm_contacts
 from vibes_pipelines.stages.heard import Heard, KnownPerson, Whose, heard_subscriptions
@@ -303,7 +303,8 @@ def _rows_of(landed: Snapshot, group: str) -> str:
 
 def _lay_adoptions(engine: duckdb.DuckDBPyConnection, book: RealtimeBook, since: datetime) -> None:
     """Gives persons the external ids that they were sent, by whichever contact, since the share."""
-    without_id = "SELECT person_key FROM person WHERE nullif(trim(external_person_id), '') IS NULL"
+    external = clean("CAST(external_person_id AS VARCHAR)")
+    without_id = f"SELECT person_key FROM person WHERE {external} IS NULL"
     keys = [key.lower() for (key,) in engine.execute(without_id).fetchall() if key]
     for person_key, contact in book.adopted(since, person_keys=keys).items():
         engine.execute(

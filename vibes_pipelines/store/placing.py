@@ -25,9 +25,15 @@ def put_instead(draft: Path, place: Path) -> None:
     """As `put`; a folder that is there goes, and for a moment there is none."""
     _sync_all(draft)
     with tempfile.TemporaryDirectory(prefix=".removing-", dir=place.parent) as aside:
+        former = Path(aside) / place.name
         if place.is_dir():
-            place.rename(Path(aside) / place.name)
-        draft.rename(place)
+            place.rename(former)
+        try:
+            draft.rename(place)
+        except OSError:
+            if former.is_dir():
+                former.rename(place)
+            raise
         sync(place.parent)
 
 

@@ -3,7 +3,7 @@
 Only reading belongs here. A destination without a share is read back by this list.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -64,11 +64,11 @@ class SentChanges(Database):
             yield from ((row[0], row[1], row[2]) for row in rows)
 
     def answered_opt_outs(
-        self, day: str, contacts: Collection[str], nobody: str
+        self, day: str, contacts: Collection[str], nobody: Sequence[str]
     ) -> Iterator[Operation]:
         """Opt-outs of these contacts to which the other side had an answer before `day`.
 
-        It took them, or refused them by the error class `nobody`: it has none of that name.
+        It took them, or refused them by an error class of `nobody`: it has none of that name.
         """
         found = operations.c
         query = select_operations().where(
@@ -77,7 +77,7 @@ class SentChanges(Database):
             found.finished_day < day,
             sa.or_(
                 found.status == "accepted",
-                sa.and_(found.status == "rejected", found.error_class == nobody),
+                sa.and_(found.status == "rejected", found.error_class.in_(nobody)),
             ),
         )
         for chunk in chunks(contacts):

@@ -3,10 +3,12 @@
 One rule for the platform and for the CRM, told as of a day like `ledger_views`: the same value was
 sent in place of the same other one, on `MAX_DAYS` days, was accepted each time, and a certificate
 left each send unexplained. A write-back counts too when it was refused. It ends as soon as either
-side has another value. Opt-outs are no values, and never end. Only reading belongs here.
+side has another value, and after a month in any case. Opt-outs are no values, and never end. Only
+reading belongs here.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -26,6 +28,9 @@ from vibes_pipelines.store.records import PERSON_KINDS, Kind
 
 MAX_DAYS = 3
 """On how many days the same value is sent without effect before a person must look at it."""
+
+LASTS = timedelta(days=30)
+"""How long a send counts: nothing tells when both sides agreed in between and differ once more."""
 
 KEPT_DIFFERENTLY = "KeptDifferently"
 """Error class of a value that the platform accepts, and does not hold."""
@@ -56,7 +61,8 @@ def without_effect(
         sa.and_(view.is_accepted, _ops.outcome == "unexplained", has_verdict),
         sa.and_(view.is_refused, sa.not_(_ops.retry_later), _ops.kind == "crm_update"),
     )
-    sent = sa.and_(view.is_earlier, _ops.kind.in_(kinds), has_left())
+    since = (date.fromisoformat(day) - LASTS).isoformat()
+    sent = sa.and_(view.is_earlier, _ops.day >= since, _ops.kind.in_(kinds), has_left())
     people = (
         sa.select(_ops.external_person_id)
         .where(sent, in_vain)

@@ -20,6 +20,8 @@ SUBSCRIPTION_ADDED = "subscription_added"
 SUBSCRIPTION_REMOVED = "subscription_removed"
 UNMATCHED = "unmatched_message_received"
 
+_IDENTIFIERS = frozenset({"external_person_id", "external_id", "person_key"})
+
 MAX_TEXT = 255
 """The longest identifier that is read; the documentation gives no limit."""
 
@@ -281,7 +283,8 @@ def _text(record: _Document, key: str, place: str) -> str | None:
     if not isinstance(value, str):
         msg = f"{name} is neither a text nor a whole number"
         raise CallbackError(msg)
-    value = trimmed(value) or ""
+    # Blanks tell identifiers apart; of all else they say nothing.
+    value = (trimmed(value) or "") if key in _IDENTIFIERS else value.strip()
     if len(value) > MAX_TEXT:
         msg = f"{name} is longer than {MAX_TEXT} characters"
         raise CallbackError(msg)

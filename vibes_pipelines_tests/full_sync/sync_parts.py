@@ -101,6 +101,7 @@ class World:
             "VIBES_HOME": str(self.home),
             "VIBES_SYNC_CONFIG": str(self.home / "sync.yaml"),
             "TRIBE_CALLS_PER_MIN": "100000",
+            "VIBES_SIMULATED_DAYS": "1",
             **self.overrides,
         }
 

@@ -41,7 +41,7 @@ VIBES_JOBS = frozenset(
     {
         *("reconcile_daily", "approve", "repush", "person_import", "api_push", "crm_write_back"),
         *("callback_inbox", "crm_changes", "opt_outs", "send_events", "apply_retention"),
-        *("look_for_newest_day", "look_for_late_opt_outs"),
+        *("import_reports", "look_for_newest_day", "look_for_late_opt_outs"),
     }
 )
 """What meets the canaries of test_canary_jobs.py."""

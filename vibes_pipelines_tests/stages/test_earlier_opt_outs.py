@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from vibes_pipelines.delivery.plan import plan
+from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.stages.earlier_opt_outs import NAME
 from vibes_pipelines.stages.opt_outs_under_way import open_opt_outs
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.reconciling import reconcile_day
 from vibes_pipelines.store.records import Receipt
+from vibes_pipelines.sync_config.conditions import Condition
 from vibes_pipelines_tests.support.landed_days import (
     SYNC,
     content_of,
@@ -84,12 +86,14 @@ def test_an_opt_out_to_the_platform_outlasts_its_contact(project: Project) -> No
     numbers = range(1, 12)
     no = [contact(n, ("n", None) if n in {10, 11} else NO) for n in numbers]
     reconciled(project, FIRST, no, [person(n) for n in numbers], [stay(n) for n in numbers])
-    answer(project, {"C6": ("accepted", None), "C7": ("unknown", None), "C1": ("unknown", None)})
+    nobody = ("rejected", "HTTP 404")
+    answers = {"C5": nobody, "C6": ("accepted", None), "C7": ("unknown", None)}
+    answer(project, answers | {"C1": ("unknown", None)})
     contacts = [
         OTHER,  # and not that of 1, whose no is carried on
         contact(2, NEW_YES),
         # of 3 the platform shows the end, 4 joined after the no
-        # of 5, 6 and 7 the platform shows nothing any more; it took the opt-out of 6
+        # of 5, 6 and 7 the platform shows nothing; it has nobody like 5, and took the opt-out of 6
         contact(8, YES, key="D8"),  # the one that is left of two that were merged
         contact(9, NEW_YES, key="D9"),
         # 10 and 11 said no without a time, and 11 joined after that day
@@ -99,7 +103,7 @@ def test_an_opt_out_to_the_platform_outlasts_its_contact(project: Project) -> No
     stays = [stay(1), stay(2), stopped(3), stay(4, LATER), stay(8), stay(9)]
     stays += [stay(10, "2026-01-05 05:00:00"), stay(11, LATER)]
     reconciled(project, SECOND, contacts, persons, stays)
-    assert opt_outs(project, SECOND, "platform") == {"C1", "C5", "C7", "C8", "C10"}
+    assert opt_outs(project, SECOND, "platform") == {"C1", "C7", "C8", "C10"}
     assert opt_outs(project, SECOND, "crm") == set()
 
 
@@ -184,6 +188,58 @@ def test_a_day_landed_anew_keeps_what_its_first_diff_set_asked_for(project: Proj
     for _ in range(2):  # a rebuild finds its own diff set there
         reconcile_day(project, FIRST)
         assert opt_outs(project, FIRST, "platform") == {"C1"}
+
+
+def test_what_was_asked_for_by_another_sync_config_on_the_same_day_is_not_kept(
+    project: Project,
+) -> None:
+    """People who say yes were opted out by spellings the wrong way round, and another key."""
+    right = project.config
+    [consent] = right.consents
+    wrong = consent.model_copy(update={"opted_out": ("y",), "opted_in": ("n",)})
+    contacts = right.contacts.model_copy(update={"key": "name"})
+    mistaken = right.model_copy(update={"consents": (wrong,), "contacts": contacts})
+    object.__setattr__(project, "config", mistaken)
+    rows = [contact(1, YES) | {"name": "N1"}]
+    reconciled(project, FIRST, rows, [person(1, contact="N1")], [stay(1)])
+    assert opt_outs(project, FIRST, "platform") == {"N1"}
+    object.__setattr__(project, "config", right)
+    reconcile_day(project, FIRST)
+    assert opt_outs(project, FIRST, "platform") == set()
+
+
+def test_an_opt_out_by_policy_is_nobodys_word(project: Project) -> None:
+    condition = Condition(column="level", equals="Gold")
+    contacts = project.config.contacts.model_copy(
+        update={"conditions": (condition,), "when_unmatched": "opt_out"}
+    )
+    object.__setattr__(project, "config", project.config.model_copy(update={"contacts": contacts}))
+    gold = contact(1, YES) | {"level": "Gold", "name": "Ann"}
+    reconciled(project, FIRST, [gold], [person(1) | {"tier": "gold", "first_name": "Ann"}])
+    base = person(1) | {"tier": "gold", "first_name": "Ann"}
+    reconciled(project, SECOND, [gold | {"level": None}], [base], [stay(1)])
+    assert opt_outs(project, SECOND, "platform") == {"C1"}
+    merged = gold | {"id": "D1"}
+    reconciled(project, THIRD, [merged], [base | {"external_person_id": "D1"}], [stay(1)])
+    assert opt_outs(project, THIRD, "platform") == set()
+
+
+@pytest.mark.parametrize("content", [b"", None])
+@pytest.mark.parametrize("name", ["summary.json", "subscription_changes.parquet"])
+def test_a_diff_set_that_cannot_be_read_is_named_and_its_day_can_be_made_anew(
+    project: Project, name: str, content: bytes | None
+) -> None:
+    reconciled(project, FIRST, [contact(1, NO)], [person(1)], [stay(1)])
+    file = project.diff_set_folder(FIRST) / name
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(ReconcileError, match=f"{name} cannot be read; reconcile {FIRST} again"):
+        reconciled(project, SECOND, [OTHER], [person(1)], [stay(1)])
+    for day in (FIRST, SECOND):
+        reconcile_day(project, day)
+        assert opt_outs(project, day, "platform") == {"C1"}
 
 
 def test_rebuilt_the_same_a_past_day_registers_nothing_newer(project: Project) -> None:

@@ -55,7 +55,8 @@ class Sides:
         )
         share_as_of = NOW - timedelta(days=1)
         present = frozenset(contacts)
-        return Slice((), opt_outs, (), share_as_of, PERSONS, PERSONS, present, self.joined)
+        sides = (share_as_of, PERSONS, PERSONS, present)
+        return Slice((), opt_outs, (), *sides, joined_by=self.joined)
 
     async def send(
         self, _project: Project, operations: Sequence[Operation], _calls: RateLimiter

@@ -104,7 +104,7 @@ def _people(config: SyncConfig, contacts: Source) -> list[str]:
         "CREATE TEMP TABLE linked AS SELECT * FROM recognised",
         "CREATE TEMP TABLE match AS SELECT *, true AS passes FROM recognised",
         "CREATE TEMP TABLE finding (source VARCHAR, kind VARCHAR, row_number BIGINT)",
-        "CREATE TEMP TABLE outcome (contact_row BIGINT, status VARCHAR)",
+        "CREATE TEMP TABLE outcome (contact_row BIGINT, status VARCHAR, is_refused BOOLEAN)",
         "CREATE TEMP TABLE number_period (person_row BIGINT, since TIMESTAMP)",
         "CREATE TEMP TABLE unmatched (contact_row BIGINT, person_row BIGINT)",
     ]

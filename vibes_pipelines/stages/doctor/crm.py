@@ -115,7 +115,7 @@ def _consents(bench: Bench) -> Iterator[Finding]:
     for consent in bench.config.consents:
         known = consent.says_in | consent.says_out
         found = _spellings(bench, bench.config, consent.from_, None)
-        unknown = [one for one in found or () if as_compared(one) not in known]
+        unknown = [one for one in found or () if as_compared(one) not in {"", *known}]
         if found is None or unknown:
             told = f"{consent.from_}: values that mean neither opted in nor opted out"
             cure = (
