@@ -21,7 +21,7 @@ from vibes_pipelines.stages.apsis_merges import MERGES
 from vibes_pipelines.stages.apsis_opt_out_times import OPT_OUT
 from vibes_pipelines.stages.apsis_sync import ApsisSync, open_apsis
 from vibes_pipelines.stages.erasing_files import Naming
-from vibes_pipelines.stages.erasing_parquet import count_changes, rewrite_parquet, rows_with
+from vibes_pipelines.stages.erasing_parquet import count_changes, plain, rewrite_parquet, rows_with
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
 from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
@@ -160,7 +160,7 @@ def blank_apsis_file(path: Path, naming: Naming, *, dry_run: bool) -> int | None
         return None
 
     def find(table: pa.Table) -> list[int]:
-        return sorted(rows_with(table, {column}, naming.is_key))
+        return sorted(rows_with(table, {column}, lambda value: naming.is_key(plain(value))))
 
     def change(row: dict[str, Any]) -> dict[str, Any]:
         named = {column: pseudonym(row[column], naming.key)}

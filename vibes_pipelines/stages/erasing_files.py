@@ -167,9 +167,10 @@ def blank_parquet(path: Path, naming: Naming, *, dry_run: bool = False) -> int:
     def find(table: pa.Table) -> list[int]:
         if {*RECORDS, "others", "raw"}.intersection(table.column_names):
             return list(range(table.num_rows))  # few rows, told by more than a column
+        mdns = naming.subject.mdns
         return sorted(
-            rows_with(table, naming.key_columns, naming.is_key)
-            | rows_with(table, naming.number_columns, lambda text: text in naming.subject.mdns)
+            rows_with(table, naming.key_columns, lambda value: naming.is_key(plain(value)))
+            | rows_with(table, naming.number_columns, lambda value: plain(value) in mdns)
         )
 
     if dry_run:

@@ -66,21 +66,17 @@ def is_blank(text: str) -> bool:
 
 
 def rows_with(
-    table: pa.Table, columns: Collection[str], is_meant: Callable[[str], bool]
+    table: pa.Table, columns: Collection[str], is_meant: Callable[[object], bool]
 ) -> set[int]:
     """The rows in which one of these columns has a value that is meant; each value once asked."""
     found: set[int] = set()
     for name in sorted(set(columns).intersection(table.column_names)):
         column = table.column(name)
-        meant = [value for value in pc.unique(column).to_pylist() if _is_meant(value, is_meant)]
+        meant = [one for one in pc.unique(column).to_pylist() if one is not None and is_meant(one)]
         if meant:
             mask = pc.is_in(column, value_set=pa.array(meant, column.type))
             found.update(pc.indices_nonzero(mask).to_pylist())
     return found
-
-
-def _is_meant(value: object, is_meant: Callable[[str], bool]) -> bool:
-    return value is not None and is_meant(plain(value))
 
 
 def rewrite_parquet(
@@ -174,5 +170,5 @@ def _blank(table: pa.Table, key_columns: Collection[str]) -> int:
     )
 
 
-def _has_pseudonym(text: str) -> bool:
-    return PREFIX in text
+def _has_pseudonym(value: object) -> bool:
+    return PREFIX in plain(value)

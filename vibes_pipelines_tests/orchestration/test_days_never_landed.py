@@ -145,6 +145,18 @@ def test_a_day_is_past_once_a_later_one_is_landed_whole(
     assert (cure in told) is (landed == WHOLE)
 
 
+def test_older_contacts_are_not_landed_after_newer_ones(project: Project) -> None:
+    """Also in the hours in which a run of the night may still land its day."""
+    today = datetime.now(UTC).date()
+    day = (today - timedelta(days=1)).isoformat()
+    told = never_landed(project, landing.CONTACTS, day) or ""
+    land(project, (today + timedelta(days=1)).isoformat(), landing.CONTACTS, [])
+    assert (never_landed(project, landing.CONTACTS, day) or "") == told
+    land(project, today.isoformat(), landing.CONTACTS, [])
+    assert "never landed" in (never_landed(project, landing.CONTACTS, day) or "")
+    assert never_landed(project, landing.CONTACTS, today.isoformat()) is None
+
+
 def test_a_day_to_come_is_refused_and_what_was_landed_for_it_is_dropped(project: Project) -> None:
     today = datetime.now(UTC).date()
     tomorrow, after = ((today + timedelta(days=n)).isoformat() for n in (1, 2))

@@ -19,9 +19,12 @@ from vibes_pipelines.stages.erased_opt_outs import OPTED_OUT_ONCE, opted_out_bef
 from vibes_pipelines.stages.erasing import erase
 from vibes_pipelines.stages.erasing_parquet import plain
 from vibes_pipelines.stages.kept_out import ERASED_SINCE, named_erased
+from vibes_pipelines.stages.masking import hash_key
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.pseudonyms import pseudonym
 from vibes_pipelines.stages.quarantine_desk import list_cases, resolve, undo
 from vibes_pipelines.stages.reconciling import reconcile_day
+from vibes_pipelines.store.erasures import Erasures
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.records import Change, Kind, Operation
 from vibes_pipelines.store.snapshots import DATA, Reject, Source, write_rejects
@@ -240,6 +243,20 @@ def test_who_was_erased_is_known_by_a_key_of_any_type(
         assert (kept["id"], kept["name"]) == (bea, "Bea")
         assert gone["id"].startswith("erased-")
         assert (gone["name"], gone["phone"]) == (None, None)
+
+
+@pytest.mark.parametrize("spelt", ["rene\u0301", "C9\u2003"])
+def test_an_erasure_of_an_earlier_release_knows_a_key_as_it_was_spelt(
+    project: Project, spelt: str
+) -> None:
+    name = pseudonym(spelt.strip(), hash_key(project.settings.keys_home))
+    with closing(Erasures(project.settings.inbox_url)) as book:
+        book.begin(name, [name], "asked for", "ann")
+    land(project, DAYS[2], "crm/contacts", [BEA, QUENTIN | {"id": spelt}])
+    landed = project.snapshots.find("crm/contacts", DAYS[2])
+    assert landed is not None
+    kept, gone = pq.read_table(landed.data).to_pylist()
+    assert (kept["name"], gone["id"], gone["name"]) == ("Bea", name, None)
 
 
 def _agree(engine: duckdb.DuckDBPyConnection, column: pa.Array) -> None:

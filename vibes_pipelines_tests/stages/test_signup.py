@@ -117,7 +117,7 @@ def test_every_documented_answer_has_a_result(
 
 def test_the_participant_is_the_number_and_the_declared_fields(lite: Desk) -> None:
     platform = FakePlatform([INVITED])
-    form = FORM | {"born": "1990-02-03", "visits": 7, "plan": "Gold"}
+    form = FORM | {"name": "Ada\u3000", "born": "1990-02-03", "visits": 7, "plan": "Gold"}
     assert lite.sign_up(platform, form).result == "confirm"
     assert platform.requests[0].body == {
         "mobile_phone": {"mdn": MDN},

@@ -1,5 +1,6 @@
 """Putting into place: all bytes are on the disk before the name is, and a folder is whole."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def test_a_folder_that_is_there_stays_or_goes_whole(tmp_path: Path, done: list[s
     assert done[:4] == ["sync file", "sync draft", "place to place", "draft to place"]
     assert (place / "file").read_text() == "new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["place"]
+
+
+def test_a_folder_that_could_not_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, draft = _folder(tmp_path / "place", "old"), _folder(tmp_path / "draft", "new")
+    rename = os.rename
+
+    def full(source: Path, target: Path) -> None:
+        if Path(source) == draft:
+            raise OSError(errno.ENOSPC, "no space")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="no space"):
+        put_instead(draft, place)
+    assert (place / "file").read_text() == "old"
 
 
 def test_a_text_is_synced_before_it_has_its_name(tmp_path: Path, done: list[str]) -> None:

@@ -61,6 +61,8 @@ def in_vain(ledger: Ledger, day: str = TODAY) -> list[tuple[str, str | None, str
 def test_what_stays_unexplained_on_three_days_is_told_from_the_verdict_on(ledger: Ledger) -> None:
     send(ledger, [(ROUNDED, IN_VAIN)] * 3)
     assert in_vain(ledger, "2026-01-03") == []
+    assert in_vain(ledger, "2026-01-31") == in_vain(ledger)
+    assert in_vain(ledger, "2026-02-01") == []  # a month later it is tried again
     assert in_vain(ledger, "2026-01-04") == in_vain(ledger) == [("score", *ROUNDED)]
     assert ledger.blocked(TODAY).to_pylist() == [
         {

@@ -35,6 +35,12 @@ def names(callback: Callback) -> tuple[str | None, ...]:
     return callback.event_type, callback.list, *who
 
 
+def test_blanks_that_no_identifier_has_say_nothing_of_lists_and_numbers() -> None:
+    body = told(mobile_phone={"mdn": f"{MDN}\u3000"})
+    body["subscription"]["subscription_list"]["id"] = "1234\u2003"
+    assert names(read(body)) == (REMOVED, "1234", "C1", "k1", "P1", MDN)
+
+
 def external(value: object) -> dict[str, object]:
     return {"external_person_id": value, "external_id": value}
 
