@@ -13,7 +13,7 @@ from datetime import datetime
 import duckdb
 
 from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT
-from vibes_pipelines.reconcile.identifiers import hashed
+from vibes_pipelines.reconcile.identifiers import hashed, texts_sql
 from vibes_pipelines.reconcile.moments import has_come, latest_possible
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, text_list
@@ -42,6 +42,8 @@ def carry_opt_outs_on(
     """
     connection.execute(_cells_sql(config))
     connection.execute(_earlier_sql(config, earlier, salt))
+    connection.execute(_RENAMED)
+    connection.execute(_by_the_new_key_sql(salt))
     connection.execute(f"""
         CREATE TEMP TABLE carried_on AS
         SELECT e.side, 'opt_out' AS action, e.external_person_id, e.person_key, e.mdn,
@@ -81,6 +83,29 @@ def _earlier_sql(config: SyncConfig, earlier: Source, salt: int) -> str:
                least({latest_possible("evidence_at")}, told_at) AS said_by
         FROM (SELECT {names} FROM {earlier.relation})
         WHERE subscription_list_id IN {lists}"""
+
+
+# Persons that were merged or made anew: the contact's external id names them still.
+_RENAMED = """
+    CREATE TEMP TABLE renamed AS
+    SELECT e.external_person_id, min(p.row_number) AS row_number
+    FROM (SELECT DISTINCT external_person_id, contact_hash, person_hash
+          FROM earlier_opt_out WHERE side = 'platform') e
+    JOIN person p ON p.key = e.contact_hash
+    ANTI JOIN person old ON old.person_key = e.person_hash
+    GROUP BY e.external_person_id HAVING count(*) = 1"""
+
+
+def _by_the_new_key_sql(salt: int) -> str:
+    named = texts_sql("person", "SELECT row_number FROM renamed")
+    return f"""
+        UPDATE earlier_opt_out
+        SET person_key = now.person_key, person_hash = {hashed("now.person_key", salt)},
+            mdn = CASE WHEN NOT now.bad_mdn THEN now.mdn END
+        FROM (SELECT r.external_person_id, t.*
+              FROM renamed r JOIN ({named}) t USING (row_number)) now
+        WHERE side = 'platform' AND now.person_key IS NOT NULL
+          AND earlier_opt_out.external_person_id = now.external_person_id"""
 
 
 def _opted_in_later(cell: str, as_of: datetime | None) -> str:

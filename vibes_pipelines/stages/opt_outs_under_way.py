@@ -91,7 +91,10 @@ def _in_the_inbox(project: Project, book: RealtimeBook) -> Iterator[OpenOptOut]:
     for callback in _not_delivered(book, waiting):
         yield _of_callback("to_crm", callback)
     for callback in parked:
-        if callback.subscription_list_id in lists or callback.reason == ASKS_TO_STOP:
+        listed = callback.subscription_list_id
+        # A removal whose list cannot be read may be of any.
+        is_of_any = listed is None and callback.event_type == SUBSCRIPTION_REMOVED
+        if listed in lists or is_of_any or callback.reason == ASKS_TO_STOP:
             yield _of_callback("at_the_desk", callback)
 
 

@@ -190,6 +190,25 @@ def test_a_day_landed_anew_keeps_what_its_first_diff_set_asked_for(project: Proj
         assert opt_outs(project, FIRST, "platform") == {"C1"}
 
 
+def test_a_person_made_anew_is_named_by_its_new_key(project: Project) -> None:
+    numbers = (1, 2)
+    reconciled(
+        project,
+        FIRST,
+        [contact(n, NO) for n in numbers],
+        [person(n) for n in numbers],
+        [stay(n) for n in numbers],
+    )
+    answer(project, {"C1": ("rejected", "HTTP 404")})
+    persons = [person(1, key="q1"), person(2)]
+    reconciled(project, SECOND, [OTHER], persons, [stay(1, key="q1"), stay(2)])
+    rows = rows_of(project, SECOND, "subscription_changes")
+    assert {(row["external_person_id"], row["person_key"]) for row in rows} == {
+        ("C1", "q1"),
+        ("C2", "p2"),
+    }
+
+
 def test_what_was_asked_for_by_another_sync_config_on_the_same_day_is_not_kept(
     project: Project,
 ) -> None:

@@ -118,6 +118,12 @@ def test_an_opt_out_in_the_inbox_is_under_way_until_the_crm_has_it(project: Proj
     )
 
 
+def test_an_opt_out_of_a_list_that_cannot_be_read_counts_at_the_desk(project: Project) -> None:
+    receive(project, "C1", FRIDAY, list_id="1234\0")
+    drain(project, dry_run=False)
+    assert opt_out_clock(project, FRIDAY).open == {"at_the_desk": 1}
+
+
 def opt_out(number: int) -> Operation:
     evidence = Change("evidence_at", "set", None, FRIDAY.isoformat(), "crm_opted_out")
     return Operation(
