@@ -31,6 +31,7 @@ KEPT = {
 }
 
 
+@pytest.mark.slow
 def test_old_days_of_apsis_one_go_and_the_next_sync_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,7 +141,10 @@ def test_a_message_finds_the_person_whatever_the_case_of_its_id(world: World) ->
     assert world.consent(ada) == "opt-out"
 
 
-@pytest.mark.parametrize("key", [".", "..", " . "])
+OTHERS = [pytest.param(key, marks=pytest.mark.slow) for key in ("..", " . ")]
+
+
+@pytest.mark.parametrize("key", [".", *OTHERS])
 def test_a_contact_whose_key_names_no_profile_is_left_out_and_the_others_go(
     world: World, key: str
 ) -> None:
@@ -171,7 +174,7 @@ def test_a_contact_whose_key_names_no_profile_is_left_out_and_the_others_go(
     assert world.tags("P-0") == {MEMBER}
 
 
-@pytest.mark.parametrize("side", ["Tribe", "APSIS One"])
+@pytest.mark.parametrize("side", ["Tribe", pytest.param("APSIS One", marks=pytest.mark.slow)])
 def test_a_name_that_was_cut_in_the_middle_of_a_character_holds_up_nobody(
     world: World, side: str
 ) -> None:

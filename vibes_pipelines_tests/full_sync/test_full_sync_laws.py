@@ -178,6 +178,7 @@ acts = st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, PEOPLE - 1)), ma
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
+@pytest.mark.slow
 def test_who_is_unlabelled_while_it_was_held_is_not_opted_in_by_what_is_resumed(
     begun: Begun,
 ) -> None:

@@ -103,6 +103,7 @@ def test_who_took_the_label_off_while_it_was_held_is_not_opted_in(
         assert world.consent(ada) is None
 
 
+@pytest.mark.slow
 def test_who_takes_the_label_off_while_it_is_written_is_not_opted_in(tmp_path: Path) -> None:
     """Over an opt-out of before, too."""
     with world_at(tmp_path / "home") as world:

@@ -95,6 +95,7 @@ def both(tmp_path: Path) -> Iterator[tuple[World, Crm]]:
         yield running
 
 
+@pytest.mark.slow
 def test_typed_columns_become_attributes_and_a_second_sync_writes_nothing(
     both: tuple[World, Crm],
 ) -> None:

@@ -303,6 +303,7 @@ class TestWhenAFullSyncIsNeeded:
         world.configure(consents=[{"from": f"label:{NEWSLETTER}", "topic": NEWS}])
         assert "consent mapping" in need()[1]
 
+    @pytest.mark.slow
     def test_messages_wait_for_the_full_sync_that_a_changed_mapping_needs(
         self, world: World
     ) -> None:

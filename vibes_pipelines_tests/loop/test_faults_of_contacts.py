@@ -228,6 +228,7 @@ def test_a_day_that_is_not_the_newest_goes_out_only_by_force_with_a_reason(
     assert Counter(effects(loop)) - Counter(done) == {"api_update": 5}
 
 
+@pytest.mark.slow
 def test_a_past_day_rebuilt_later_gives_the_same_bytes(second_day: Loop) -> None:
     """Law: a past day depends on what was landed for it and on the ledger as of it, alone."""
     loop = second_day

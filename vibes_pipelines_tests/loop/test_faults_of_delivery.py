@@ -143,6 +143,7 @@ def test_refused_operations_are_blocked_until_their_contact_changes(loop: Loop) 
     assert next_day(loop).unexplained == 0
 
 
+@pytest.mark.slow
 def test_storms_resets_and_silence_are_outlasted(loop: Loop) -> None:
     loop.sandbox.set_faults(
         [
@@ -220,6 +221,7 @@ def test_what_never_got_an_answer_is_called_unexplained_and_sent_again(loop: Loo
     assert (next_day(loop).confirmed, next_day(loop).unexplained) == (2, 0)
 
 
+@pytest.mark.slow
 def test_the_rows_of_an_import_file_refused_whole_are_sent_again(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

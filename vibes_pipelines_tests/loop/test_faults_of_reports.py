@@ -112,6 +112,7 @@ def test_a_report_that_comes_twice_counts_once(loop: Loop) -> None:
     assert loop.sandbox.audit()["effects"] == {"import_update": 10}
 
 
+@pytest.mark.slow
 def test_half_a_report_is_none_and_the_certificate_tells_in_its_place(loop: Loop) -> None:
     first = imported(loop, {"action": "half"})
     assert (first.counts["accepted"], first.counts["awaiting_report"]) == (0, 1)

@@ -142,6 +142,7 @@ def test_a_rebuilt_day_is_the_same_bytes_whatever_happened_since(edited: Loop) -
     assert files_of(edited.project.base_folder(second)) == base
 
 
+@pytest.mark.slow
 def test_lost_bases_are_made_again_from_what_is_landed(edited: Loop) -> None:
     edited.day()
     next_day(edited)
@@ -203,6 +204,7 @@ def test_a_platform_field_is_carried_in_both_directions(tmp_path: Path) -> None:
         assert (reasons(loop), written_back(loop)) == ({}, {})
 
 
+@pytest.mark.slow
 def test_the_newest_side_wins_where_both_changed(tmp_path: Path) -> None:
     newest = "to: last_name,  type: string, authority: newest, changed_at: updated_at"
     config = edited_sync_config(

@@ -207,6 +207,7 @@ def test_killed_at_the_steps_that_are_not_idempotent(loop: Loop) -> None:
 class TestWithoutTheOthers:
     """The other side of a delivery goes away and comes back; the delivery is simply run again."""
 
+    @pytest.mark.slow
     def test_the_ledger_goes_away_twice(self, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
         record, calls = Ledger.record, []
 

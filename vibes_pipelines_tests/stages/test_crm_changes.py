@@ -431,6 +431,7 @@ def test_a_crm_that_is_away_is_no_failure_of_the_sensor(real: RealTime, tmp_path
     assert "correct CRM_URL" in skipped
 
 
+@pytest.mark.slow
 def test_more_writes_to_the_crm_than_a_guard_lets_pass_are_left_to_the_daily_job(
     real: RealTime, keys: Iterator[str], tmp_path: Path
 ) -> None:

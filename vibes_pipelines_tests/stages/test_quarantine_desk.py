@@ -134,6 +134,7 @@ def details(project: Project, day: str, key: str) -> str:
     return " | ".join(row["detail"] for row in rows if row["external_person_id"] == key)
 
 
+@pytest.mark.slow
 def test_decisions_live_through_ten_days_of_churn(  # noqa: C901 - one life, day by day
     project: Project,
 ) -> None:
