@@ -105,6 +105,7 @@ def _by_the_new_key_sql(salt: int) -> str:
         FROM (SELECT r.external_person_id, t.*
               FROM renamed r JOIN ({named}) t USING (row_number)) now
         WHERE side = 'platform' AND now.person_key IS NOT NULL
+          AND now.key = now.external_person_id  -- and not its hash alone
           AND earlier_opt_out.external_person_id = now.external_person_id"""
 
 
