@@ -190,6 +190,25 @@ def test_a_day_landed_anew_keeps_what_its_first_diff_set_asked_for(project: Proj
         assert opt_outs(project, FIRST, "platform") == {"C1"}
 
 
+def test_nobody_else_invites_a_person_who_is_opted_out_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The contact that is left of two has an older yes."""
+    inviting = SYNC.replace("sms_at}", 'sms_at, campaign: "7", invites: true}')
+    with landed_project(tmp_path, monkeypatch, inviting) as project:
+        reconciled(project, FIRST, [contact(1, NO)], [person(1)], [stay(1)])
+        left = contact(1, YES, key="D1")
+        reconciled(project, SECOND, [left], [person(1, contact="D1")])
+        assert opt_outs(project, SECOND, "platform") == {"C1"}
+
+
+def test_a_no_that_is_still_to_come_is_as_old_as_its_diff_set(project: Project) -> None:
+    reconciled(project, FIRST, [contact(1, ("n", "2099-01-01 09:00:00"))], [person(1)], [stay(1)])
+    assert opt_outs(project, FIRST, "platform") == {"C1"}
+    reconciled(project, SECOND, [OTHER], [person(1)], [stay(1, LATER)])
+    assert opt_outs(project, SECOND, "platform") == set()
+
+
 def test_a_person_made_anew_is_named_by_its_new_key(project: Project) -> None:
     numbers = (1, 2)
     reconciled(
