@@ -151,6 +151,7 @@ def test_what_the_platform_keeps_in_another_form_is_sent_on_three_days_until_it_
     assert run(9, "Rob").updated == 1
 
 
+@pytest.mark.slow
 def test_a_write_back_that_the_crm_does_not_keep_is_unexplained_and_comes_to_an_end(
     days: Days,
 ) -> None:

@@ -42,7 +42,7 @@ def _demo(home: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def days(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     home = tmp_path_factory.mktemp("demo") / "home"
-    done = _demo(home, "--persons", "1000", "--days", "4", "--json")
+    done = _demo(home, "--persons", "300", "--days", "4", "--json")
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)["days"]
     assert json.loads((home / "account.json").read_text(encoding="utf-8"))["days"] == found

@@ -67,6 +67,7 @@ def known(world: World, person: str) -> Any:
         return known_of(sync, newest_reads(sync), [person]).get(person)
 
 
+@pytest.mark.slow
 def test_nobody_is_deleted_unless_sync_yaml_allows_it_and_what_stays_is_said(
     running: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +119,7 @@ def test_nothing_readable_is_left_and_the_next_syncs_do_not_bring_the_person_bac
     assert known(running, person).is_found is False
 
 
+@pytest.mark.slow
 def test_an_opt_out_nobody_has_read_yet_is_read_before_it_is_deleted(running: World) -> None:
     person = running.person("Quirin", NEWS_LABEL)
     running.sync()

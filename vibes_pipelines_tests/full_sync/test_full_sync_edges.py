@@ -40,6 +40,7 @@ def drained(world: World, *persons: str) -> Applied:
         return apply_messages(sync)
 
 
+@pytest.mark.slow
 def test_a_dry_run_leaves_the_messages_waiting(agreed: Agreed) -> None:
     world, ada = agreed.world, agreed.people["Ada"]
     world.edit(ada, FirstName="Adah")
@@ -132,6 +133,7 @@ def test_a_message_finds_the_contact_of_whatever_key(tmp_path: Path) -> None:
         assert world.consent("Ada@example.org") == "opt-out"
 
 
+@pytest.mark.slow
 def test_a_message_finds_the_person_whatever_the_case_of_its_id(world: World) -> None:
     ada = world.person("Ada", NEWS_LABEL)
     world.sync()

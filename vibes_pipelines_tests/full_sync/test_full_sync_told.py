@@ -9,6 +9,7 @@ from vibes_pipelines.stages.full_sync import full_sync
 from vibes_pipelines_tests.full_sync.sync_parts import FIRST_NAME, NEWS_LABEL, world_at
 
 
+@pytest.mark.slow
 def test_the_same_changes_are_the_same_diff_set_however_often_they_are_looked_at(
     tmp_path: Path,
 ) -> None:
@@ -28,6 +29,7 @@ def test_the_same_changes_are_the_same_diff_set_however_often_they_are_looked_at
         assert world.consent(ada) == "opt-in"
 
 
+@pytest.mark.slow
 def test_what_is_wanted_says_how_many_are_to_be_deleted(tmp_path: Path) -> None:
     with world_at(tmp_path / "home") as world:
         world.extra = {"fields": [{"from": "LastName", "to": "last_name", "type": "string"}]}

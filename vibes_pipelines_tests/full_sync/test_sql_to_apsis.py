@@ -157,6 +157,7 @@ def test_who_says_no_in_the_table_while_it_was_held_is_not_opted_in(
     assert (world.consent("7"), world.consent("8")) == (None, "opt-in")
 
 
+@pytest.mark.slow
 def test_conditions_and_messages_of_another_crm_change_nothing(both: tuple[World, Crm]) -> None:
     world, crm = both
     crm.run(ADA)

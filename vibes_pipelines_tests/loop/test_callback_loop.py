@@ -171,6 +171,7 @@ def test_a_stop_that_a_keyword_took_back_leaves_the_crm_alone(agreed: Loop) -> N
     assert contact(loop, key) == before
 
 
+@pytest.mark.slow
 def test_without_a_callback_the_daily_reconcile_tells_the_crm(agreed: Loop) -> None:
     key, person_key = subscribed_contact(agreed)
     text_stop(agreed, person_key)

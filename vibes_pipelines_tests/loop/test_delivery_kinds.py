@@ -151,6 +151,7 @@ def test_an_opt_in_asks_once_and_a_yes_subscribes(loop: Loop) -> None:
     assert invited(loop) == {one: 1, other: 1}
 
 
+@pytest.mark.slow
 def test_whoever_opted_out_after_the_diff_set_was_made_is_not_asked(loop: Loop) -> None:
     one, other = keys = strangers(loop, 2)
     opt_in(loop, keys, day=2)
@@ -243,6 +244,7 @@ def test_numbers_opt_outs_in_bulk_and_hostile_text_leave_and_the_next_day_is_qui
     assert after.confirmed == 1 + len(HOSTILE) + len(leavers)
 
 
+@pytest.mark.slow
 def test_who_was_asked_today_is_not_asked_again_when_the_day_is_landed_anew(
     loop: Loop, tmp_path: Path
 ) -> None:

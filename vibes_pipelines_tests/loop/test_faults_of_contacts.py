@@ -163,6 +163,7 @@ def test_a_mass_update_is_held_until_approved_but_opt_outs_go_out(second_day: Lo
     assert (certificate.confirmed, certificate.unexplained) == (len(MASS) + 1, 0)
 
 
+@pytest.mark.slow
 def test_a_newer_diff_set_carries_the_held_rows_on(second_day: Loop) -> None:
     loop = second_day
     loop.edit_contacts("last_name = 'Acquired'", MASS)
@@ -207,6 +208,7 @@ def ledger_dump(loop: Loop) -> list[str]:
         return list(connection.iterdump())
 
 
+@pytest.mark.slow
 def test_a_day_that_is_not_the_newest_goes_out_only_by_force_with_a_reason(
     second_day: Loop,
 ) -> None:

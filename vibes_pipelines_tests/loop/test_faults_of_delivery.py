@@ -116,6 +116,7 @@ def test_a_refused_login_stops_the_push_and_leaves_all_planned(loop: Loop) -> No
     assert (after.confirmed, after.updated, after.unexplained) == (15, 0, 0)
 
 
+@pytest.mark.slow
 def test_refused_operations_are_blocked_until_their_contact_changes(loop: Loop) -> None:
     conflicting, unprocessable, forbidden = EDITED[:3]
     loop.sandbox.set_faults(
@@ -204,6 +205,7 @@ def test_no_answer_at_all_stays_open_and_a_repush_sends_exactly_that(loop: Loop)
     assert next_day(loop).unexplained == 0
 
 
+@pytest.mark.slow
 def test_what_never_got_an_answer_is_called_unexplained_and_sent_again(loop: Loop) -> None:
     """Without a repush it is pending for the visibility lag, then named, then planned anew."""
     loop.reconcile()

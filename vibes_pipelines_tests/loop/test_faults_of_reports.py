@@ -66,6 +66,7 @@ def next_day(loop: Loop) -> DayAccount:
     return loop.day(approve=True)
 
 
+@pytest.mark.slow
 def test_a_late_report_is_collected_by_the_next_look(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def loop(tmp_path: Path) -> Iterator[Loop]:
         yield running
 
 
+@pytest.mark.slow
 def test_a_killed_send_is_completed_and_nothing_is_told_twice(loop: Loop) -> None:
     command = [sys.executable, "-m", "vibes_pipelines.cli", "events", "send-new"]
     accepted = loop.sandbox.account.events.accepted

@@ -59,6 +59,7 @@ def opt_outs(loop: Loop, diff_set: str) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_a_refused_login_holds_up_no_file_and_a_held_lane_no_report(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,6 +121,7 @@ def test_4_an_update_of_fields_resets_no_consent_and_no_other_field(
     assert crm_state(real, key) in OUT
 
 
+@pytest.mark.slow
 def test_5_two_systems_that_hear_each_other_come_to_rest(
     real: RealTime, subscribed: Iterator[str]
 ) -> None:

@@ -66,6 +66,7 @@ def test_a_new_subscriber_has_been_added_to_the_vibes_platform(real: RealTime) -
     assert real.rows("subscription_added")[-1]["reason"] == "noted"
 
 
+@pytest.mark.slow
 def test_a_person_has_been_updated_in_your_crm_by_external_person_id(
     real: RealTime, keys: Iterator[str]
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_new_push_enabled_device_is_added_to_a_person_record(
     assert ("device", f"APP1/{device}", "active") in real.facts(key)
 
 
+@pytest.mark.slow
 def test_you_are_adding_a_list_of_subscribers_collected_outside_of_the_vibes_system(
     real: RealTime,
 ) -> None:

@@ -117,6 +117,7 @@ def test_from_the_second_day_on_every_change_says_who_made_it(edited: Loop) -> N
     assert summary.drift == {"last_name": {"platform_changed": 1, "both_changed": 1}}
 
 
+@pytest.mark.slow
 def test_what_converged_is_the_new_base(edited: Loop) -> None:
     edited.day()
     assert next_day(edited).unexplained == 0
@@ -130,6 +131,7 @@ def test_what_converged_is_the_new_base(edited: Loop) -> None:
     assert held[CRM_EDIT]["last_name"] == "Crm"
 
 
+@pytest.mark.slow
 def test_a_rebuilt_day_is_the_same_bytes_whatever_happened_since(edited: Loop) -> None:
     second = edited.today
     edited.day()
@@ -228,7 +230,7 @@ def test_the_newest_side_wins_where_both_changed(tmp_path: Path) -> None:
         assert (reasons(loop), written_back(loop)) == ({}, {})
 
 
-@pytest.mark.parametrize("policy", ["clear", "opt_out"])
+@pytest.mark.parametrize("policy", [pytest.param("clear", marks=pytest.mark.slow), "opt_out"])
 def test_who_stops_matching_is_cleared_or_opted_out_and_it_converges(
     tmp_path: Path, policy: str
 ) -> None:

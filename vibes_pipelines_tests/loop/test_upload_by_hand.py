@@ -120,6 +120,7 @@ def test_what_a_person_uploads_is_confirmed_by_the_next_day(
     assert (after.confirmed, after.updated, after.unexplained) == (80 + LEAVING, 0, 0)
 
 
+@pytest.mark.slow
 def test_whether_a_begun_upload_arrived_is_not_known(loop: Loop, tmp_path: Path) -> None:
     """Its connection broke in the middle: only who asks for it hands the same over again."""
     out = tmp_path / "for the page"

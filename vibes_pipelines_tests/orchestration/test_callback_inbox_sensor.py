@@ -87,6 +87,7 @@ class TestSensor:
         instance.add_run(dg.DagsterRun(job_name="theirs", run_id="r1", status=started))
         assert only_request(tick(instance))
 
+    @pytest.mark.slow
     def test_a_drain_that_failed_is_asked_for_again_ever_more_slowly(
         self, ledger_url: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -63,6 +63,7 @@ def _days(result: dg.ExecuteInProcessResult, key: dg.AssetKey) -> list[str]:
     return sorted(str(event.partition) for event in made if event.asset_key == key)
 
 
+@pytest.mark.slow
 def test_a_backfill_lands_todays_contacts_for_today_only(
     gap: Loop, instance: dg.DagsterInstance
 ) -> None:

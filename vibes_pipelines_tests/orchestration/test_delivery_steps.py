@@ -337,6 +337,7 @@ class TestAgainFromFailure:
         assert failed.made(recorded.run_id) is not None
         assert failed.effects() == len(EDITED)
 
+    @pytest.mark.slow
     def test_after_a_newer_diff_set_it_is_refused_and_sends_nothing(self, failed: Failed) -> None:
         day, before = failed.loop.today, failed.effects()
         failed.loop.sandbox.next_day(edits=False)

@@ -40,6 +40,7 @@ def _reconcile(instance: dg.DagsterInstance, day: str) -> dg.AssetCheckEvaluatio
     return event.asset_check_evaluation_data
 
 
+@pytest.mark.slow
 def test_the_newest_held_day_stays_told_while_an_older_one_is_made(
     project: Project, instance: dg.DagsterInstance
 ) -> None:

@@ -186,6 +186,7 @@ def asked_on(days, rows_in, contact, person):
     return [row["action"] for row in rows_in(out, "subscription_changes")] == ["invite"]
 
 
+@pytest.mark.slow
 def test_consent_does_not_travel_to_a_changed_number(tmp_path, rows_in):
     days = Watched(tmp_path, build_config(consents=[CONSENT]))
     before = ANN | {"sms_at": "2026-01-01"}

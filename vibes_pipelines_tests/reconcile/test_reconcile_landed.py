@@ -110,6 +110,7 @@ RULES = build_config(
 )
 
 
+@pytest.mark.slow
 @given(contact_rows, person_rows, subscription_rows)
 @settings(
     max_examples=examples(8),

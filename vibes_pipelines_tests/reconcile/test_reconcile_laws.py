@@ -260,6 +260,7 @@ def many_adds(make_config, tmp_path):
     return make_config(contacts={"key": "id"}, fields=FIELDS[:1]), inputs
 
 
+@pytest.mark.slow
 def test_files_of_several_row_groups_are_the_same_bytes_each_time(many_adds, tmp_path):
     summaries = [
         reconcile(*many_adds, tmp_path / "out", Limits(threads=threads)) for threads in (1, 2, 4, 4)

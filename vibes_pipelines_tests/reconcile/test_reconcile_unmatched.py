@@ -172,6 +172,7 @@ def test_once_cleared_the_person_is_free(tmp_path: Path) -> None:
     assert cleared(days.day([contact("B")], [person(**BLANK | {"name": "other"})])) == {}
 
 
+@pytest.mark.slow
 def test_who_matches_again_gets_the_values_again(tmp_path: Path) -> None:
     days = start(tmp_path, "clear")
     days.day([contact("A")], [person()])

@@ -109,6 +109,7 @@ def test_a_changed_field_is_followed_from_its_cell_to_its_confirmation(story: St
     assert (last.platform[0].value, last.why) == ("Followed", "both sides agree")
 
 
+@pytest.mark.slow
 def test_every_contact_with_a_part_ends_where_the_summary_counts_it(story: Story) -> None:
     """Law 2, on the day on which most ends stand only as counts."""
     keys = {key for kind, keys in WORLD.kinds.items() if kind != "platform_only" for key in keys}
@@ -220,6 +221,7 @@ def test_a_held_change_says_by_which_guard_and_how_to_release_it(story: Story) -
     )
 
 
+@pytest.mark.slow
 def test_a_person_is_found_by_key_and_by_number_as_well(story: Story) -> None:
     key = story.one("changed")
     by_key = explain(story.project, key)

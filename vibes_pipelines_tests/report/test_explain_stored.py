@@ -159,6 +159,7 @@ def test_a_field_of_the_platform_is_told_as_written_back(project: Project) -> No
     assert facts.end.status == "unchanged"
 
 
+@pytest.mark.slow
 def test_a_diff_set_that_nobody_delivered_says_so(project: Project) -> None:
     land(project, DAYS[0], [CONTACT | {"last_name": "Two"}])
     run(project, DAYS[0], accept=False)

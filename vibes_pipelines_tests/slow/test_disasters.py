@@ -20,7 +20,6 @@ from vibes_pipelines_tests.support.loop import edited_sync_config
 
 # These run with every test run, all of them with `make slow`.
 ALWAYS = {
-    "keys in lower case",
     "names in a wrong encoding",
     "no subscriptions",
 }

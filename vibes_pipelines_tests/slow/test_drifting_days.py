@@ -20,7 +20,7 @@ ORDINARY = [
     pytest.param(60, 2_000, id="sixty", marks=[pytest.mark.slow, pytest.mark.timeout(1_800)]),
 ]
 TROUBLED = [
-    pytest.param(5, 500, id="few"),
+    pytest.param(4, 300, id="few"),
     pytest.param(60, 20_000, id="sixty", marks=[pytest.mark.slow, pytest.mark.timeout(2_400)]),
 ]
 

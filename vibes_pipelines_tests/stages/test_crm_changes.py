@@ -120,6 +120,7 @@ def test_a_dry_run_says_what_would_leave_and_leaves_it(real: RealTime, keys: Ite
     assert changes_waiting(real.project) is None
 
 
+@pytest.mark.slow
 def test_a_value_that_comes_back_is_sent_again(real: RealTime, keys: Iterator[str]) -> None:
     key = next(keys)
     [(was,)] = [real.contact(key, "first_name")]
@@ -153,6 +154,7 @@ def test_of_a_group_that_is_too_large_only_the_opt_outs_leave(
     assert not is_subscribed(real, other)
 
 
+@pytest.mark.slow
 def test_a_person_adopted_today_is_that_contacts_from_then_on(real: RealTime) -> None:
     person_key = next(NOBODYS)
     person = real.loop.sandbox.platform.find(person_key=person_key)
@@ -200,6 +202,7 @@ def cut_after_its_intent(real: RealTime) -> None:
             carry(real)
 
 
+@pytest.mark.slow
 def test_a_cut_opt_out_is_looked_at_again_before_it_leaves(
     real: RealTime, keys: Iterator[str]
 ) -> None:
@@ -260,6 +263,7 @@ def compared(real: RealTime) -> Iterator[list[set[str]]]:
         yield asked
 
 
+@pytest.mark.slow
 def test_who_opts_out_by_not_matching_does_so_after_those_who_said_so(
     real: RealTime, keys: Iterator[str], tmp_path: Path
 ) -> None:

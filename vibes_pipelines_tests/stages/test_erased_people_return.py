@@ -153,6 +153,7 @@ def test_a_new_contact_with_an_erased_number_waits_for_a_person(project: Project
     assert reconciled(project, DAYS[2], returned, PERSONS[:1]).added == 1
 
 
+@pytest.mark.slow
 def test_who_was_let_in_again_is_not_in_doubt_and_the_opt_out_stays(project: Project) -> None:
     opt_out_by_callback(project)
     erase(project, KEY, "asked for", "ann")

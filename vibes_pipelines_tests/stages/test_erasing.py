@@ -166,6 +166,7 @@ def test_nothing_readable_is_left_and_every_count_stays(project: Project) -> Non
     assert readable(project.settings.home, READABLE) == {}
 
 
+@pytest.mark.slow
 def test_who_was_erased_does_not_come_back_until_it_is_undone(project: Project) -> None:
     live(project, DAYS[0])
     erase(project, PERSON_KEY.upper(), "asked for", "ann")

@@ -51,6 +51,7 @@ def test_before_anything_is_set_up_nothing_is_left_behind(loop: Loop, tmp_path: 
     assert "first run" in found.held["persons"]
 
 
+@pytest.mark.slow
 def test_the_preview_is_what_the_daily_job_then_makes(loop: Loop) -> None:
     first = previewed(loop)
     assert loop.project.ledger.newest_diff_set() is None
