@@ -11,7 +11,6 @@ def is_whole(outcome: Outcome) -> bool:
     return outcome.stored == outcome.answered == outcome.sent
 
 
-@pytest.mark.slow
 def test_a_killed_receiver_and_a_restarted_database_lose_nothing() -> None:
     outcome = run(Load(rate_per_s=60, seconds=3, disturb=True, away_s=0.2))
     assert is_whole(outcome), outcome.report()
