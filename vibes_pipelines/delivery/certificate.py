@@ -27,6 +27,9 @@ from vibes_pipelines.sync_config import SyncConfig
 PARQUET = "certificate.parquet"
 DOCUMENT = "certificate.json"
 
+CERTIFIED_ANEW = "materialize convergence/certificate of {day} again"
+"""The cure for a file of a day's certificate that cannot be read."""
+
 _FETCH_ROWS = 10_000
 
 
@@ -127,7 +130,7 @@ def load_certificate(folder: Path) -> Certificate:
         del document["operations"]
         return Certificate(**document | {"as_of": datetime.fromisoformat(document["as_of"])})
     except (ValueError, KeyError, TypeError) as half:
-        msg = f"{path} cannot be read; materialize convergence/certificate of {folder.name} again"
+        msg = f"{path} cannot be read; {CERTIFIED_ANEW.format(day=folder.name)}"
         raise UnreadableCertificate(msg) from half
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vibes_pipelines.reconcile.agreement import MADE_ANEW
+from vibes_pipelines.reconcile.errors import MADE_ANEW
 from vibes_pipelines.store.records import (
     ERASED_PREFIX,
     INVITE_FIELD,

@@ -16,6 +16,7 @@ from pathlib import Path
 import duckdb
 
 from vibes_pipelines.reconcile.base import FIELDS, content_hash, current_meanings, metadata_of
+from vibes_pipelines.reconcile.errors import MADE_ANEW
 from vibes_pipelines.reconcile.identifiers import texts_sql
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal
@@ -23,8 +24,6 @@ from vibes_pipelines.reconcile.unmatched import is_cleared
 from vibes_pipelines.sync_config import SyncConfig
 
 AGREEMENT = "agreement.parquet"
-
-MADE_ANEW = "reconcile {day} again, which writes it anew"
 
 _PERSONS = "persons"
 

@@ -35,6 +35,8 @@ OF_NUMBERS = ("mdn_change", "mdn_recycled")
 OF_FIELDS = ("unknown_option", "invalid_value")
 """Kinds that are about values of a contact; their details end with the names of the fields."""
 NOT_OF_IDENTITY = (*OF_NUMBERS, "invalid_mdn", *OF_FIELDS)
+KINDS = frozenset((*_DETAILS, *OF_NUMBERS, *OF_FIELDS))
+"""Every kind that there is."""
 DECIDABLE = (
     *("identity_split", "shared_mdn", "shared_person", "mdn_change", "invalid_mdn"),
     *("duplicate_person_key", "duplicate_external_id", "erased_number"),

@@ -45,7 +45,7 @@ from vibes_pipelines.reconcile.periods import build_periods
 from vibes_pipelines.reconcile.scan import Sides, scan_sides
 from vibes_pipelines.reconcile.settle import build_outcome
 from vibes_pipelines.reconcile.sources import Source, open_source, refuse_wrong_encoding
-from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.reconcile.summary import SUMMARY, Summary
 from vibes_pipelines.reconcile.unmatched import build_unmatched
 from vibes_pipelines.sync_config import SyncConfig
 
@@ -150,7 +150,7 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
                 write_agreement(connection, config, sources.persons, out)
                 write_cases(connection, out)
     summary = _summarise(config, inputs, counts, as_of, content_hashes)
-    (out / "summary.json").write_text(summary.to_json(), encoding="utf-8")
+    (out / SUMMARY).write_text(summary.to_json(), encoding="utf-8")
     (out / "run.json").write_text(
         _run_document(watch, counts, is_landed=sides.is_landed), encoding="utf-8"
     )

@@ -5,10 +5,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
-from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.errors import MADE_ANEW, ReconcileError
 from vibes_pipelines.reconcile.guards import Breach
+
+SUMMARY = "summary.json"
 
 CONTACT_STATUSES = (
     "added",
@@ -109,3 +112,17 @@ class Summary:
 
     def _as_of_text(self) -> str | None:
         return None if self.as_of is None else self.as_of.isoformat()
+
+
+def load_summary(folder: Path) -> Summary:
+    """Reads the summary of the diff set of a day, whose folder this is.
+
+    Raises:
+        ReconcileError: there is none, or half of one; names it and the cure.
+    """
+    path = folder / SUMMARY
+    try:
+        return Summary.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as half:
+        cure = MADE_ANEW.format(day=folder.name)
+        raise ReconcileError(f"{path} cannot be read; {cure}") from half

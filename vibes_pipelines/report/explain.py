@@ -14,13 +14,12 @@ from tempfile import TemporaryDirectory
 import duckdb
 import sqlalchemy as sa
 
-from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.reconcile.summary import SUMMARY, Summary
 from vibes_pipelines.report.explain_consents import consent_facts
 from vibes_pipelines.report.explain_day import DayInputs, Ends, FoundPerson
 from vibes_pipelines.report.explain_decisions import decisions_of
 from vibes_pipelines.report.explain_diff_sets import (
     QUARANTINE,
-    SUMMARY,
     Identifiers,
     Row,
     Sending,
@@ -77,6 +76,7 @@ def explain(
     Raises:
         UnknownPersonError, AmbiguousPersonError: the identifier names nobody, or several people.
         UnknownFieldError, UnknownDayError: there is no such field or day.
+        ReconcileError: a stored file cannot be read; names it and the cure.
     """
     topic = _Topic.of(project.config, field)
     with (

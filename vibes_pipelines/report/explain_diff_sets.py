@@ -15,7 +15,8 @@ from typing import Any
 
 import duckdb
 
-from vibes_pipelines.data_files import parquet
+from vibes_pipelines.data_files import parquet, unreadable_parquet
+from vibes_pipelines.delivery.certificate import CERTIFIED_ANEW
 from vibes_pipelines.delivery.certificate import PARQUET as CERTIFICATE
 from vibes_pipelines.delivery.deferrals import Deferrals
 from vibes_pipelines.delivery.intents import (
@@ -28,8 +29,9 @@ from vibes_pipelines.delivery.intents import (
     person_intents,
 )
 from vibes_pipelines.delivery.release import may_deliver
+from vibes_pipelines.reconcile.errors import MADE_ANEW, ReconcileError
 from vibes_pipelines.reconcile.sql import ident, literal
-from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.reconcile.summary import SUMMARY, Summary, load_summary
 from vibes_pipelines.report.explain_facts import ChangeFact, Unsent, Verdict
 from vibes_pipelines.report.explain_texts import instant_text, means
 from vibes_pipelines.stages.project import Project
@@ -39,7 +41,6 @@ Row = dict[str, Any]
 _Columns = Mapping[str, Collection[str]]
 
 FILE = "stored_file"
-SUMMARY = "summary.json"
 
 PERSON_CHANGES, CRM_CHANGES = "person_changes", "crm_changes"
 SUBSCRIPTION_CHANGES, QUARANTINE = "subscription_changes", "quarantine"
@@ -71,7 +72,7 @@ class StoredFiles:
     def summaries(self) -> dict[str, Summary]:
         """The summary of each day's written diff set."""
         return {
-            day: Summary.from_json((folder / SUMMARY).read_text(encoding="utf-8"))
+            day: load_summary(folder)
             for day, folder in self._folders.items()
             if (folder / SUMMARY).is_file()
         }
@@ -102,7 +103,7 @@ class StoredFiles:
 
     def _rows(self, name: str, columns: _Columns) -> dict[str, list[Row]]:
         days = {str(folder / f"{name}.parquet"): day for day, folder in self._folders.items()}
-        return rows_by_day(self._connection, days, columns)
+        return rows_by_day(self._connection, days, columns, MADE_ANEW)
 
 
 def _external(who: Identifiers) -> list[str]:
@@ -126,18 +127,26 @@ def rows_by_day(
     connection: duckdb.DuckDBPyConnection,
     days: Mapping[str, str],
     columns: _Columns,
+    cure: str,
 ) -> dict[str, list[Row]]:
-    """Rows in which some column is one of its values, by day; `days` are those of the files."""
+    """Rows in which some column is one of its values, by day; `days` are those of the files.
+
+    Raises:
+        ReconcileError: a file cannot be read; names it and its `cure`.
+    """
     files = {path: day for path, day in days.items() if Path(path).is_file()}
     rows: dict[str, list[Row]] = defaultdict(list)
     if not files or not any(columns.values()):
         return rows
     relation = parquet(*files, filename=FILE, union_by_name=True)
     where, bound = _where(columns)
-    found = connection.execute(
-        f"SELECT * FROM {relation} WHERE {where} ORDER BY ALL",
-        bound,
-    )
+    try:
+        found = connection.execute(f"SELECT * FROM {relation} WHERE {where} ORDER BY ALL", bound)
+    except duckdb.InvalidInputException as refused:
+        if half := unreadable_parquet(refused):
+            told = f"{half} cannot be read; {cure.format(day=half.parent.name)}"
+            raise ReconcileError(told) from None
+        raise
     names = [column[0] for column in found.description or ()]
     for values in found.fetchall():
         row = dict(zip(names, values, strict=True))
@@ -162,7 +171,8 @@ def verdicts_of(
     """What the certificates of these days said of each operation, oldest first."""
     days = {str(folder / CERTIFICATE): day for day, folder in folders.items()}
     found: dict[str, list[Verdict]] = defaultdict(list)
-    rows = rows_by_day(connection, days, {"operation_id": sorted(operation_ids)})
+    wanted = {"operation_id": sorted(operation_ids)}
+    rows = rows_by_day(connection, days, wanted, CERTIFIED_ANEW)
     for day, told in sorted(rows.items()):
         for row in told:
             found[row["operation_id"]].append(Verdict(day, row["outcome"], row["evidence"]))

@@ -18,9 +18,9 @@ from pathlib import Path
 import duckdb
 
 from vibes_pipelines.data_files import unreadable_parquet
-from vibes_pipelines.reconcile.agreement import MADE_ANEW, compared_persons
+from vibes_pipelines.reconcile.agreement import compared_persons
 from vibes_pipelines.reconcile.base import EXCEPTIONS, ORIGIN, agreed_meanings, landed_persons
-from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.errors import MADE_ANEW, ReconcileError
 from vibes_pipelines.reconcile.next_base import LastDay, write_exceptions
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.placing import put, put_instead

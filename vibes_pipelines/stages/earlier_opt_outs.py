@@ -20,18 +20,17 @@ import pyarrow.parquet as pq
 from vibes_pipelines.crm.write_back import CONTACT_NOT_FOUND
 from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.intents import evidence_at
-from vibes_pipelines.reconcile.agreement import MADE_ANEW
 from vibes_pipelines.reconcile.earlier_opt_outs import COLUMNS
-from vibes_pipelines.reconcile.errors import ReconcileError
+from vibes_pipelines.reconcile.errors import MADE_ANEW, ReconcileError
 from vibes_pipelines.reconcile.sql import clean, ident, text_list
-from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.reconcile.summary import SUMMARY, Summary, load_summary
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.records import ERASED_PREFIX, Operation
 from vibes_pipelines.store.sent_changes import SentChanges
 from vibes_pipelines.store.snapshots import Snapshot
 
 NAME = "earlier_opt_outs.parquet"
-_SUMMARY, _CHANGES = "summary.json", "subscription_changes.parquet"
+_CHANGES = "subscription_changes.parquet"
 _DAY = "????-??-??"
 _WORDS = ("crm_opted_out", "platform_opted_out")
 """The reasons of opt-outs that somebody asked for."""
@@ -79,7 +78,7 @@ def _diff_sets(project: Project, day: str) -> Iterator[Path]:
     The day's own is about to be made anew: of one that cannot be read nothing is taken.
     """
     own = project.diff_set_folder(day)
-    files = (own.parent.glob(f"{_DAY}/{name}") for name in (_SUMMARY, _CHANGES))
+    files = (own.parent.glob(f"{_DAY}/{name}") for name in (SUMMARY, _CHANGES))
     days = (one.parent.name for one in chain.from_iterable(files))
     last = max((one for one in days if one < day), default=None)
     if last is not None:
@@ -95,12 +94,10 @@ def _read(folder: Path) -> Summary:
     Raises:
         ReconcileError: a file is not there, or cannot be read.
     """
-    file = folder / _SUMMARY
+    summary, file = load_summary(folder), folder / _CHANGES
     try:
-        summary = Summary.from_json(file.read_text(encoding="utf-8"))
-        file = folder / _CHANGES
         pq.read_schema(file)
-    except (OSError, ValueError, KeyError, TypeError) as half:
+    except (OSError, ValueError) as half:
         cure = MADE_ANEW.format(day=folder.name)
         raise ReconcileError(f"{file} cannot be read; {cure}") from half
     return summary

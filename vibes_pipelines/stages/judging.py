@@ -11,7 +11,7 @@ from vibes_pipelines.reconcile.findings import NOT_OF_IDENTITY
 from vibes_pipelines.reconcile.guards import LANES, Breach, Lane, check_quarantine
 from vibes_pipelines.reconcile.options import count_unknown_options
 from vibes_pipelines.reconcile.succession import Sources, check_succession
-from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.reconcile.summary import SUMMARY, Summary
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.records import DiffSet
 
@@ -35,7 +35,7 @@ def judge(project: Project, day: str, summary: Summary, folder: Path) -> Summary
     judged = replace(
         summary, breaches=tuple(breaches), unknown_options=_unknown_options(project, day)
     )
-    (folder / "summary.json").write_text(judged.to_json(), encoding="utf-8")
+    (folder / SUMMARY).write_text(judged.to_json(), encoding="utf-8")
     return judged
 
 

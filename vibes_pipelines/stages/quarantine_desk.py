@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.cases import CASES
 from vibes_pipelines.reconcile.decisions import COLUMNS, CONTACT_RECORD
-from vibes_pipelines.reconcile.findings import DECIDABLE
+from vibes_pipelines.reconcile.errors import MADE_ANEW
+from vibes_pipelines.reconcile.findings import DECIDABLE, KINDS
 from vibes_pipelines.stages.masking import hash_key, keyed_hash, mask
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.decisions import Action, Decision, Decisions
@@ -138,8 +139,10 @@ def list_cases(project: Project, kind: str | None = None) -> list[Case]:
     """The cases of the newest day, and those that a standing decision resolved.
 
     Raises:
-        DeskError: no day is reconciled yet.
+        DeskError: there is no such kind, no day is reconciled yet, or its cases cannot be read.
     """
+    if kind is not None and kind not in KINDS:
+        raise DeskError(f"no kind {kind!r}; there are {', '.join(sorted(KINDS))}")
     day, folder = _newest(project)
     with closing(Decisions(project.settings.ledger_url)) as book:
         standing = book.standing()
@@ -269,7 +272,11 @@ def _read(
 ) -> dict[str, Case]:
     key = hash_key(project.settings.home)
     cases: dict[str, Case] = {}
-    for row in pq.read_table(path).to_pylist():
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except pa.ArrowInvalid as half:
+        raise DeskError(f"{path} cannot be read; {MADE_ANEW.format(day=day)}") from half
+    for row in rows:
         case_id = _case_id(key, row)
         known = cases.get(case_id)
         if known is not None:

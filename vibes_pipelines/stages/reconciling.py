@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from vibes_pipelines.delivery import release
-from vibes_pipelines.reconcile.agreement import MADE_ANEW
 from vibes_pipelines.reconcile.destinations import VIBES
+from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.run import Inputs, reconcile
-from vibes_pipelines.reconcile.summary import Summary
+from vibes_pipelines.reconcile.summary import SUMMARY, Summary, load_summary
 from vibes_pipelines.stages.bases import base_of
 from vibes_pipelines.stages.earlier_opt_outs import write_earlier_opt_outs
 from vibes_pipelines.stages.erase_lock import not_while_erasing
@@ -147,7 +147,7 @@ def _as_known(project: Project, day: str, summary: Summary, draft: Path) -> Summ
     has_left = any(status != "planned" for *_, status in counts)
     if has_left or json.loads(same.to_json()) != known.summary:
         return summary
-    (draft / "summary.json").write_text(same.to_json(), encoding="utf-8")
+    (draft / SUMMARY).write_text(same.to_json(), encoding="utf-8")
     return same
 
 
@@ -172,11 +172,11 @@ def read_summary(project: Project, day: str) -> Summary:
     Raises:
         NotReconciledError: the day has no diff set, or half of one.
     """
-    path = project.diff_set_folder(day) / "summary.json"
-    if not path.exists():
+    folder = project.diff_set_folder(day)
+    if not (folder / SUMMARY).exists():
         msg = f"{day} is not reconciled; materialize reconcile/person_changes for that day first"
         raise NotReconciledError(msg)
     try:
-        return Summary.from_json(path.read_text(encoding="utf-8"))
-    except (ValueError, KeyError, TypeError) as half:
-        raise UnreadableDayError(f"{path} cannot be read; {MADE_ANEW.format(day=day)}") from half
+        return load_summary(folder)
+    except ReconcileError as half:
+        raise UnreadableDayError(str(half)) from half

@@ -8,11 +8,14 @@ import pytest
 
 from vibes_pipelines.delivery.certificate import DOCUMENT
 from vibes_pipelines.delivery.intents import Origin, PlanError, person_intents
+from vibes_pipelines.reconcile.cases import CASES
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.report.day_page import render_day, write_report
+from vibes_pipelines.report.explain import explain
 from vibes_pipelines.report.trends import trend
 from vibes_pipelines.stages.certifying import certify_day
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.stages.quarantine_desk import DeskError, list_cases
 from vibes_pipelines.stages.reconciling import UnreadableDayError, read_summary, reconcile_day
 from vibes_pipelines_tests.support.landed_days import COLUMNS, Row, landed_project, reconciled
 
@@ -76,6 +79,29 @@ def test_a_diff_set_that_cannot_be_read_is_named_with_the_cure(
     reconcile_day(project, D2)
     assert path.read_bytes() == before
     reconcile_day(project, D3)
+
+
+@pytest.mark.parametrize("file", ["summary.json", "quarantine.parquet"])
+def test_explain_names_what_cannot_be_read_with_the_cure(project: Project, file: str) -> None:
+    path = project.diff_set_folder(D2) / file
+    before = path.read_bytes()
+    path.write_bytes(b"")
+    with pytest.raises(ReconcileError, match=f"{path} cannot be read; reconcile {D2} again"):
+        explain(project, "c1")
+    path.write_bytes(before)
+    assert explain(project, "c1").days
+
+
+def test_the_desk_names_the_cases_that_cannot_be_read_with_the_cure(project: Project) -> None:
+    path = project.diff_set_folder(D3) / CASES
+    before = path.read_bytes()
+    path.write_bytes(before[:40])
+    with pytest.raises(DeskError, match=f"{path} cannot be read; reconcile {D3} again"):
+        list_cases(project)
+    path.write_bytes(before)
+    assert list_cases(project) == []
+    with pytest.raises(DeskError, match=r"no kind 'nope'; there are duplicate_contact_key, .*"):
+        list_cases(project, "nope")
 
 
 def test_a_plan_names_what_of_its_diff_set_cannot_be_read(tmp_path: Path) -> None:
