@@ -136,6 +136,7 @@ class TestConsentMapping:
         assert (world.consent(bo), world.consent(bo, SMS_CHANNEL)) == ("opt-in", "opt-in")
         assert world.consent(nobody) is None, "who never had the label gets no opt-out either"
 
+    @pytest.mark.slow
     def test_both_ways_an_opt_out_goes_and_an_opt_in_comes_from_tribe_only(
         self, agreed: Agreed
     ) -> None:

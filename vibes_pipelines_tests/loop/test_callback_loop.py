@@ -146,6 +146,7 @@ def test_a_stop_reaches_the_crm_within_a_tick_and_the_next_day_has_nothing_to_ad
     assert opt_outs(loop, key) == []
 
 
+@pytest.mark.slow
 def test_a_stop_that_a_keyword_took_back_leaves_the_crm_alone(agreed: Loop) -> None:
     loop, (key, person_key) = agreed, subscribed_contact(agreed)
     before = contact(loop, key)

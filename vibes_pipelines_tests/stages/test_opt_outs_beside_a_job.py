@@ -189,6 +189,7 @@ class TestToThePlatform:
         opt_out(real, key)  # for the days of this world the time of the opt-in is still to come
         carry_changes(real.project, dry_run=False)
 
+    @pytest.mark.slow
     def test_out_and_in_and_out_again_within_one_job_leaves_again(
         self, real: RealTime, keys: Iterator[str]
     ) -> None:
