@@ -76,7 +76,7 @@ class Condition(Section):
     equals: ConditionText | None = None
     not_equals: ConditionText | None = None
     in_: tuple[ConditionText, ...] | None = Field(
-        None, validation_alias=AliasChoices("in", "in_"), serialization_alias="in"
+        None, min_length=1, validation_alias=AliasChoices("in", "in_"), serialization_alias="in"
     )
     is_null: Literal[True] | None = None
     not_null: Literal[True] | None = None

@@ -116,4 +116,6 @@ def _message(error: ErrorDetails) -> str:
         return "is not a known setting here; check its spelling against sync.example.yaml"
     if kind == "value_error":
         return str(context["error"])
+    if kind == "too_short":
+        return "is empty; write at least one entry"
     return f"{error['msg'][0].lower()}{error['msg'][1:]} (found {error['input']!r})"

@@ -40,6 +40,7 @@ def test_the_example_is_valid() -> None:
         ("version: 1", "version: 2", ":2: version: 2 is not allowed; allowed: 1"),
         ("contacts:\n", "contacts\n", ":6: could not find expected ':'"),
         ("equals: A", "equals: A, in: [B]", ":9: contacts.conditions[0]: exactly one operator"),
+        ("equals: A", "in: []", ":9: contacts.conditions[0].in: is empty; write at least one"),
         ("equals: A", "at_least: A", ":9: contacts.conditions[0]: at_least 'A' is no number or"),
         ("equals: A", "equals: A, type: date", ":9: contacts.conditions[0]: type belongs to"),
         ("share/persons", "share/person", "feeds.share/person: 'share/person' is not allowed"),
