@@ -18,6 +18,14 @@ from pydantic import (
 )
 
 
+class PlacedError(ValueError):
+    """A fault of an entry that a section holds; `place` leads there from the section."""
+
+    def __init__(self, place: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
 def _as_text(value: object) -> object:
     """Lets numbers stand unquoted where text is meant, e.g. `list: 1234`."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -6,7 +6,7 @@ feeds. Where things are (hosts, folders, secrets) is in `settings`.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,6 +23,7 @@ from vibes_pipelines.sync_config.apsis import Destinations
 from vibes_pipelines.sync_config.conditions import (
     Condition,
     ConditionText,
+    PlacedError,
     Region,
     Section,
     Text,
@@ -204,21 +205,17 @@ class SyncConfig(Section):
     @model_validator(mode="after")
     def _targets_are_unique(self) -> Self:
         _refuse_repeats("fields", "to", [field.to.lower() for field in self.fields])
-        _refuse_repeats(
-            "consents", "list and channel", [f"{c.list.strip()}/{c.channel}" for c in self.consents]
-        )
-        asking = [c.campaign.strip() for c in self.consents if c.invites and c.campaign]
+        listed = [f"{c.list.strip()}/{c.channel}" for c in self.consents]
+        _refuse_repeats("consents", "list and channel", listed)
+        asking = [c.campaign.strip() if c.invites and c.campaign else None for c in self.consents]
         _refuse_repeats("consents", "campaign that invites", asking)
         return self
 
     @model_validator(mode="after")
     def _opting_out_needs_a_list(self) -> Self:
         if self.contacts.when_unmatched == "opt_out" and not self.consents:
-            msg = (
-                "contacts.when_unmatched: opt_out needs at least one entry in consents;"
-                " allowed without: keep, clear"
-            )
-            raise ValueError(msg)
+            msg = "opt_out needs at least one entry in consents; allowed without: keep, clear"
+            raise PlacedError(("contacts", "when_unmatched"), msg)
         return self
 
     @model_validator(mode="after")
@@ -274,11 +271,11 @@ class SyncConfig(Section):
         return _hash(deciding)
 
 
-def _refuse_repeats(section: str, what: str, values: list[str]) -> None:
-    repeated = sorted({value for value in values if values.count(value) > 1})
-    if repeated:
-        msg = f"{section}: each {what} may be mapped once; repeated: {', '.join(repeated)}"
-        raise ValueError(msg)
+def _refuse_repeats(section: str, what: str, values: Sequence[str | None]) -> None:
+    for index, value in enumerate(values):
+        if value is not None and value in values[:index]:
+            msg = f"each {what} may be mapped once; repeated: {value}"
+            raise PlacedError((section, index), msg)
 
 
 def _hash(document: Mapping[str, Any]) -> str:

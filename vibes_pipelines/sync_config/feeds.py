@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from pydantic import Field
 
-from vibes_pipelines.sync_config.conditions import Section, Text
+from vibes_pipelines.sync_config.conditions import PlacedError, Section, Text
 
 SHARE_FEEDS = ("share/persons", "share/subscriptions", "share/refreshes")
 EXTRACT_FEEDS = ("extract/current_subscribers", "extract/subscriptions")
@@ -43,20 +43,20 @@ def refuse_what_is_not_read(feeds: Mapping[str, Feed], targets: Collection[str])
     column is for, and nothing else would tell.
 
     Raises:
-        ValueError: names the setting and what is allowed.
+        PlacedError: at the setting, with what is allowed.
     """
     for name, feed in feeds.items():
         wrong = ("pattern",) if name in SHARE_FEEDS else ("object", "columns")
         for setting in wrong:
             if getattr(feed, setting):
                 kind = "extract" if name in SHARE_FEEDS else "share"
-                msg = f"feeds.{name}.{setting}: {setting} belongs to {kind} feeds; leave it out"
-                raise ValueError(msg)
+                msg = f"belongs to {kind} feeds; leave it out"
+                raise PlacedError(("feeds", name, setting), msg)
         fields = targets if name == "share/persons" else ()
         read = (*_COLUMNS.get(name, ()), *fields)
         known = {column.lower() for column in read}  # columns are found in any case
         unknown = [column for column in feed.columns if column.lower() not in known]
         if unknown:
             allowed = ", ".join(dict.fromkeys(read))
-            msg = f"feeds.{name}.columns.{unknown[0]}: nothing reads this; allowed: {allowed}"
-            raise ValueError(msg)
+            msg = f"nothing reads this; allowed: {allowed}"
+            raise PlacedError(("feeds", name, "columns", unknown[0]), msg)

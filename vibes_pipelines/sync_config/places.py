@@ -11,6 +11,8 @@ from typing import Any, Self
 import yaml
 from pydantic_core import ErrorDetails
 
+from vibes_pipelines.sync_config.conditions import PlacedError
+
 Path = tuple[str | int, ...]
 
 
@@ -75,6 +77,9 @@ class YamlPlaces:
     def describe(self, error: ErrorDetails) -> str:
         """One validation fault as `line: field: what is wrong; what is allowed`."""
         path = _document_path(error["loc"])
+        fault = error.get("ctx", {}).get("error")
+        if isinstance(fault, PlacedError):
+            path += fault.place
         return f"{self._line(path)}: {_dotted(path) or 'sync.yaml'}: {_message(error)}"
 
     def _line(self, path: Path) -> int:
