@@ -49,10 +49,12 @@ def test_a_deleted_profile_does_not_come_back_opted_in(world: World) -> None:
     world.clock.next_day()
     world.edit(ada, FirstName="Adah")
     world.configure(guards=free)
-    assert world.sync().results.created == 1
-    assert world.consent(ada) is None
-    assert world.sync().results.labels_removed == 1
+    results = world.sync().results
+    assert (results.created, results.labels_removed) == (1, 1), "the no outlives its profile"
     assert (world.labels(ada), world.consent(ada)) == (set(), None)
+    results = world.sync().results
+    assert (results.created, results.opted_in, results.labels_removed) == (0, 0, 0)
+    assert world.consent(ada) is None
 
 
 @pytest.mark.slow
