@@ -128,10 +128,11 @@ def test_an_upload_killed_at_every_point_has_every_effect_exactly_once(loop: Loo
 
 
 STORE = "vibes_pipelines.store.snapshots"
+TRANSFER = "vibes_pipelines.vibes.sftp_transfer"
 LANDING_POINTS = {
     "contacts written, no manifest": (Point(STORE, "_complete", 1, "before"), set()),
-    "second extract half fetched": (
-        Point("paramiko", "SFTPFile.readv", 2, "after"),
+    "second extract begun to be fetched": (
+        Point(TRANSFER, "_Download.run", 2, "before"),
         {landing.CONTACTS, EXTRACT_FEEDS[0]},
     ),
     "persons whole, not in place": (
