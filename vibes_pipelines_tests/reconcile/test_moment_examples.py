@@ -7,6 +7,8 @@ import duckdb
 import pytest
 
 from vibes_pipelines.reconcile.moments import (
+    has_come,
+    is_active,
     is_day_text,
     is_in_range,
     is_moment_type,
@@ -129,6 +131,40 @@ def test_which_columns_hold_instants(column_type, is_one):
 )
 def test_a_day_may_have_been_its_last_minute(connection, instant, latest):
     assert said(connection, latest_possible("c"), instant, "TIMESTAMP") == at(latest)
+
+
+@pytest.mark.parametrize(
+    ("opt_in", "opt_out", "stands"),
+    [
+        (None, None, True),
+        ("2026-01-05 10:00:00", None, True),
+        (None, "2026-01-05 10:00:00", False),
+        ("2026-01-05 10:00:00", "2026-01-05 10:00:00", False),
+        ("2026-01-05 10:00:01", "2026-01-05 10:00:00", True),
+        ("2026-01-05 09:59:59", "2026-01-05 10:00:00", False),
+        ("2026-01-05 23:59:59", "2026-01-05", False),
+        ("2026-01-06", "2026-01-05", True),
+    ],
+)
+def test_a_subscription_stands_after_a_surely_later_opt_in(connection, opt_in, opt_out, stands):
+    rows = "(SELECT ?::TIMESTAMP AS i, ?::TIMESTAMP AS o)"
+    sql = f"SELECT {is_active('i', 'o')} FROM {rows}"
+    assert connection.execute(sql, [opt_in, opt_out]).fetchone() == (stands,)
+
+
+@pytest.mark.parametrize(
+    ("instant", "is_there"),
+    [
+        ("2026-01-05 10:00:00", True),
+        ("2026-01-06 08:30:00", True),
+        ("2026-01-06 08:30:00.000001", False),
+        ("2026-01-07", False),
+    ],
+)
+def test_what_is_more_than_a_day_ahead_has_not_come(connection, instant, is_there):
+    as_of = datetime.fromisoformat("2026-01-05T10:30:00+02:00")
+    assert said(connection, has_come("c", as_of), instant, "TIMESTAMP") is is_there
+    assert said(connection, has_come("c", None), instant, "TIMESTAMP") is True
 
 
 @pytest.mark.parametrize(
