@@ -38,7 +38,7 @@ quiet-lint:
 tests:
 	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
-slow: $(STAMP) ## Disasters, days of drift, crashes, storms, load: about 45 minutes, stopped after 85
+slow: $(STAMP) ## Disasters, days of drift, crashes, storms, load: about an hour, stopped after 85
 	timeout --foreground 4500 $(BIN)/pytest -m slow --capture=no
 	VIBES_TESTS_EXAMPLES=all timeout --foreground 600 $(BIN)/pytest -q -m "hypothesis and not slow"
 

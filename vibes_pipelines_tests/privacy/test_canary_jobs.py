@@ -12,7 +12,7 @@ import pytest
 
 from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.orchestration.build import build_defs
-from vibes_pipelines.orchestration.jobs import DELIVERIES
+from vibes_pipelines.orchestration.jobs import DELIVERIES, READ_REPORTS, import_reports
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.orchestration.tribe import ApsisResource
 from vibes_pipelines.sandbox.population import build_world
@@ -39,7 +39,7 @@ from vibes_pipelines_tests.support.realtime import CHANGES
 PEOPLE = 60
 DELIVERY_OPS = {"__".join(key.path) for key in DELIVERIES}
 OF_REAL_TIME = ("callback_inbox", "crm_changes", "opt_outs", "send_events")
-OF_ONE_DELIVERY = ("person_import", "api_push", "crm_write_back")
+OF_ONE_DELIVERY = ("person_import", "api_push", "crm_write_back", "import_reports")
 AT_THE_END = ("apply_retention", "look_for_newest_day", "look_for_late_opt_outs")
 
 
@@ -70,6 +70,8 @@ class Installation:
             for node in job.nodes
             if node.name in DELIVERY_OPS or not (is_of_a_day or name.startswith("look_for_"))
         }
+        if name == import_reports.name:
+            ops = READ_REPORTS.to_config_dict()["ops"]
         quiet = {"console": {"config": {"log_level": "CRITICAL"}}}
         result = job.execute_in_process(
             instance=self.instance,

@@ -92,8 +92,9 @@ def test_what_was_refused_is_blocked_and_the_rest_is_left(settled):
     assert settled(TWO, blocked=[refused()]) == ("updated", TWO[:1])
 
 
-def test_what_is_all_refused_is_blocked(settled):
-    assert settled(TWO, blocked=[refused(), refused("city", "b")]) == ("blocked", [])
+@pytest.mark.parametrize("changes", [ONE, TWO])
+def test_what_is_all_refused_is_blocked(settled, changes):
+    assert settled(changes, blocked=[refused(), refused("city", "b")]) == ("blocked", [])
 
 
 def test_what_is_partly_pending_and_else_refused_is_pending(settled):
