@@ -35,7 +35,7 @@ def meeting(tables, cells, sql_of=condition, column_type="VARCHAR", **operator):
         ({"not_equals": ""}, TEXTS),
         ({"in": ["a", " B "]}, ["a", "B"]),
         ({"in": ["B", " "]}, ["B"]),
-        ({"in": []}, []),
+        ({"in": [" "]}, []),
     ],
 )
 def test_texts_are_met_as_they_are_without_blanks_around_them(tables, operator, expected):
