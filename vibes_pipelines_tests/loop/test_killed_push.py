@@ -131,8 +131,8 @@ STORE = "vibes_pipelines.store.snapshots"
 TRANSFER = "vibes_pipelines.vibes.sftp_transfer"
 LANDING_POINTS = {
     "contacts written, no manifest": (Point(STORE, "_complete", 1, "before"), set()),
-    "second extract begun to be fetched": (
-        Point(TRANSFER, "_Download.run", 2, "before"),
+    "second extract fetched in part": (
+        Point(TRANSFER, "_Download._write", 2, "after"),
         {landing.CONTACTS, EXTRACT_FEEDS[0]},
     ),
     "persons whole, not in place": (
