@@ -42,6 +42,7 @@ from vibes_pipelines.sandbox.platform_refusals import (
     TooManyRequestsError,
     UnauthorizedError,
 )
+from vibes_pipelines.sandbox.request_body import receive_body
 from vibes_pipelines.sandbox.switches import Switches
 
 UNKNOWN_ROUTE = "unknown"
@@ -130,7 +131,7 @@ class _Api:
         fault = self.faults.take(request.method, path.decode("latin-1"))
         answer = await suffer_before(fault, receive)
         if answer is None:
-            answer = self._answer(request, found, await _read_body(receive))
+            answer = self._answer(request, found, await receive_body(receive))
             answer = await suffer_after(fault, answer, receive)
         template = found[0].template if found else UNKNOWN_ROUTE
         self.account.platform.audit.request(request.method, template, answer.status)
@@ -205,16 +206,6 @@ def _first_of_each(query: bytes) -> dict[str, str]:
         return {}
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
     return dict(reversed(pairs))
-
-
-async def _read_body(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        chunk: bytes = message.get("body", b"")
-        body += chunk
-        if not message.get("more_body", False):
-            return body
 
 
 async def _send(send: Send, receive: Receive, answer: Answer, fault: Fault | None) -> None:

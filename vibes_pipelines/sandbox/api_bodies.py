@@ -3,11 +3,9 @@
 Stricter than the documentation where it is silent: a top-level key that no page names is refused.
 """
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any
 
 from vibes_pipelines.sandbox.platform import Platform
 from vibes_pipelines.sandbox.platform_mdn import ApiVersion, parse_mdn, render_mdn
@@ -32,6 +30,7 @@ from vibes_pipelines.sandbox.platform_values import (
     show_instant,
     show_json,
 )
+from vibes_pipelines.sandbox.request_body import parse_json
 
 MAX_EXTERNAL_ID = 128
 """Longest external person id, in characters (published API description)."""
@@ -41,19 +40,15 @@ _KNOWN = _IGNORED | {"external_person_id", "mobile_phone", "custom_fields"}
 _PHONE_KEYS = frozenset({"mdn", "carrier_code"})
 
 
-def parse_body(raw: bytes) -> dict[str, Any]:
+def parse_body(raw: bytes, parse_float: Callable[[str], object]) -> dict[str, Any]:
     """The JSON object of a request. Raises MalformedRequestError (not JSON), InvalidBodyError."""
     try:
-        body = json.loads(raw, parse_float=Decimal, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        body = parse_json(raw, parse_float)
+    except ValueError as error:
         raise MalformedRequestError("the body is not valid JSON") from error
     if not isinstance(body, dict):
         raise InvalidBodyError("the body must be a JSON object")
     return body
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def read_patch(

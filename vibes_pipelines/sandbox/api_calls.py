@@ -3,9 +3,9 @@
 The routes themselves are in `api_routes` and in the modules that it gathers.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from vibes_pipelines.sandbox.account import Account
@@ -43,16 +43,14 @@ class Call:
 
     def plain_body(self) -> dict[str, Any]:
         """The JSON object of a write that is kept and shown as it came."""
-        self.body()
-        plain: dict[str, Any] = json.loads(self.raw_body)
-        return plain
+        return self.body(float)
 
-    def body(self) -> dict[str, Any]:
+    def body(self, parse_float: Callable[[str], object] = Decimal) -> dict[str, Any]:
         """The JSON object of a write, numbers exact; raises the refusals of reading it."""
         media_type = self.content_type.partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise UnsupportedMediaTypeError("the Content-Type must be application/json")
-        return parse_body(self.raw_body)
+        return parse_body(self.raw_body, parse_float)
 
     def patch(self) -> PersonPatch:
         """The person body of a write; raises the refusals of reading it."""

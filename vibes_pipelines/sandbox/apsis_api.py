@@ -27,6 +27,7 @@ from vibes_pipelines.sandbox.apsis_imports import Imports
 from vibes_pipelines.sandbox.apsis_records import ProblemError
 from vibes_pipelines.sandbox.apsis_routes import IMPORTS, ApsisCall, ApsisRoute, find_apsis_route
 from vibes_pipelines.sandbox.faults import Fault, Faults
+from vibes_pipelines.sandbox.request_body import parse_json
 
 MAX_BODY_BYTES = 100_000
 _MEDIA_TYPES = {"PATCH": "application/merge-patch+json"}
@@ -172,16 +173,9 @@ def _json_object(request: Request, content: bytes) -> dict[str, Any]:
     if request.headers.get("accept", "*/*") not in _ACCEPTED:
         raise ProblemError(406, "Not Acceptable", "answers are JSON")
     try:
-        body = json.loads(content.decode("utf-8"), object_pairs_hook=_each_once)
+        body = parse_json(content)
     except ValueError as error:
         raise ProblemError(400, "Bad Request", "the body is not JSON in UTF-8") from error
     if not isinstance(body, dict):
         raise ProblemError(400, "Bad Request", "the body is an object")
     return body
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ProblemError(400, "Bad Request", "a member stands twice")
-    return found

@@ -23,6 +23,7 @@ from vibes_pipelines.sandbox.api_faults import (
 )
 from vibes_pipelines.sandbox.api_limits import RateLimit
 from vibes_pipelines.sandbox.faults import Fault, Faults
+from vibes_pipelines.sandbox.request_body import parse_json, receive_body
 from vibes_pipelines.sandbox.tribe_options import (
     Options,
     OptionsError,
@@ -65,7 +66,7 @@ class _Request:
         if self.content_type.partition(";")[0].strip() != "application/json":
             raise _RefusedError(415, "the Content-Type must be application/json")
         try:
-            body = json.loads(self.body)
+            body = parse_json(self.body)
         except ValueError:
             body = None
         if not isinstance(body, dict):
@@ -94,7 +95,7 @@ class TribeServer:
         answer = await suffer_before(fault, receive)
         if answer is None:
             headers = {key.decode(): value.decode("latin-1") for key, value in scope["headers"]}
-            body = await _read_body(receive)
+            body = await receive_body(receive)
             request = _Request(
                 scope["method"],
                 path,
@@ -275,16 +276,6 @@ def _template(path: str) -> str:
 
 def _error(status: int, message: str) -> Answer:
     return Answer(status, {"error": {"code": _CODES.get(status, str(status)), "message": message}})
-
-
-async def _read_body(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        chunk: bytes = message.get("body", b"")
-        body += chunk
-        if not message.get("more_body", False):
-            return body
 
 
 async def _send(send: Send, receive: Receive, answer: Answer, fault: Fault | None) -> None:
