@@ -183,10 +183,8 @@ class _Parser:
                 return _Literal("number", float(token.text))
             case "guid":
                 return _Literal("guid", token.text)
-            case "moment" if "T" in token.text:
-                return _Literal("moment", datetime.fromisoformat(token.text))
             case "moment":
-                return _Literal("date", date.fromisoformat(token.text))
+                return _moment(token.text)
             case "word" if token.text in _CONSTANTS:
                 kind = "null" if token.text == "null" else "boolean"
                 return _Literal(kind, _CONSTANTS[token.text])
@@ -207,6 +205,15 @@ class _Parser:
             raise FilterError("it ends too early")
         self._at += 1
         return self._tokens[self._at - 1]
+
+
+def _moment(text: str) -> _Literal:
+    try:
+        if "T" in text:
+            return _Literal("moment", datetime.fromisoformat(text))
+        return _Literal("date", date.fromisoformat(text))
+    except ValueError as error:
+        raise FilterError(f"{text!r} does not exist") from error
 
 
 def _comparable(value: Any, edm: str) -> Any:

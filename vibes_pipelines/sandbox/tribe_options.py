@@ -1,5 +1,6 @@
 """Query options of Tribe's OData: `$select $expand $filter $orderby $top $skip $count`."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,6 +78,8 @@ def read_options(
         )
     except FilterError as error:
         raise OptionsError(str(error)) from error
+    except RecursionError as error:
+        raise OptionsError("$filter or $expand is nested too deeply") from error
 
 
 def _pairs(query: bytes, known: set[str]) -> dict[str, str]:
@@ -105,7 +108,7 @@ def _shape(given: Mapping[str, str], entity: str) -> Shape:
     expands: dict[str, Shape] = {}
     for part in _split(given.get("$expand", ""), ","):
         link, _, rest = part.partition("(")
-        if link not in ENTITIES[entity].links or (rest and not rest.endswith(")")):
+        if link not in ENTITIES[entity].links or ("(" in part) != rest.endswith(")"):
             raise OptionsError(f"{entity} has nothing to $expand by {part!r}")
         inner = dict(_option(one) for one in _split(rest.removesuffix(")"), ";"))
         expands[link] = _shape(inner, ENTITIES[entity].links[link])
@@ -135,18 +138,18 @@ def _order(text: str, entity: str) -> tuple[tuple[str, bool], ...]:
     """Properties, and whether the order by them is a falling one."""
     order: list[tuple[str, bool]] = []
     for part in text.split(",") if text else ():
-        name, *direction = part.split()
+        name, _, direction = part.strip().partition(" ")
         value_of(name, entity)
-        if direction not in ([], ["asc"], ["desc"]):
+        if direction not in {"", "asc", "desc"}:
             raise OptionsError(f"$orderby cannot be read at {part!r}")
-        order.append((name, direction == ["desc"]))
+        order.append((name, direction == "desc"))
     return tuple(order)
 
 
 def _whole(given: Mapping[str, str], name: str, default: int) -> int:
     text = given.get(name, str(default))
-    if not (text.isascii() and text.isdigit()):
-        raise OptionsError(f"{name} is a whole number, not {text!r}")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise OptionsError(f"{name} is a whole number of at most nine digits, not {text!r}")
     return int(text)
 
 

@@ -75,9 +75,11 @@ class Webhooks:
         """
         if not set(wish) <= {"url", "entityType", "secret", "headers"}:
             raise WebhookError("a webhook takes url, entityType, secret and headers")
-        url, entity_type = wish.get("url"), wish.get("entityType")
+        url, entity_type, headers = wish.get("url"), wish.get("entityType"), wish.get("headers", {})
         if not isinstance(url, str) or not isinstance(entity_type, str) or "." not in entity_type:
             raise WebhookError("a webhook takes a url and an entityType such as Relation.Person")
+        if not isinstance(headers, dict) or not all(isinstance(v, str) for v in headers.values()):
+            raise WebhookError("headers takes an object of strings")
         try:
             parse_url(url)
         except CallbackUrlError as error:
@@ -87,7 +89,7 @@ class Webhooks:
             url=url,
             entity_type=entity_type,
             secret=str(wish.get("secret") or self.secret),
-            headers=dict(wish.get("headers") or {}),
+            headers=headers,
         )
         self.registered[webhook.id] = webhook
         return webhook

@@ -6,7 +6,7 @@ Whoever sets `told` hears of every change as a mutation; nothing of HTTP belongs
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from random import Random
 from threading import RLock
 from typing import Any, Literal
@@ -241,14 +241,16 @@ class TribeWorld:
                 continue
             if key not in entity.fields or key in READ_ONLY:
                 raise WorldError(f"{name} has no property {key!r} that can be written")
+            if key in entity.required and not value:
+                raise WorldError(f"{key} is required")
             if value is None:
-                if key in entity.required:
-                    raise WorldError(f"{key} is required")
                 continue
             kind = entity.fields[key]
             is_number = isinstance(value, bool) and kind != "Edm.Boolean"
             if not isinstance(value, _PYTHON.get(kind, ())) or is_number:
                 raise WorldError(f"{key} is of type {kind}")
+            if kind == "Edm.Date" and not _is_day(value):
+                raise WorldError(f"{key} takes a day as YYYY-MM-DD")
         missing = [key for key in entity.required if is_new and not values.get(key)]
         if missing:
             raise WorldError(f"{missing[0]} is required")
@@ -269,3 +271,10 @@ class TribeWorld:
     def _name(record: Record) -> None:
         parts = (record.get(key) for key in ("FirstName", "MiddleName", "LastName", "Name"))
         record["_Name"] = " ".join(part for part in parts if part) or None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
