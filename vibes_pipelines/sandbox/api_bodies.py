@@ -4,7 +4,7 @@ Stricter than the documentation where it is silent: a top-level key that no page
 """
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from vibes_pipelines.sandbox.platform import Platform
@@ -183,4 +183,4 @@ def list_url(platform: Platform, list_id: str) -> str:
 
 def show_minute(instant: datetime) -> str:
     """Minutes are the precision in which the documentation shows when a person was made."""
-    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
+    return show_instant(instant, "minutes")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vibes_pipelines.sandbox.api_bodies import show_person
+from vibes_pipelines.sandbox.api_bodies import require_external_id, show_person
 from vibes_pipelines.sandbox.api_calls import Answer, Call, Handler, PersonFinder, Route
 from vibes_pipelines.sandbox.platform_refusals import InvalidBodyError, NotFoundError
 from vibes_pipelines.sandbox.push_devices import PushDevice, device_url
@@ -39,6 +39,8 @@ def _assign(call: Call) -> Answer:
         faults.append("external_person_id or person_key is required")
     if faults:
         raise InvalidBodyError(*faults)
+    if "external_person_id" in body:
+        require_external_id(body["external_person_id"])
     person = call.account.devices.assign(
         device,
         person_key=body.get("person_key"),

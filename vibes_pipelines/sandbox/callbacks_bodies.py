@@ -5,7 +5,7 @@ subscription body's `acquisition_campaign` is left out; of a person the sandbox 
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from vibes_pipelines.sandbox.api_bodies import (
@@ -72,7 +72,7 @@ def envelope(
         "event_id": event_id,
         "callback_type": registration.kind,
         "event_type": registration.kind,
-        "event_date": _show_event_date(at, switches),
+        "event_date": show_instant(at, switches.callback_event_date),
         **payload,
     }
 
@@ -155,10 +155,3 @@ def _set(switches: Switches, **values: object) -> dict[str, object]:
     """Values that may be unset, which are shown as `null` or not at all."""
     is_shown = switches.unset_identifiers == "null"
     return {name: value for name, value in values.items() if is_shown or value is not None}
-
-
-def _show_event_date(at: datetime, switches: Switches) -> str:
-    if switches.callback_event_date == "seconds":
-        return show_instant(at)
-    instant = at.astimezone(UTC)
-    return f"{instant:%Y-%m-%dT%H:%M:%S}.{instant.microsecond // 1000:03d}Z"

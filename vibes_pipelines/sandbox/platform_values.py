@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, Literal
 
 from vibes_pipelines.sandbox.platform_records import CustomField, FieldType, Value
 
@@ -61,9 +61,11 @@ def read_text(field: CustomField, text: str, separator: str) -> Value:
             return _FORMS[field.type].read(field, text)
 
 
-def show_instant(instant: datetime) -> str:
-    """An instant in UTC to the second."""
-    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+def show_instant(
+    instant: datetime, to_the: Literal["minutes", "seconds", "milliseconds"] = "seconds"
+) -> str:
+    """An instant in UTC; unlike with strftime the year 1 has four digits, too."""
+    return instant.astimezone(UTC).isoformat(timespec=to_the).replace("+00:00", "Z")
 
 
 def _string(field: CustomField, value: object) -> str:
@@ -92,7 +94,7 @@ def _number(_: CustomField, value: object) -> Decimal:
     number = Decimal(value)
     if abs(number) >= _LARGEST_NUMBER:
         raise InvalidValueError("takes a number of at most 14 digits before the decimal point")
-    return number.quantize(_FOUR_DECIMALS, rounding=ROUND_HALF_UP)
+    return number.quantize(_FOUR_DECIMALS, rounding=ROUND_HALF_UP) or Decimal(0)  # never -0
 
 
 def _show_number(_: CustomField, value: Decimal) -> str:

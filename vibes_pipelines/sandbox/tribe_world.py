@@ -249,7 +249,7 @@ class TribeWorld:
             is_number = isinstance(value, bool) and kind != "Edm.Boolean"
             if not isinstance(value, _PYTHON.get(kind, ())) or is_number:
                 raise WorldError(f"{key} is of type {kind}")
-            if kind == "Edm.Date" and not _is_day(value):
+            if kind == "Edm.Date" and not _is_day(str(value)):
                 raise WorldError(f"{key} takes a day as YYYY-MM-DD")
         missing = [key for key in entity.required if is_new and not values.get(key)]
         if missing:

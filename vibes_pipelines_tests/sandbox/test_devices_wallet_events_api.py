@@ -101,7 +101,13 @@ def test_an_unknown_external_id_is_given_to_the_devices_person(api: StandIn) -> 
 
 @pytest.mark.parametrize(
     ("body", "status"),
-    [({"person_key": "nobody"}, 404), ({}, 422), ({"person_key": 5}, 422), ({"x": "y"}, 422)],
+    [
+        ({"person_key": "nobody"}, 404),
+        ({}, 422),
+        ({"person_key": 5}, 422),
+        ({"x": "y"}, 422),
+        ({"external_person_id": "x" * 129}, 422),
+    ],
 )
 def test_refused_assignments(api: StandIn, body: object, status: int) -> None:
     device_id, _ = open_app(api)

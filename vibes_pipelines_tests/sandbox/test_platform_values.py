@@ -24,6 +24,7 @@ from vibes_pipelines_tests.sandbox.stand_in import FIELDS
 
 BY_NAME = {field.name: field for field in FIELDS}
 BORN = datetime(1990, 12, 1, tzinfo=UTC)
+AGES_AGO = datetime(1, 1, 1, tzinfo=UTC)
 GOLF = {"id": "1", "name": "Golf", "option_key": "golf"}
 MUSIC = {"id": "3", "name": "Music", "option_key": "music"}
 
@@ -34,7 +35,9 @@ MUSIC = {"id": "3", "name": "Music", "option_key": "music"}
         ("first_name", "Zoë", "Zoë", "Zoë"),
         ("first_name", None, None, None),
         ("birthdate", "1990-12-01T00:00:00Z", BORN, "1990-12-01T00:00:00Z"),
+        ("birthdate", "0001-01-01T00:00:00Z", AGES_AGO, "0001-01-01T00:00:00Z"),
         ("score", 12, Decimal(12), "12"),
+        ("score", Decimal("-0.00001"), Decimal(0), "0"),
         ("score", Decimal("12.5"), Decimal("12.5"), "12.5"),
         ("score", "-0.50000", Decimal("-0.5"), "-0.5"),
         ("score", Decimal("1.00005"), Decimal("1.0001"), "1.0001"),
@@ -49,7 +52,7 @@ MUSIC = {"id": "3", "name": "Music", "option_key": "music"}
 def test_json_values(name: str, written: object, value: Value, shown: object) -> None:
     field = BY_NAME[name]
     assert read_json(field, written) == value
-    assert show_json(field, value) == shown
+    assert show_json(field, read_json(field, written)) == shown
 
 
 @pytest.mark.parametrize(
