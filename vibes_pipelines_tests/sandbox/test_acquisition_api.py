@@ -1,6 +1,5 @@
 """Acquisition campaigns by API: invitations, answers by text, and who may not be invited again."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -21,23 +20,10 @@ from vibes_pipelines_tests.sandbox.stand_in import (
     StandIn,
     TickingClock,
     build_platform,
-    served_platform,
 )
 
 CAMPAIGN = "/campaigns/acquisition/777"
 PARTICIPANTS = f"{CAMPAIGN}/participants"
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[StandIn]:
-    with served_platform() as running:
-        yield running
-
-
-@pytest.fixture
-def api(served: StandIn) -> StandIn:
-    served.reset()
-    return served
 
 
 def invite(api: StandIn, body: dict[str, Any], campaign: str = "777", **headers: Any) -> Reply:

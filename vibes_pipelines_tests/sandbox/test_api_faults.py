@@ -1,6 +1,5 @@
 """Scripted faults over real HTTP, before and after the effect of a call."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -8,22 +7,10 @@ import pytest
 
 from vibes_pipelines.sandbox.faults import Fault, Faults, FaultScriptError, parse_faults
 from vibes_pipelines.sandbox.switches import Switches
-from vibes_pipelines_tests.sandbox.stand_in import ADA_KEY, StandIn, served_platform
+from vibes_pipelines_tests.sandbox.stand_in import ADA_KEY, StandIn
 
 ADA = f"/mobiledb/persons/{ADA_KEY}"
 EDIT = {"custom_fields": {"first_name": "Augusta"}}
-
-
-@pytest.fixture(scope="module")
-def served_api() -> Iterator[StandIn]:
-    with served_platform() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def api(served_api: StandIn) -> StandIn:
-    served_api.reset()
-    return served_api
 
 
 def test_a_status_strikes_the_matching_calls_as_often_as_asked(api: StandIn) -> None:

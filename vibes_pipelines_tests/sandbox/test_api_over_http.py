@@ -1,6 +1,5 @@
 """The stand-in API over real HTTP: every call it knows, and how it refuses all others."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
@@ -22,18 +21,6 @@ from vibes_pipelines_tests.sandbox.stand_in import (
 PERSONS = "/mobiledb/persons"
 LISTS = "/mobiledb/subscription_lists"
 ADA_BY_MDN = f"{PERSONS}?mdn=%2B13125550142"
-
-
-@pytest.fixture(scope="module")
-def served_api() -> Iterator[StandIn]:
-    with served_platform() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def api(served_api: StandIn) -> StandIn:
-    served_api.reset()
-    return served_api
 
 
 def test_a_person_shows_every_custom_field_set_or_not(api: StandIn) -> None:

@@ -1,6 +1,5 @@
 """Push devices, wallet items, events, broadcasts by API, and the acts that let them arise."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,18 +17,6 @@ from vibes_pipelines_tests.sandbox.stand_in import (
 )
 
 ITEMS = "/campaigns/wallet/r3zhm8/items"
-
-
-@pytest.fixture(scope="module")
-def served() -> Iterator[StandIn]:
-    with served_platform() as running:
-        yield running
-
-
-@pytest.fixture
-def api(served: StandIn) -> StandIn:
-    served.reset()
-    return served
 
 
 def app_call(api: StandIn, method: str, path: str, body: object = None, app: str = "APP1") -> Reply:

@@ -22,23 +22,10 @@ from vibes_pipelines_tests.sandbox.stand_in import (
     ADA_MDN,
     StandIn,
     build_platform,
-    served_platform,
 )
 
 ADA = f"/mobiledb/persons/{ADA_KEY}"
 EDIT = {"custom_fields": {"first_name": "Augusta"}}
-
-
-@pytest.fixture(scope="module")
-def served_api() -> Iterator[StandIn]:
-    with served_platform() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def api(served_api: StandIn) -> StandIn:
-    served_api.reset()
-    return served_api
 
 
 def test_a_storm_strikes_its_share_of_the_requests_the_same_every_time() -> None:

@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from vibes_pipelines.sandbox.request_body import parse_json
-from vibes_pipelines_tests.sandbox.stand_in import served_platform
+from vibes_pipelines_tests.sandbox.stand_in import StandIn
 
 REFUSED = [
     b"",
@@ -34,8 +34,7 @@ def test_what_nothing_could_hold_afterwards_is_refused(body: bytes) -> None:
         parse_json(body)
 
 
-def test_the_api_answers_such_a_body_with_400() -> None:
+def test_the_api_answers_such_a_body_with_400(api: StandIn) -> None:
     half = rb'{"event_type": "x", "event_id": "\ud83d", "event_data": {"person_id": "11"}}'
-    with served_platform() as api:
-        for body in (half, b"[" * 100_000):
-            assert api.call("POST", "/events", body).status == 400
+    for body in (half, b"[" * 100_000):
+        assert api.call("POST", "/events", body).status == 400
