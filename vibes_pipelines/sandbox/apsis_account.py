@@ -18,7 +18,7 @@ from vibes_pipelines.sandbox.apsis_records import (
     Value,
 )
 from vibes_pipelines.sandbox.apsis_switches import ApsisSwitches
-from vibes_pipelines.sandbox.apsis_values import read_json
+from vibes_pipelines.sandbox.apsis_values import read_cell, read_json
 from vibes_pipelines.sandbox.audit import Audit
 
 
@@ -53,15 +53,16 @@ class ApsisAccount:
         return list({profile.uid: profile for profile in self.by_key.values()}.values())
 
     def create(self, keyspace: Keyspace, key: str, section: str) -> Profile:
-        """A new profile with one key; raises ProblemError for a locked key."""
+        """A new profile with one key; raises ProblemError for a key that is locked or unfit."""
         self.peek(keyspace.discriminator, key)
+        mapped: dict[str, Value] = {}
+        if keyspace.attribute:
+            mapped[keyspace.attribute] = read_cell(self.catalogue.by_name(keyspace.attribute), key)
         self.made += 1
         profile = Profile(f"P{self.made:06d}", {keyspace.discriminator: key})
         self.by_key[keyspace.discriminator, key] = profile
-        if keyspace.attribute:
-            attribute = self.catalogue.by_name(keyspace.attribute)
-            mapped: Value = int(key) if attribute.type == "mobile" and key.isdigit() else key
-            profile.values(section)[attribute.discriminator] = mapped
+        if mapped:
+            profile.attributes[section] = mapped
         self.audit.effect("profile_created", profile.uid)
         return profile
 

@@ -157,7 +157,7 @@ def _read_form(content_type: str, body: bytes) -> tuple[dict[str, str], bytes | 
         if not isinstance(payload, bytes):
             raise ProblemError(400, "Bad Request", "a part of the form is no plain part")
         if name != "file":
-            fields[str(name)] = payload.decode()
+            fields[str(name)] = payload.decode(errors="replace")
         elif part.get_content_type() == "text/csv":
             content = payload
     return fields, content

@@ -66,7 +66,7 @@ def find_apsis_route(segments: tuple[str, ...]) -> tuple[ApsisRoute, tuple[str, 
         if len(pattern) != len(segments):
             continue
         pairs = list(zip(pattern, segments, strict=True))
-        if all(wanted in {"*", got} for wanted, got in pairs):
+        if all(got and wanted in {"*", got} for wanted, got in pairs):
             return route, tuple(got for wanted, got in pairs if wanted == "*")
     return None
 
@@ -164,7 +164,7 @@ def _clear_attribute(call: ApsisCall) -> Answer:
 def _patch_tags(call: ApsisCall) -> Answer:
     keyspace, section = call.keyspace, call.section
     known = {tag.discriminator for tag in call.account.catalogue.tags}
-    if set(call.body) - known or any(value not in (True, None) for value in call.body.values()):
+    if set(call.body) - known or any(v is not True and v is not None for v in call.body.values()):
         raise ProblemError(400, "Bad Request", "a patch of tags takes known tags, true or null")
     call.account.permit(keyspace, *call.body)
     profile = call.account.find(keyspace.discriminator, call.path[1])

@@ -91,6 +91,10 @@ def an_import(**more: Any) -> dict[str, Any]:
     return {"keyspace_mapping": keyspace, "options": options, **more}
 
 
+def created_in(keyspace: str) -> str:
+    return f"{KEYSPACES}/{keyspace}/sections/{SECTION}/profiles"
+
+
 def test_no_call_without_a_token_and_no_token_without_the_key(
     box: ApsisSandbox, call: Caller
 ) -> None:
@@ -130,7 +134,12 @@ def test_a_refusal_is_problem_json(call: Caller) -> None:
         ("PATCH", ATTRIBUTES, {"1": "x"}, None, 404),
         ("PATCH", f"/v2{ATTRIBUTES}", {"com.apsis1.attributes.firstname": "Ada"}, None, 404),
         ("PATCH", f"/v2{ATTRIBUTES}", {FIRST_NAME: "Ada"}, None, 404),
+        ("PATCH", ATTRIBUTES.replace("C-1", ""), {FIRST_NAME: "Ada"}, None, 404),
+        ("POST", created_in("com.apsis1.keyspaces.email"), {"profile_key": "ada"}, None, 400),
+        ("POST", created_in("com.apsis1.keyspaces.mobile"), {"profile_key": "0046"}, None, 400),
+        ("POST", created_in(CRM_KEYSPACE), {"profile_key": "C" * 1001}, None, 400),
         ("PATCH", TAGS, {"usercreated.tags.unknown": True}, None, 400),
+        ("PATCH", TAGS, {"usercreated.tags.member-d4s6": 1}, None, 400),
         ("POST", CONSENTS, consent("confirmed-opt-in"), None, 400),
         ("POST", CONSENTS, consent("pending-opt-in"), None, 400),
         ("POST", CONSENTS, consent(reason=""), None, 400),
@@ -240,12 +249,13 @@ def test_an_import_goes_through_its_states_by_the_clock(box: ApsisSandbox, call:
     where, kind = f"/uploads/{asked['import_id']}", "multipart/form-data; boundary=x"
     with_token = call("POST", where, body, kind).status
     call.token, token = None, call.token
-    answers = [call("POST", where, body, kind).status for _ in range(2)]
+    unreadable = body.replace(asked["file_upload_body"]["key"].encode(), b"\xff")
+    answers = [call("POST", where, sent, kind).status for sent in (unreadable, body, body)]
     call.token = token
     for _ in range(3):
         states.append(call("GET", status).body["result"]["status"])
         box.clock.advance(timedelta(seconds=2.5))
-    assert (with_token, answers) == (400, [204, 409])
+    assert (with_token, answers) == (400, [403, 204, 409])
     assert states == ["waiting_for_file", "queued", "in_progress", "completed"]
     assert len(box.account.profiles()) == 1
 
