@@ -102,10 +102,6 @@ class Webhooks:
                     self._waiting.append(_Sending(webhook, self._body(webhook, mutation)))
             self._changed.notify_all()
 
-    def send_raw(self, webhook: Webhook, body: bytes, signature: str | None = None) -> int:
-        """Send any body now, with this signature or the right one; returns the status."""
-        return self._send(_Sending(webhook, body), signature)
-
     def start(self) -> None:
         """Begin to send."""
         self._thread = Thread(target=self._work, name="tribe-webhooks")
@@ -168,14 +164,14 @@ class Webhooks:
                 self._changed.wait(0.05 if self._waiting else None)
         return None
 
-    def _send(self, sending: _Sending, signature: str | None = None) -> int:
+    def _send(self, sending: _Sending) -> int:
         """The status of the answer; 0 when there was none."""
         endpoint = parse_url(sending.webhook.url)
         connection = HTTPConnection(endpoint.host, endpoint.port, timeout=_TIMEOUT_S)
         secret = sending.webhook.secret
         headers = {
             "Content-Type": "application/json",
-            self._switches.signature_header: signature or _signature(sending.body, secret),
+            self._switches.signature_header: _signature(sending.body, secret),
             **sending.webhook.headers,
         }
         try:

@@ -8,10 +8,9 @@ import pytest
 from aiohttp import web
 
 from vibes_pipelines.vibes.person_api import Answer
-from vibes_pipelines_tests.vibes.answering import ROOT, ask, refusal
+from vibes_pipelines_tests.vibes.answering import ask, refusal
 
 OLD, NEW, OTHER = "+13125550142", "+13125550143", "+13125550144"
-P1 = f"{ROOT}/persons/p1"
 
 
 @dataclass
