@@ -46,7 +46,7 @@ class Call:
         return self.body(float)
 
     def body(self, parse_float: Callable[[str], object] = Decimal) -> dict[str, Any]:
-        """The JSON object of a write, numbers exact; raises the refusals of reading it."""
+        """The JSON object of a write, by default with exact numbers; raises the refusals."""
         media_type = self.content_type.partition(";")[0].strip().lower()
         if media_type != "application/json":
             raise UnsupportedMediaTypeError("the Content-Type must be application/json")
