@@ -6,6 +6,8 @@ from typing import Any
 
 from starlette.types import Receive
 
+_STRICT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=str)
+
 
 async def receive_body(receive: Receive) -> bytes:
     """The whole body."""
@@ -27,7 +29,7 @@ def parse_json(body: bytes, parse_float: Callable[[str], object] = float) -> Any
     """
     try:
         document = json.loads(body.decode(), parse_float=parse_float, object_pairs_hook=_each_once)
-        json.dumps(document, ensure_ascii=False, allow_nan=False, default=str).encode()
+        _STRICT.encode(document).encode()
     except RecursionError as error:
         raise ValueError("the body is nested too deeply") from error
     return document
