@@ -52,6 +52,16 @@ class FaultScriptError(ValueError):
     """A fault script cannot be read; the message names the entry and the cure."""
 
 
+class _ScriptLoader(yaml.SafeLoader):
+    """YAML in which the key `on` is text; YAML 1.1 takes it for true."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's form
+        first: forms
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        if first not in {"o", "O"}
+    }
+
+
 @dataclass(frozen=True)
 class Fault:
     """One scripted fault.
@@ -126,7 +136,7 @@ class Faults:
     def load(cls, path: Path) -> Self:
         """Faults from a YAML file that holds a list of them; raises FaultScriptError."""
         try:
-            script = yaml.safe_load(path.read_text(encoding="utf-8"))
+            script = yaml.load(path.read_bytes(), _ScriptLoader)  # noqa: S506 - a safe one
         except yaml.YAMLError as error:
             raise FaultScriptError(f"{path} is not YAML: {error}") from error
         return cls(parse_faults(script))

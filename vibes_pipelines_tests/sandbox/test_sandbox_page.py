@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from vibes_pipelines.sandbox.acts import ACTS
-from vibes_pipelines.sandbox.faults import Action, Place
+from vibes_pipelines.sandbox.faults import Action, Faults, Place
 from vibes_pipelines.sandbox.import_kinds import KINDS
 from vibes_pipelines.sandbox.switches import Switches
 
@@ -30,3 +30,13 @@ def test_every_fault_and_act_is_named(word: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_import_is_named(kind: str) -> None:
     assert f".{kind}`" in PAGE
+
+
+def test_the_fault_script_of_the_page_is_taken_as_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "faults.yaml"
+    file.write_text(PAGE.partition("```yaml\n")[2].partition("```")[0], "utf-8")
+
+    faults = Faults.load(file)
+
+    refused, late = faults.take("", "/", on="sftp"), faults.take("", "/", on="reports")
+    assert (refused and refused.action, late and late.action) == ("refuse", "late")
