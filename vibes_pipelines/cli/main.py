@@ -123,7 +123,10 @@ def sandbox() -> None:
     help="People in the population.",
 )
 @click.option(
-    "--home", type=click.Path(path_type=Path), default=Path(".vibes/sandbox"), show_default=True
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".vibes/sandbox"),
+    show_default=True,
 )
 @click.option(
     "--faults",
@@ -192,7 +195,10 @@ _FILE = click.Path(path_type=Path, exists=True)
 @click.option("--blocked", type=_FILE, help="Rejected by the platform and unchanged since.")
 @click.option("--as-of", help="The instant of the reconcile; default: the newest of the inputs.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder for the diff set."
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for the diff set.",
 )
 @click.option("--memory-limit", default="4GB", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 256))

@@ -83,10 +83,15 @@ def shows(record: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
     return all(_read_form(has.get(name)) == _read_form(value) for name, value in wanted.items())
 
 
+_UNTOLD = object()
+"""An option that is named without its key: nobody's value, and not none."""
+
+
 def _read_form(value: Any) -> Any:
     """A custom value as read or as written, in one form: text, a set of keys, or None."""
     if isinstance(value, Mapping):
-        return _read_form(value.get("option_key"))
+        key = value.get("option_key")
+        return _UNTOLD if key is None else _read_form(key)
     if isinstance(value, list):
         return frozenset(_read_form(item) for item in value) or None
     return None if value is None or value == "" else str(value)

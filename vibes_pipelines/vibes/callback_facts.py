@@ -64,6 +64,9 @@ def fact_of(event_type: str, body: bytes, wallet_contact_token: str | None = Non
 def person_state(body: bytes) -> Mapping[str, str | None]:
     """The custom fields of a person's callback as text: option keys of selects, sets joined by |.
 
+    None is a field that is empty. One whose options are named without their keys, as in bodies of
+    old, is left out: which they are is not told, and they are not none.
+
     Raises:
         CallbackError: the body has no person, or a field of a form that no type has.
     """
@@ -75,7 +78,9 @@ def person_state(body: bytes) -> Mapping[str, str | None]:
     if not isinstance(custom, dict):
         msg = "person.custom_fields is not an object"
         raise CallbackError(msg)
-    return {name: _plain(value, f"person.custom_fields.{name}") for name, value in custom.items()}
+    places = {name: f"person.custom_fields.{name}" for name in custom}
+    told = {name: value for name, value in custom.items() if _is_told(value, places[name])}
+    return {name: _plain(value, places[name]) for name, value in told.items()}
 
 
 def told_opt_out(body: bytes) -> datetime | None:
@@ -131,6 +136,12 @@ def _need(document: Mapping[str, Any], path: str) -> str:
         msg = f"{path} is missing"
         raise CallbackError(msg)
     return text
+
+
+def _is_told(value: Any, place: str) -> bool:
+    """Whether a value says what it is: every option, where it has some, by its key."""
+    options = value if isinstance(value, list) else [value] if isinstance(value, Mapping) else []
+    return all(_plain(option, place) for option in options)
 
 
 def _plain(value: Any, place: str) -> str | None:

@@ -326,6 +326,15 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [precious]
 
 
+def test_a_folder_in_which_a_sandbox_runs_is_left_to_it(tmp_path: Path) -> None:
+    with Sandbox(tmp_path, build_world(10, seed=1)) as first:
+        for resume in (False, True):
+            with pytest.raises(SandboxHomeError, match="a sandbox runs in"):
+                Sandbox(tmp_path, build_world(20, seed=2)).start(resume=resume)
+
+        assert first.home.crm.is_file()
+
+
 def test_a_folder_that_the_share_cannot_be_served_from_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SandboxHomeError, match="apostrophe"):
         Sandbox(tmp_path / "it's home", build_world(10, seed=1)).start()
