@@ -27,9 +27,6 @@ from vibes_pipelines.sync_config import SyncConfig
 PARQUET = "certificate.parquet"
 DOCUMENT = "certificate.json"
 
-CERTIFIED_ANEW = "materialize convergence/certificate of {day} again"
-"""The cure for a file of a day's certificate that cannot be read."""
-
 _FETCH_ROWS = 10_000
 
 
@@ -130,8 +127,13 @@ def load_certificate(folder: Path) -> Certificate:
         del document["operations"]
         return Certificate(**document | {"as_of": datetime.fromisoformat(document["as_of"])})
     except (ValueError, KeyError, TypeError) as half:
-        msg = f"{path} cannot be read; {CERTIFIED_ANEW.format(day=folder.name)}"
-        raise UnreadableCertificate(msg) from half
+        raise UnreadableCertificate(unreadable_certificate(path)) from half
+
+
+def unreadable_certificate(file: Path) -> str:
+    """What to say of a file of a day's certificate that cannot be read, and the cure."""
+    day = file.parent.name
+    return f"{file} cannot be read; materialize convergence/certificate of {day} again"
 
 
 def _load(

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vibes_pipelines.reconcile.errors import MADE_ANEW
+from vibes_pipelines.reconcile.errors import unreadable
 from vibes_pipelines.store.records import (
     ERASED_PREFIX,
     INVITE_FIELD,
@@ -156,8 +156,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
     try:
         opened = pq.ParquetFile(path)
     except pa.ArrowInvalid as half:
-        cure = MADE_ANEW.format(day=path.parent.name)
-        raise PlanError(f"{path} is not a readable Parquet file; {cure}") from half
+        raise PlanError(unreadable(path)) from half
     with opened as file:
         for batch in file.iter_batches(READ_ROWS):
             yield from (row for row in batch.to_pylist() if not _is_erased(row))

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from vibes_pipelines.reconcile.base import FIELDS, content_hash, current_meanings, metadata_of
-from vibes_pipelines.reconcile.errors import MADE_ANEW
+from vibes_pipelines.reconcile.errors import unreadable
 from vibes_pipelines.reconcile.identifiers import texts_sql
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal
@@ -37,7 +37,7 @@ def compared_persons(folder: Path) -> str | None:
     file = folder / AGREEMENT
     if not file.is_file():
         return None
-    stored = metadata_of(file, MADE_ANEW.format(day=folder.name)).get(_PERSONS.encode())
+    stored = metadata_of(file, unreadable(file)).get(_PERSONS.encode())
     return stored.decode() if stored else None
 
 

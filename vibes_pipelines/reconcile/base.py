@@ -31,7 +31,7 @@ EXCEPTIONS = "exceptions.parquet"
 FIELDS = "fields"
 """The key of the Parquet metadata that holds the meaning of each field, as JSON."""
 
-BASE_MADE_ANEW = "move its folder away, and the base is made anew"
+_MADE_ANEW = "move its folder away, and the base is made anew"
 
 IDENTIFIERS = ("person_key", "external_person_id")
 CARRIER = "carrier_code"
@@ -141,7 +141,7 @@ def open_base(connection: duckdb.DuckDBPyConnection, path: Path, workspace: Path
     persons = landed_persons(path)
     if persons is None:
         msg = f"base {path}: the landed persons it was made from are not there as they were"
-        raise ReconcileError(f"{msg}; {BASE_MADE_ANEW}")
+        raise ReconcileError(f"{msg}; {_MADE_ANEW}")
     return Base(
         open_source(connection, "base persons", persons, workspace),
         open_source(connection, "base exceptions", path / EXCEPTIONS, workspace),
@@ -160,7 +160,7 @@ def landed_persons(path: Path) -> Path | None:
             return None
         folder, content = path / origin["persons"], origin["content_hash"]
     except (ValueError, KeyError, TypeError) as half:
-        raise ReconcileError(f"{path / ORIGIN} cannot be read; {BASE_MADE_ANEW}") from half
+        raise ReconcileError(_unreadable(path / ORIGIN)) from half
     return folder if content_hash(folder) == content else None
 
 
@@ -178,15 +178,19 @@ def agreed_meanings(file: Path) -> Mapping[str, str]:
     Raises:
         ReconcileError: the file cannot be read.
     """
-    meanings: dict[str, str] = json.loads(metadata_of(file, BASE_MADE_ANEW)[FIELDS.encode()])
+    meanings: dict[str, str] = json.loads(metadata_of(file, _unreadable(file))[FIELDS.encode()])
     return meanings
 
 
-def metadata_of(file: Path, cure: str) -> Mapping[bytes, bytes]:
+def _unreadable(file: Path) -> str:
+    return f"{file} cannot be read; {_MADE_ANEW}"
+
+
+def metadata_of(file: Path, unreadable: str) -> Mapping[bytes, bytes]:
     """What a Parquet file says of itself.
 
     Raises:
-        ReconcileError: the file cannot be read; tells the cure.
+        ReconcileError: the file cannot be read; its text is `unreadable`.
     """
     # Slow to import, and a reconcile without a base does without it.
     import pyarrow as pa  # noqa: PLC0415
@@ -195,7 +199,7 @@ def metadata_of(file: Path, cure: str) -> Mapping[bytes, bytes]:
     try:
         return pq.read_metadata(file).metadata or {}
     except pa.ArrowInvalid as half:
-        raise ReconcileError(f"{file} is not a readable Parquet file; {cure}") from half
+        raise ReconcileError(unreadable) from half
 
 
 def current_meanings(config: SyncConfig) -> dict[str, str]:

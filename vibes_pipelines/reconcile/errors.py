@@ -1,7 +1,6 @@
 """The one error of the reconcile; what is wrong with its inputs or, worse, with itself."""
 
-MADE_ANEW = "reconcile {day} again, which writes it anew"
-"""The cure for a file of a day's diff set that cannot be read."""
+from pathlib import Path
 
 
 class ReconcileError(Exception):
@@ -9,3 +8,8 @@ class ReconcileError(Exception):
 
     Rows that cannot be acted on safely are not errors: they go to quarantine.
     """
+
+
+def unreadable(file: Path) -> str:
+    """What to say of a file in the folder of a day's diff set that cannot be read, and the cure."""
+    return f"{file} cannot be read; reconcile {file.parent.name} again, which writes it anew"

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from vibes_pipelines.reconcile.errors import MADE_ANEW, ReconcileError
+from vibes_pipelines.reconcile.errors import ReconcileError, unreadable
 from vibes_pipelines.reconcile.guards import Breach
 
 SUMMARY = "summary.json"
@@ -124,5 +124,4 @@ def load_summary(folder: Path) -> Summary:
     try:
         return Summary.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError) as half:
-        cure = MADE_ANEW.format(day=folder.name)
-        raise ReconcileError(f"{path} cannot be read; {cure}") from half
+        raise ReconcileError(unreadable(path)) from half

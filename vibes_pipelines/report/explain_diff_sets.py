@@ -7,7 +7,7 @@ concluded about values here.
 # ruff: noqa: S608  (names are fixed here and quoted; values are bound)
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 
 from vibes_pipelines.data_files import parquet, unreadable_parquet
-from vibes_pipelines.delivery.certificate import CERTIFIED_ANEW
 from vibes_pipelines.delivery.certificate import PARQUET as CERTIFICATE
+from vibes_pipelines.delivery.certificate import unreadable_certificate
 from vibes_pipelines.delivery.deferrals import Deferrals
 from vibes_pipelines.delivery.intents import (
     EVIDENCE,
@@ -29,7 +29,7 @@ from vibes_pipelines.delivery.intents import (
     person_intents,
 )
 from vibes_pipelines.delivery.release import may_deliver
-from vibes_pipelines.reconcile.errors import MADE_ANEW, ReconcileError
+from vibes_pipelines.reconcile.errors import ReconcileError, unreadable
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.reconcile.summary import SUMMARY, Summary, load_summary
 from vibes_pipelines.report.explain_facts import ChangeFact, Unsent, Verdict
@@ -103,7 +103,7 @@ class StoredFiles:
 
     def _rows(self, name: str, columns: _Columns) -> dict[str, list[Row]]:
         days = {str(folder / f"{name}.parquet"): day for day, folder in self._folders.items()}
-        return rows_by_day(self._connection, days, columns, MADE_ANEW)
+        return rows_by_day(self._connection, days, columns, unreadable)
 
 
 def _external(who: Identifiers) -> list[str]:
@@ -127,12 +127,12 @@ def rows_by_day(
     connection: duckdb.DuckDBPyConnection,
     days: Mapping[str, str],
     columns: _Columns,
-    cure: str,
+    told: Callable[[Path], str],
 ) -> dict[str, list[Row]]:
     """Rows in which some column is one of its values, by day; `days` are those of the files.
 
     Raises:
-        ReconcileError: a file cannot be read; names it and its `cure`.
+        ReconcileError: a file cannot be read; `told` says so of it.
     """
     files = {path: day for path, day in days.items() if Path(path).is_file()}
     rows: dict[str, list[Row]] = defaultdict(list)
@@ -144,8 +144,7 @@ def rows_by_day(
         found = connection.execute(f"SELECT * FROM {relation} WHERE {where} ORDER BY ALL", bound)
     except duckdb.InvalidInputException as refused:
         if half := unreadable_parquet(refused):
-            told = f"{half} cannot be read; {cure.format(day=half.parent.name)}"
-            raise ReconcileError(told) from None
+            raise ReconcileError(told(half)) from None
         raise
     names = [column[0] for column in found.description or ()]
     for values in found.fetchall():
@@ -172,7 +171,7 @@ def verdicts_of(
     days = {str(folder / CERTIFICATE): day for day, folder in folders.items()}
     found: dict[str, list[Verdict]] = defaultdict(list)
     wanted = {"operation_id": sorted(operation_ids)}
-    rows = rows_by_day(connection, days, wanted, CERTIFIED_ANEW)
+    rows = rows_by_day(connection, days, wanted, unreadable_certificate)
     for day, told in sorted(rows.items()):
         for row in told:
             found[row["operation_id"]].append(Verdict(day, row["outcome"], row["evidence"]))

@@ -20,7 +20,7 @@ import duckdb
 from vibes_pipelines.data_files import unreadable_parquet
 from vibes_pipelines.reconcile.agreement import compared_persons
 from vibes_pipelines.reconcile.base import EXCEPTIONS, ORIGIN, agreed_meanings, landed_persons
-from vibes_pipelines.reconcile.errors import MADE_ANEW, ReconcileError
+from vibes_pipelines.reconcile.errors import ReconcileError, unreadable
 from vibes_pipelines.reconcile.next_base import LastDay, write_exceptions
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.placing import put, put_instead
@@ -115,7 +115,7 @@ def _write_exceptions(project: Project, last: str, persons: Snapshot, draft: Pat
         write_exceptions(project.config, from_day, draft)
     except duckdb.InvalidInputException as refused:
         if half := unreadable_parquet(refused):
-            raise ReconcileError(f"{half} cannot be read; {MADE_ANEW.format(day=last)}") from None
+            raise ReconcileError(unreadable(half)) from None
         raise
 
 

@@ -21,7 +21,7 @@ from vibes_pipelines.crm.write_back import CONTACT_NOT_FOUND
 from vibes_pipelines.data_files import parquet
 from vibes_pipelines.delivery.intents import evidence_at
 from vibes_pipelines.reconcile.earlier_opt_outs import COLUMNS
-from vibes_pipelines.reconcile.errors import MADE_ANEW, ReconcileError
+from vibes_pipelines.reconcile.errors import ReconcileError, unreadable
 from vibes_pipelines.reconcile.sql import clean, ident, text_list
 from vibes_pipelines.reconcile.summary import SUMMARY, Summary, load_summary
 from vibes_pipelines.stages.project import Project
@@ -98,8 +98,7 @@ def _read(folder: Path) -> Summary:
     try:
         pq.read_schema(file)
     except (OSError, ValueError) as half:
-        cure = MADE_ANEW.format(day=folder.name)
-        raise ReconcileError(f"{file} cannot be read; {cure}") from half
+        raise ReconcileError(unreadable(file)) from half
     return summary
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from vibes_pipelines.data_files import parquet
 from vibes_pipelines.reconcile.cases import CASES
 from vibes_pipelines.reconcile.decisions import COLUMNS, CONTACT_RECORD
-from vibes_pipelines.reconcile.errors import MADE_ANEW
+from vibes_pipelines.reconcile.errors import unreadable
 from vibes_pipelines.reconcile.findings import DECIDABLE, KINDS
 from vibes_pipelines.stages.masking import hash_key, keyed_hash, mask
 from vibes_pipelines.stages.project import Project
@@ -275,7 +275,7 @@ def _read(
     try:
         rows = pq.read_table(path).to_pylist()
     except pa.ArrowInvalid as half:
-        raise DeskError(f"{path} cannot be read; {MADE_ANEW.format(day=day)}") from half
+        raise DeskError(unreadable(path)) from half
     for row in rows:
         case_id = _case_id(key, row)
         known = cases.get(case_id)
