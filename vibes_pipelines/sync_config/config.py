@@ -296,7 +296,8 @@ def load_sync_config(path: Path) -> SyncConfig:
         msg = f"{path}: no such file; copy sync.example.yaml or set VIBES_SYNC_CONFIG to yours"
         raise SyncConfigError(msg) from missing
     except UnicodeDecodeError as other_encoding:
-        msg = f"{path}:1: byte {other_encoding.start + 1} is not UTF-8; save it as UTF-8"
+        line = other_encoding.object.count(b"\n", 0, other_encoding.start) + 1
+        msg = f"{path}:{line}: not UTF-8; save the file as UTF-8"
         raise SyncConfigError(msg) from other_encoding
     except OSError as unreadable:
         msg = f"{path}: {unreadable.strerror}; give a file as sync.example.yaml"

@@ -37,7 +37,7 @@ class Feed(Section):
 
 
 def refuse_what_is_not_read(feeds: Mapping[str, Feed], targets: Collection[str]) -> None:
-    """Refuses settings of the other kind of feed, and columns under names that nothing reads.
+    """Refuses settings of the other kind of feed, names without a day, and columns nothing reads.
 
     `targets` are the custom fields that are mapped. A misspelt name would switch off what its
     column is for, and nothing else would tell.
@@ -52,6 +52,12 @@ def refuse_what_is_not_read(feeds: Mapping[str, Feed], targets: Collection[str])
                 kind = "extract" if name in SHARE_FEEDS else "share"
                 msg = f"belongs to {kind} feeds; leave it out"
                 raise PlacedError(("feeds", name, setting), msg)
+        if feed.pattern is not None and not _names_each_day(feed.pattern):
+            msg = (
+                f"{feed.pattern!r} names no file for each day; write {{date}} once and, where the"
+                " name has it, {company_key}"
+            )
+            raise PlacedError(("feeds", name, "pattern"), msg)
         fields = targets if name == "share/persons" else ()
         read = (*_COLUMNS.get(name, ()), *fields)
         known = {column.lower() for column in read}  # columns are found in any case
@@ -60,3 +66,9 @@ def refuse_what_is_not_read(feeds: Mapping[str, Feed], targets: Collection[str])
             allowed = ", ".join(dict.fromkeys(read))
             msg = f"nothing reads this; allowed: {allowed}"
             raise PlacedError(("feeds", name, "columns", unknown[0]), msg)
+
+
+def _names_each_day(pattern: str) -> bool:
+    """Else one file were taken for that of every day, or a name waited for that never comes."""
+    others = pattern.replace("{company_key}", "").replace("{date}", "", 1)
+    return "{date}" in pattern and set("{}/").isdisjoint(others)

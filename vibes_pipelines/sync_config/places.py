@@ -111,16 +111,32 @@ def _dotted(path: Path) -> str:
     return text
 
 
+_TOLD = {
+    "missing": "is missing, and required",
+    "extra_forbidden": (
+        "is not a known setting here; check its spelling against sync.example.yaml"
+    ),
+    "too_short": "is empty; write at least one entry",
+}
+_SETTINGS = "must hold settings, each as `name: value`"
+_TOLD_WITH_WHAT_WAS_FOUND = {
+    "tuple_type": "must be a list, such as [A, B]",
+    "dict_type": _SETTINGS,
+    "model_type": _SETTINGS,
+    "string_type": "must be one text, in quotes",
+}
+"""What pydantic calls by Python's names."""
+
+
 def _message(error: ErrorDetails) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "literal_error":
         return f"{error['input']!r} is not allowed; allowed: {context['expected']}"
-    if kind == "missing":
-        return "is missing, and required"
-    if kind == "extra_forbidden":
-        return "is not a known setting here; check its spelling against sync.example.yaml"
     if kind == "value_error":
         return str(context["error"])
-    if kind == "too_short":
-        return "is empty; write at least one entry"
-    return f"{error['msg'][0].lower()}{error['msg'][1:]} (found {error['input']!r})"
+    if kind in _TOLD:
+        return _TOLD[kind]
+    if error["input"] is None:
+        return "is empty; give it what it is to hold, or leave it out"
+    usual = f"{error['msg'][0].lower()}{error['msg'][1:]}"
+    return f"{_TOLD_WITH_WHAT_WAS_FOUND.get(kind, usual)} (found {error['input']!r})"

@@ -47,6 +47,26 @@ def test_the_example_is_valid() -> None:
         ("equals: A", "in: []", ":9: contacts.conditions[0].in: is empty; write at least one"),
         ("equals: A", "at_least: A", ":9: contacts.conditions[0]: at_least 'A' is no number or"),
         ("equals: A", "equals: A, type: date", ":9: contacts.conditions[0]: type belongs to"),
+        ("equals: A", "in: A", ":9: contacts.conditions[0].in: must be a list, such as [A, B]"),
+        (
+            "mdn: {column: mobile, default_region: US}",
+            "mdn: mobile",
+            ":8: contacts.mdn: must hold se",
+        ),
+        (
+            "updates:  {max_rows: 50000, max_share: 0.20}",
+            "updates:",
+            ":25: guards.updates: is empty",
+        ),
+        ('list: "1234"', "list: 12.0", ":22: consents[0].list: must be one text, in quotes"),
+        (
+            "subscriptions_{company_key}_{date}",
+            "subs",
+            ":46: feeds.extract/subscriptions.pattern: ",
+        ),
+        ("subscriptions_{company_key}_{date}", "s_{dat}_{date}", "'s_{dat}_{date}.txt' names no f"),
+        ("subscriptions_{company_key}_{date}", "in/s_{date}", "'in/s_{date}.txt' names no file f"),
+        ("subscriptions_{company_key}_{date}", "{date}_{date}", "write {date} once"),
         ("share/persons", "share/person", "feeds.share/person: 'share/person' is not allowed"),
         ("company_key: A1b2C3", "company_key: A1/C3", ":3: company_key: string should match"),
         ("default_region: US", "default_region: usa", ":8: contacts.mdn.default_region"),
@@ -118,8 +138,8 @@ def test_a_folder_is_no_config(tmp_path: Path) -> None:
 
 def test_another_encoding_is_refused_plainly(tmp_path: Path) -> None:
     path = tmp_path / "sync.yaml"
-    path.write_bytes("company_key: caf\xe9".encode("latin-1"))
-    with pytest.raises(SyncConfigError, match="save it as UTF-8"):
+    path.write_bytes("version: 1\ncompany_key: caf\xe9".encode("latin-1"))
+    with pytest.raises(SyncConfigError, match=r"yaml:2: not UTF-8; save the file as UTF-8"):
         load_sync_config(path)
 
 
