@@ -55,6 +55,9 @@ def send_event(
     as_json: bool,
 ) -> None:
     """Send one event of EVENT_TYPE; run again with the same type and key, nothing is sent twice."""
+    if not key.strip():
+        msg = "is blank, which would make all events one; is a variable not set?"
+        raise click.BadParameter(msg, param_hint="--key")
     from vibes_pipelines.stages.events import send_one  # noqa: PLC0415 - slow to import
     from vibes_pipelines.stages.project import open_project  # noqa: PLC0415 - as above
 

@@ -1,6 +1,7 @@
 """`vibes-pipelines init`: the first files, from what the CRM and the platform show."""
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,7 +56,7 @@ def init(crm_url: str | None, table: str | None, company_key: str | None, out: P
     for path in write_files(out, text, crm_url, os.environ):
         click.echo(f"wrote {path}")
     click.echo(_counted(load_sync_config(out / SYNC_YAML), guessed))
-    place = "" if out == Path() else f"cd {out}; "
+    place = "" if out == Path() else f"cd {shlex.quote(str(out))}; "
     click.echo(f"next: {place}$EDITOR sync.yaml (every `guess`), $EDITOR .env (what is commented)")
     click.echo("then: vibes-pipelines doctor; vibes-pipelines preview")
 

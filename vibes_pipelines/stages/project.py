@@ -71,8 +71,9 @@ def open_project(
     if destination is not VIBES:
         settings = settings.of_destination(destination.name)
     if not may_create and not is_there(settings.ledger_url):
+        file = settings.ledger_url.partition(":///")[2]
         msg = (
-            f"no ledger at {settings.home}: nothing was reconciled there yet; set VIBES_HOME, or"
+            f"no ledger at {file}: nothing was reconciled there yet; set VIBES_HOME, or"
             " VIBES_LEDGER_URL, as the daily job has it"
         )
         raise NoLedgerError(msg)

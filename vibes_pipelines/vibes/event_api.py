@@ -52,7 +52,11 @@ class Event:
             names = ", ".join(IDENTIFIERS)
             msg = f"event {self.event_id}: event_data names no person; give one of {names}"
             raise InvalidEvent(msg)
-        size = len(json.dumps(self.body()).encode())
+        try:
+            size = len(json.dumps(self.body(), allow_nan=False).encode())
+        except ValueError as no_json:
+            msg = f"event {self.event_id}: NaN and Infinity are no JSON; leave them out"
+            raise InvalidEvent(msg) from no_json
         if size > MAX_BYTES:
             msg = f"event {self.event_id}: {size} bytes, allowed are {MAX_BYTES}; send less data"
             raise InvalidEvent(msg)

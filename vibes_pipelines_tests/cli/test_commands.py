@@ -191,13 +191,25 @@ def test_a_missing_mapped_column_ends_with_1_and_names_it(sides: Path) -> None:
     assert "contacts.csv" in result.output
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reconcile", "--out", EXAMPLE],
+        ["sandbox", "up", "--home", EXAMPLE],
+        ["events", "send", "order_shipped", "--contact", "C1", "--key", " "],
+    ],
+)
+def test_a_file_for_a_folder_and_a_blank_key_are_wrong_usage(command: list[str]) -> None:
+    assert _run(*command).exit_code == 2
+
+
 @pytest.mark.parametrize("command", [["demo"], ["sandbox", "up"]])
 def test_nobody_is_wrong_usage(command: list[str]) -> None:
     assert _run(*command, "--persons", 0).exit_code == 2
 
 
 def test_a_cure_of_the_user_is_one_line(sides: Path) -> None:
-    (sides / "out").write_text("a file", encoding="utf-8")
+    (sides / "out" / "run.json").mkdir(parents=True)
     for result in (
         _reconcile(sides, _wide_caps(sides), "--memory-limit", "plenty"),
         _reconcile(sides, _wide_caps(sides)),
@@ -240,6 +252,9 @@ def test_approve_without_a_diff_set_says_what_to_do(
     result = _run("approve", "0123456789ab", "--reason", "looked at")
     assert result.exit_code == 1
     assert "nothing was reconciled there yet" in result.output
+    monkeypatch.setenv("VIBES_LEDGER_URL", f"sqlite:///{tmp_path}/elsewhere.db")
+    result = _run("approve", "0123456789ab", "--reason", "looked at")
+    assert f"no ledger at {tmp_path}/elsewhere.db: nothing was" in result.output
 
 
 @pytest.mark.parametrize(

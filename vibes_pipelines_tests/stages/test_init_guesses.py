@@ -193,8 +193,9 @@ def test_what_does_not_load_is_not_counted(tmp_path: Path) -> None:
         connection.execute(f"CREATE TABLE customers ({columns})")
         connection.execute("INSERT INTO customers VALUES ('C1', 'Ada', 'true')")
     url = f"sqlite:///{tmp_path / 'crm.db'}"
-    made = CliRunner().invoke(main, ["init", "--crm-url", url, "--out", str(tmp_path / "new")])
+    made = CliRunner().invoke(main, ["init", "--crm-url", url, "--out", str(tmp_path / "a new")])
     assert made.exit_code == 0, made.output
+    assert f"next: cd '{tmp_path / 'a new'}'; $EDITOR sync.yaml" in made.output
     assert "1 field, 0 consents (1 more behind a #: the list is not known); " in made.output
 
 

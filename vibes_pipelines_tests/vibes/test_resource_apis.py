@@ -156,6 +156,7 @@ def test_a_repeated_event_that_is_refused_may_have_been_taken(status: int) -> No
         ("x" * 41, "a", {"mdn": "+1"}, "event_id has 41 characters"),
         ("1", "day of", {"mdn": "+1"}, "use letters, digits, - and _ only"),
         ("1", "a", {"first_name": "Ada"}, "event 1: event_data names no person; give one of ext"),
+        ("1", "a", {"mdn": "+1", "share": float("nan")}, "event 1: NaN and Infinity are no JSON"),
         ("1", "a", {"mdn": "+1", "text": "x" * 16384}, "event 1: 16461 bytes, allowed are 16384"),
     ],
 )
