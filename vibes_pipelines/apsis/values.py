@@ -25,7 +25,6 @@ MAX_TEXT: Final = 1000
 _MAX_DIGITS: Final = 15
 """Numbers of more significant digits do not survive JSON readers (an assumption)."""
 
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 _EMAIL = re.compile(
     r"[^\s@\"(),:;<>\[\]\\]+@(?:[^\W_](?:(?:[^\W_]|-)*[^\W_])?\.)+(?:[^\W\d_]{2,}|xn--[a-z0-9-]+)",
     re.IGNORECASE,

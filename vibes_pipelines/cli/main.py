@@ -4,6 +4,7 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 held by a guard.
 """
 
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -234,7 +235,7 @@ def reconcile_files(  # noqa: PLR0913, PLR0917 - one parameter per option
         blocked=blocked,
         as_of=_instant(as_of),
     )
-    limits = Limits(memory_limit=memory_limit, threads=threads)
+    limits = Limits(memory_limit=_size(memory_limit), threads=threads)
     summary = reconcile(load_sync_config(config_file), inputs, out, limits)
     document = summary.to_document()
     if as_json:
@@ -243,10 +244,17 @@ def reconcile_files(  # noqa: PLR0913, PLR0917 - one parameter per option
         for name, value in document.items():
             if isinstance(value, int | str):
                 click.echo(f"{name:22} {value}")
-    for breach in summary.breaches:
-        click.echo(f"held: {breach.message}", err=True)
+    for message in dict.fromkeys(breach.message for breach in summary.breaches):
+        click.echo(f"held: {message}", err=True)
     if summary.status == "held":
         sys.exit(HELD)
+
+
+def _size(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]i?B", text, re.ASCII | re.IGNORECASE):
+        msg = f"{text!r} is not a size of memory; example: 4GB"
+        raise click.BadParameter(msg, param_hint="--memory-limit")
+    return text
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -110,8 +110,8 @@ def _samples(found: "Preview") -> Iterator[str]:
 
 
 def _held(found: "Preview") -> Iterator[str]:
-    for breach in found.summary.breaches:
-        yield f"held by a guard: {breach.message}"
+    for message in dict.fromkeys(breach.message for breach in found.summary.breaches):
+        yield f"held by a guard: {message}"
     for lane, why in found.held.items():
         reason = why.partition("; vibes-pipelines approve")[0]
         yield f"held: {lane}: {reason}"

@@ -296,9 +296,3 @@ def topic_and_channel(operation: Operation) -> tuple[str, str]:
     """What a consent is about."""
     topic, _, channel = (operation.subscription_list_id or "").rpartition("|")
     return topic, channel
-
-
-def cure_of(error_class: str) -> str:
-    """What an operator does about a class of this sender; blank where the message says it."""
-    status = error_class.removeprefix("APSIS ")
-    return meaning_of(int(status)).cure if status.isdigit() else ""

@@ -56,7 +56,6 @@ _SEEN = pa.schema(
         ("last_out_at", pa.timestamp("us")),
     ]
 )
-_LOOK_ROWS = 10_000
 _HAS_LOOKS = f"length(contact_text) <= {LONGEST_KEY} AND NOT contains(contact_text, chr(0))"
 """SQL for: there is a key, and one that the ledger can keep; the reconcile quarantines others."""
 

@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vibes_pipelines.apsis.definitions import EMAIL_KEYSPACE
 from vibes_pipelines.apsis.errors import (
     ApsisLocked,
     ApsisRefused,
@@ -39,7 +40,6 @@ from vibes_pipelines.sync_config.apsis import EMAIL_ATTRIBUTE
 if TYPE_CHECKING:
     from vibes_pipelines.apsis.client import ApsisClient
 
-EMAIL_KEYSPACE = "com.apsis1.keyspaces.email"
 CRM_ID_ATTRIBUTE = "com.apsis1.attributes.crmid"
 MERGES = "merges"
 """The folder of the reports, in the data folder."""

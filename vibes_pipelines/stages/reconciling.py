@@ -15,7 +15,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from vibes_pipelines.delivery import release
-from vibes_pipelines.reconcile.destinations import VIBES
 from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.summary import SUMMARY, Summary, load_summary
@@ -32,8 +31,6 @@ from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import EXTRACT_FEEDS
 
 _UNFINISHED = ".unfinished-"
-
-SUBSCRIPTION_FEEDS = VIBES.feeds.subscriptions
 
 
 class NotLandedError(ValueError):

@@ -87,6 +87,9 @@ def test_wrong_usage_ends_with_2(sides: Path) -> None:
     result = _reconcile(sides, EXAMPLE, "--as-of", "yesterday")
     assert result.exit_code == 2
     assert "'yesterday' is not an instant; example: 2026-01-31T06:00:00Z" in result.output
+    result = _reconcile(sides, EXAMPLE, "--memory-limit", "lots")
+    assert result.exit_code == 2
+    assert "'lots' is not a size of memory; example: 4GB" in result.output
 
 
 def test_a_base_of_contacts_is_refused(sides: Path) -> None:

@@ -19,7 +19,6 @@ from vibes_pipelines.sync_config.spellings import as_compared
 MOST_DOUBTFUL_SHARE = 0.01
 """Of contacts without their own key; above, the key is the wrong column."""
 MOST_SPELLINGS = 200
-_TOLD_AT_MOST = 5
 
 
 def _connection(bench: Bench) -> Iterator[Finding]:
