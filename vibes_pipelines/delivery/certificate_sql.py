@@ -308,7 +308,7 @@ def _consent_findings(kind: str, state: str, evidence: str) -> str:
     FROM operation o
     LEFT JOIN landed_person l USING (operation_id)
     LEFT JOIN subscription s
-           ON s.person_key = coalesce(lower(o.person_key), l.person_key)
+           ON s.person_key = coalesce(l.person_key, lower(o.person_key))
           AND s.list = o.subscription_list_id
     WHERE o.kind = {literal(kind)}"""
 

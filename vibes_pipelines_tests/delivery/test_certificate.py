@@ -350,6 +350,15 @@ class TestConsent:
         loop.certify(THIRD, subscriptions=[other])
         assert loop.evidence(THIRD) == [("opt_out", *verdict)]
 
+    def test_a_person_made_anew_that_subscribes_still_is_not_confirmed(self, loop: Loop) -> None:
+        """The key that was opted out was merged away, which the platform answers as not there."""
+        loop.send(subscriptions=[opt_out("C1")])
+        anew = {**ADA, "person_key": "key-c7"}
+        stays = [{**self.ACTIVE, "person_key": "key-c7"}]
+        assert loop.certify(SECOND, persons=[anew], subscriptions=stays).pending == 1
+        ended = [{**stays[0], "opt_out_date": "2026-01-02T13:00:00Z"}]
+        assert loop.certify(THIRD, persons=[anew], subscriptions=ended).confirmed == 1
+
     def test_a_newer_opt_in_supersedes_the_opt_out(self, loop: Loop) -> None:
         loop.send(subscriptions=[opt_out("C1")])
         rejoined = {**self.ACTIVE, "opt_in_date": "2026-01-01T20:00:00Z"}
