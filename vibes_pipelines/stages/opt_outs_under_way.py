@@ -2,8 +2,8 @@
 
 An opt-out stays here until it is effective on the other side, whatever was tried meanwhile: one
 that was refused, or sent without an answer, is under way. The same opt-out known in several places
-counts once, from the earliest time. Without a time of its own it counts from when it was first
-seen.
+counts once, from the earliest time. Without a time of its own, or with one that is still to come,
+it counts from when it was first seen.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -76,10 +76,16 @@ def _once_each(found: Iterable[OpenOptOut]) -> Iterator[OpenOptOut]:
 def _of_operation(operation: Operation, first_seen: datetime) -> OpenOptOut:
     return OpenOptOut(
         "to_platform" if operation.kind == "opt_out" else "to_crm",
-        evidence_at(operation) or first_seen,
+        _said_at(operation) or first_seen,
         operation.external_person_id,
         operation.subscription_list_id,
     )
+
+
+def _said_at(operation: Operation) -> datetime | None:
+    """When the side that knows of it recorded it; a time that is still to come is none."""
+    at = evidence_at(operation)
+    return at if at is not None and at <= operation.as_of else None
 
 
 def _in_the_inbox(project: Project, book: RealtimeBook) -> Iterator[OpenOptOut]:
@@ -177,7 +183,7 @@ def _of_the_newest_diff_set(project: Project, book: RealtimeBook) -> list[OpenOp
         if one.in_real_time
     } | _told_by_callback(project, due)
     left = [one for one in due if _key(one) not in gone]
-    in_doubt = {_key(one) for one in left if evidence_at(one) is None or _may_be_over(one)}
+    in_doubt = {_key(one) for one in left if _said_at(one) is None or _may_be_over(one)}
     seen = _first_seen(project, newest, in_doubt)
     return [
         _of_operation(one, seen.get(_key(one), one.as_of))

@@ -246,9 +246,12 @@ def test_one_that_is_asked_for_again_and_refused_again_counts(
     assert clock.oldest == timedelta(hours=30)
 
 
-def test_one_without_a_time_counts_from_the_first_day_that_planned_it(project: Project) -> None:
+@pytest.mark.parametrize("at", [None, datetime(2062, 1, 2, tzinfo=UTC)])
+def test_one_without_a_time_that_has_come_counts_from_the_first_day_that_planned_it(
+    project: Project, at: datetime | None
+) -> None:
     for day in ("2026-01-02", "2026-01-04", "2026-01-05"):
-        plan_day(project, day)
+        plan_day(project, day, at=at)
     write_diff_set(project.diff_set_folder("2026-01-03"))  # a day without it
     now = datetime(2026, 1, 6, tzinfo=UTC)
     assert opt_out_clock(project, now).oldest == timedelta(days=2)
