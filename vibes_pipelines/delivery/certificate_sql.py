@@ -11,9 +11,10 @@ operation.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from vibes_pipelines.delivery.intents import EVIDENCE
 from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT, changed_at_columns, state_column
 from vibes_pipelines.reconcile.home_numbers import quick_number
-from vibes_pipelines.reconcile.moments import instant_literal, is_active, moment_of
+from vibes_pipelines.reconcile.moments import instant_literal, is_active, latest_possible, moment_of
 from vibes_pipelines.reconcile.phone import is_e164_text
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, text_list
@@ -32,6 +33,9 @@ NO_LONGER_MAPPED = "no_longer_mapped"
 
 PERSON_GONE = "person_gone"
 """Evidence that an accepted opt-out has nobody left to concern: the person is not landed."""
+
+CONTACT_GONE = "contact_gone"
+"""The same of an opt-out that the CRM accepted."""
 
 _PERSON_KINDS = "('add', 'update', 'mdn_replace')"
 
@@ -314,7 +318,11 @@ def _consent_findings(kind: str, state: str, evidence: str) -> str:
 
 
 def _crm_opt_out_findings(config: SyncConfig) -> str:
-    """Of a list that is mapped no more nothing is landed: that the CRM accepted is enough."""
+    """An opt-in that is newer than what the platform recorded overtakes, as in the reconcile.
+
+    Of a list that is mapped no more, and of a contact that was deleted, nothing is landed: that the
+    CRM accepted is enough.
+    """
 
     def case(column: str) -> str:
         branches = " ".join(
@@ -324,21 +332,27 @@ def _crm_opt_out_findings(config: SyncConfig) -> str:
         return f"CASE o.subscription_list_id {branches} END" if branches else "NULL"
 
     lists = text_list(consent.list.strip() for consent in config.consents)
+    evidence = f"list_filter(o.changes, lambda one: one.field = {literal(EVIDENCE)})[1].after"
+    recorded_at = f"coalesce(CAST(TRY_CAST({evidence} AS TIMESTAMPTZ) AS TIMESTAMP), o.as_of)"
     return f"""
         INSERT INTO finding
         WITH compared AS (
-            SELECT o.operation_id, o.as_of, {case("state")} AS state,
+            SELECT o.operation_id, {case("state")} AS state,
                    o.status = 'accepted' AND NOT coalesce(o.subscription_list_id IN {lists}, false)
                        AS is_unmapped,
+                   o.status = 'accepted' AND l.operation_id IS NULL AS is_gone,
+                   {latest_possible(recorded_at)} AS recorded_by,
                    CAST({case("changed_at")} AS TIMESTAMP) AS changed_at
             FROM operation o LEFT JOIN landed_contact l USING (operation_id)
             WHERE o.kind = 'crm_opt_out')
         SELECT operation_id,
                CASE WHEN state = {OPTED_OUT} THEN {literal(SEEN)}
-                    WHEN state = {OPTED_IN} AND changed_at > as_of THEN {literal(OVERTAKEN)}
+                    WHEN is_gone OR (state = {OPTED_IN} AND changed_at > recorded_by)
+                    THEN {literal(OVERTAKEN)}
                     WHEN is_unmapped THEN {literal(UNMAPPED)}
                     ELSE {literal(WAITING)} END,
-               CASE WHEN is_unmapped THEN {literal(NO_LONGER_MAPPED)} ELSE 'crm' END
+               CASE WHEN is_unmapped THEN {literal(NO_LONGER_MAPPED)}
+                    WHEN is_gone THEN {literal(CONTACT_GONE)} ELSE 'crm' END
         FROM compared"""
 
 

@@ -43,6 +43,7 @@ _EVIDENCE: Mapping[str, str] = {
     "later_operation": "by a later operation on the same field",
     "no_longer_mapped": "for sync.yaml no longer maps it",
     "person_changed": "by the platform, it seems: the old value is back in a person that changed",
+    "contact_gone": "by the CRM, which does not have the contact any more",
     "person_gone": "by the platform, which does not show the person any more",
     "diff_set": "never sent, for a newer diff set took its place",
     "receipt": "by its receipt",

@@ -388,6 +388,27 @@ class TestConsent:
         certificate = loop.certify(contacts=[{"contact_id": "C1", **contact}])
         assert getattr(certificate, outcome) == 1
 
+    @pytest.mark.parametrize(("sms_at", "outcome"), [(FIRST, "superseded"), (None, "unexplained")])
+    def test_an_opt_in_that_is_newer_than_the_opt_out_supersedes_it(
+        self, loop: Loop, sms_at: str | None, outcome: str
+    ) -> None:
+        """As in the reconcile, which asks for it no more: a day counts from its beginning."""
+        stopped = noon(FIRST) - timedelta(hours=14)
+        loop.send(subscriptions=[opt_out("C1", side="crm", evidence_at=stopped)])
+        contact = {"contact_id": "C1", "sms": "yes", "sms_at": sms_at}
+        assert getattr(loop.certify(FOURTH, contacts=[contact]), outcome) == 1
+
+    @pytest.mark.parametrize(
+        ("receipt", "verdict"),
+        [("accepted", ("superseded", "contact_gone")), ("unknown", ("unexplained", "none"))],
+    )
+    def test_a_contact_that_was_deleted_ends_what_the_crm_accepted(
+        self, loop: Loop, receipt: str, verdict: tuple[str, str]
+    ) -> None:
+        loop.send(receipt=receipt, subscriptions=[opt_out("C1", side="crm")])
+        loop.certify(FOURTH, contacts=[{"contact_id": "C2"}])
+        assert loop.evidence(FOURTH) == [("crm_opt_out", *verdict)]
+
     @pytest.mark.parametrize(
         ("receipt", "outcome"),
         [("accepted", ("superseded", "no_longer_mapped")), ("unknown", ("unexplained", "none"))],
