@@ -3,7 +3,10 @@
 A start is a new world unless told to resume: whatever an earlier sandbox left is removed first.
 """
 
+import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +21,7 @@ PRIVACY_DIRS = ("/files/in_cpr", "/files/out_cpr")
 
 
 class SandboxHomeError(ValueError):
-    """The folder holds something else than a sandbox; the message names it."""
+    """The folder cannot be a sandbox's, or is another one's; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,12 @@ class SandboxHome:
         """The local folder behind a remote one."""
         return self.sftp / remote.lstrip("/")
 
-    def prepare(self, *, resume: bool = False) -> None:
-        """Make the folder ready for a new world, or for the one that it holds.
+    @contextmanager
+    def prepared(self, *, resume: bool = False) -> Iterator[None]:
+        """The folder, ready for a new world or for the one that it holds; nobody else's meanwhile.
 
         Raises SandboxHomeError when it cannot be used, holds files that no sandbox has put there,
-        or holds no world to resume.
+        holds no world to resume, or is that of a sandbox that runs.
         """
         if "'" in str(self.root):
             raise SandboxHomeError(
@@ -92,10 +96,20 @@ class SandboxHome:
                 f"{self.root} holds files of somebody else; give the sandbox an empty folder"
             )
         self.root.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-        self.environment_file.unlink(missing_ok=True)
-        if resume:
-            return
+        with marker.open("a") as lock:  # the system ends a lock with its process
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as busy:
+                raise SandboxHomeError(
+                    f"a sandbox runs in {self.root}; end it first, or choose another folder"
+                ) from busy
+            self.environment_file.unlink(missing_ok=True)
+            if not resume:
+                self._clear()
+            yield
+
+    def _clear(self) -> None:
+        """Remove what an earlier sandbox left, and make the folders of a new one."""
         for folder in (self.share, self.keys, self.sftp, self.accounts):
             if folder.exists():
                 shutil.rmtree(folder)

@@ -108,11 +108,11 @@ class Sandbox(Running):
     def start(self, *, resume: bool = False) -> None:
         """Prepare the first morning and serve it, or resume the world that the folder holds.
 
-        Raises SandboxHomeError for a folder that holds something else, JournalError for a state
-        that cannot be read. When a part fails to start, the others are stopped.
+        Raises SandboxHomeError for a folder that holds something else or is in use, JournalError
+        for a state that cannot be read. When a part fails to start, the others are stopped.
         """
-        self.home.prepare(resume=resume)
         with ExitStack() as starting:
+            starting.enter_context(self.home.prepared(resume=resume))
             self._log = AuditLog(self.home.audit_log, self.clock.now)
             starting.callback(self._log.close)
             self.platform.audit.log = self._log.write
