@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
@@ -33,9 +34,12 @@ from vibes_pipelines.reconcile.base import (
 from vibes_pipelines.reconcile.engine import Limits, engine
 from vibes_pipelines.reconcile.invites import INVITE
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
-from vibes_pipelines.reconcile.sql import ident, literal
+from vibes_pipelines.reconcile.sql import ident, literal, text_list
 from vibes_pipelines.reconcile.values import platform_text
 from vibes_pipelines.sync_config import MappedField, SyncConfig
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,16 @@ class LastDay:
     """The last day that was reconciled: its landed persons and the folder of its diff set.
 
     `base` is the base of that day; `pending` what was sent before it and was not yet visible.
+    Of the day that the next base is for, `sends` are what it certifies (`Ledger.to_certify`), and
+    `shown` its landed persons.
     """
 
     persons: Path
     diff_set: Path
     base: Path | None
     pending: Path | None
+    sends: "pa.Table | None" = None
+    shown: Path | None = None
 
 
 def write_exceptions(
@@ -67,10 +75,16 @@ def write_exceptions(
         older = open_base(connection, last.base, Path(workspace)) if last.base else None
         fields = _compared_fields(config, last, persons)
         _read_hidden(connection, persons, older)
+        _read_arrived(connection, fields, last, Path(workspace))
         _read_day(connection, last, persons)
         _read_values(connection, config, persons)
         _read_older(connection, config, older)
-        parts = (_looked_at_sql(config, fields), _carried_sql(config, fields), _masks_sql(fields))
+        parts = (
+            _looked_at_sql(config, fields),
+            _carried_sql(config, fields),
+            _added_sql(fields),
+            _masks_sql(fields),
+        )
         # Also of a field that was mapped otherwise: the reasons then say so.
         meanings = json.dumps(dict(agreed_meanings(last.diff_set / AGREEMENT)), sort_keys=True)
         connection.execute(
@@ -109,11 +123,54 @@ def _read_hidden(
     connection.execute(f"CREATE TEMP TABLE hidden AS {found}")
 
 
+def _read_arrived(
+    connection: duckdb.DuckDBPyConnection,
+    fields: Sequence[MappedField],
+    last: LastDay,
+    workspace: Path,
+) -> None:
+    """Creates `arrived`: per contact the values sent to its person that this shows by now."""
+    connection.execute("""
+        CREATE TEMP TABLE arrived
+        (contact VARCHAR, changes STRUCT(field VARCHAR, value VARCHAR)[])""")
+    if last.sends is None or last.shown is None or not fields:
+        return
+    folder = workspace / "shown"
+    folder.mkdir()
+    shown = open_source(connection, "persons", last.shown, folder)
+    told = [field for field in fields if shown.has(field.to)]
+    if not told or not shown.has("external_person_id"):
+        return
+    contact = clean_or_null(shown, "external_person_id")
+    values = "".join(
+        f", {platform_text(field.type, *shown.column(field.to, 'persons'))} AS value_{index}"
+        for index, field in enumerate(told)
+    )
+    cases = " ".join(
+        f"WHEN {literal(field.to)} THEN value_{index}" for index, field in enumerate(told)
+    )
+    connection.register("sends", last.sends)
+    connection.execute(f"""
+        INSERT INTO arrived
+        WITH one AS (
+            SELECT external_person_id AS contact, unnest(changes) AS change FROM sends
+            WHERE kind IN ('add', 'update') AND status NOT IN ('planned', 'superseded')),
+        person AS (
+            SELECT {contact} AS contact{values} FROM {shown.relation}
+            WHERE {contact} IN (SELECT contact FROM one))
+        SELECT contact, list(DISTINCT {{'field': change.field, 'value': change.after}})
+        FROM one JOIN person USING (contact)
+        WHERE change.field IN {text_list(field.to for field in told)}
+          AND change.after IS NOT DISTINCT FROM CASE change.field {cases} END
+        GROUP BY contact""")
+
+
 def _read_day(connection: duckdb.DuckDBPyConnection, last: LastDay, persons: Source) -> None:
     """Creates `listed` (the agreement), `last_person` and `looked_at`.
 
     `looked_at` are persons that agree in some fields only, whose contact is filtered, to whom
-    something is under way, or whose carrier is hidden; `fields` is NULL where all values agree.
+    something is under way or has arrived since, or whose carrier is hidden; `fields` is NULL where
+    all values agree.
     """
     connection.execute(f"CREATE TEMP TABLE listed AS {_listed_sql(connection, last)}")
     pending = "SELECT ''::VARCHAR AS external_person_id, '' AS field, '' AS value WHERE false"
@@ -133,12 +190,14 @@ def _read_day(connection: duckdb.DuckDBPyConnection, last: LastDay, persons: Sou
         CREATE TEMP TABLE looked_at AS
         SELECT p.*, coalesce(l.contact_key, p.external_person_id) AS contact, l.fields,
                coalesce(l.passes, true) AS passes, coalesce(l.is_settled, false) AS is_settled,
-               l.number_since, sent.changes AS sent
+               l.number_since, sent.changes AS sent, arrived.changes AS arrived
         FROM last_person p
         LEFT JOIN listed l USING (person_row)
         LEFT JOIN sent ON sent.contact = coalesce(l.contact_key, p.external_person_id)
+        LEFT JOIN arrived ON arrived.contact = coalesce(l.contact_key, p.external_person_id)
         LEFT JOIN hidden USING (person_row)
-        WHERE coalesce(l.is_judged, sent.contact IS NOT NULL OR hidden.person_row IS NOT NULL)""")
+        WHERE coalesce(l.is_judged, sent.contact IS NOT NULL OR arrived.contact IS NOT NULL
+                                    OR hidden.person_row IS NOT NULL)""")
 
 
 def _listed_sql(connection: duckdb.DuckDBPyConnection, last: LastDay) -> str:
@@ -210,18 +269,21 @@ def _looked_at_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
     """In each field the value agreed on, else the base's older one.
 
     Where both sides agree although another value is under way, that value is what both will have
-    agreed on: the platform shows it later, and must not pass for having changed it by itself.
+    agreed on: the platform shows it later, and must not pass for having changed it by itself. Nor
+    must it where such a value has arrived by now, though the CRM may hold a newer one.
     """
     values, unknown = [], []
     for index, field in _numbered(config, fields):
         name = literal(field.to)
         agrees = f"(fields IS NULL OR list_contains(fields, {name}))"
-        sent = f"list_filter(sent, lambda one: one.field = {name})"
+        sent, arrived = (_of_field(changes, field) for changes in ("sent", "arrived"))
         values.append(f"""
-            CASE WHEN NOT {agrees} THEN o.value_{index}
-                 WHEN sent IS NULL OR len({sent}) = 0 THEN v.value_{index}
+            CASE WHEN len({arrived}) > 0 THEN ({arrived})[1].value
+                 WHEN NOT {agrees} THEN o.value_{index}
+                 WHEN coalesce(len({sent}), 0) = 0 THEN v.value_{index}
                  ELSE ({sent})[1].value END AS {ident(field.to)}, """)
         is_unknown = f"coalesce(list_contains(o.unknown, {name}), true)"
+        is_unknown += f" AND coalesce(len({arrived}), 0) = 0"
         unknown.append(f"CASE WHEN NOT {agrees} AND {is_unknown} THEN {name} END")
     return f"""
         SELECT p.person_row, p.person_key, p.contact AS external_person_id, v.mdn,
@@ -242,6 +304,27 @@ def _carried_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
         SELECT NULL, person_key, external_person_id, {", ".join(NUMBER)}, {values} unknown,
                has_matched
         FROM carried JOIN carried_value v USING (base_row)"""
+
+
+def _added_sql(fields: Sequence[MappedField]) -> str:
+    """Contacts whose person was added since: what has arrived of them."""
+    values, unknown = [], []
+    for field in fields:
+        arrived = _of_field("changes", field)
+        values.append(f"({arrived})[1].value, ")
+        unknown.append(f"CASE WHEN len({arrived}) = 0 THEN {literal(field.to)} END")
+    return f"""
+        SELECT NULL, NULL, contact, NULL, NULL, NULL, {"".join(values)}
+               list_filter([{", ".join(unknown)}]::VARCHAR[], lambda one: one IS NOT NULL), true
+        FROM arrived
+        WHERE NOT EXISTS (SELECT 1 FROM last_person p WHERE p.external_person_id = contact)
+          AND NOT EXISTS (SELECT 1 FROM looked_at p WHERE p.contact = arrived.contact)
+          AND NOT EXISTS (SELECT 1 FROM carried c WHERE c.external_person_id = contact)"""
+
+
+def _of_field(changes: str, field: MappedField) -> str:
+    """SQL for those of a list of changes that are of this field; NULL where there is no list."""
+    return f"list_filter({changes}, lambda one: one.field = {literal(field.to)})"
 
 
 def _masks_sql(fields: Sequence[MappedField]) -> str:

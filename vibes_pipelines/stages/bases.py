@@ -97,7 +97,7 @@ def _record(project: Project, day: str, last: str | None) -> None:
     try:
         if last is not None:
             persons = _persons_of(project, last)
-            _write_exceptions(project, last, persons, draft)
+            _write_exceptions(project, day, last, persons, draft)
             origin["persons"] = os.path.relpath(persons.folder, place)
             origin["content_hash"] = persons.manifest.content_hash
         document = json.dumps(origin, sort_keys=True, indent=2)
@@ -109,8 +109,10 @@ def _record(project: Project, day: str, last: str | None) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _write_exceptions(project: Project, last: str, persons: Snapshot, draft: Path) -> None:
-    from_day = _last_day(project, last, persons)
+def _write_exceptions(
+    project: Project, day: str, last: str, persons: Snapshot, draft: Path
+) -> None:
+    from_day = _last_day(project, day, last, persons)
     try:
         write_exceptions(project.config, from_day, draft)
     except duckdb.InvalidInputException as refused:
@@ -132,12 +134,15 @@ def _put(project: Project, day: str, draft: Path, place: Path) -> None:
             put_instead(draft, place)
 
 
-def _last_day(project: Project, day: str, persons: Snapshot) -> LastDay:
-    diff_set = project.diff_set_folder(day)
+def _last_day(project: Project, day: str, last: str, persons: Snapshot) -> LastDay:
+    diff_set = project.diff_set_folder(last)
     pending = diff_set / "pending.parquet"
+    shown = project.snapshots.find(project.destination.feeds.persons, day)
     return LastDay(
         persons=persons.folder,
         diff_set=diff_set,
-        base=recorded_base(project, day),
+        base=recorded_base(project, last),
         pending=pending if pending.is_file() else None,
+        sends=project.ledger.to_certify(day),
+        shown=shown.folder if shown else None,
     )
