@@ -161,6 +161,12 @@ def _find(session: Session, directory: str, files: "Mapping[str, RemoteFile]", n
 
 def _read_promise(name: str, text: str) -> _Promise:
     match = _DONE.fullmatch(text)
+    if not match and not text.endswith("\n"):
+        msg = (
+            f"{name}.done: no whole line `rows=<n> bytes=<n>`, so it is still being written; try "
+            "again later"
+        )
+        raise IncompleteExtract(msg)
     if not match:
         msg = f"{name}.done: expected one line `rows=<n> bytes=<n>`; ask Vibes what changed"
         raise ExtractError(msg)

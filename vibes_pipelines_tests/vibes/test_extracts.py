@@ -155,6 +155,15 @@ def test_a_wrong_count_of_rows_is_not_landed(
     assert store.find(CURRENT, DAY) is None
 
 
+@pytest.mark.parametrize("written", [b"", b"rows=3", b"rows=3 bytes=1"])
+def test_half_a_done_file_is_still_being_written(
+    store: SnapshotStore, config: SyncConfig, session: FakeSession, written: bytes
+) -> None:
+    session.files[f"{CURRENT_FILE}.done"] = written
+    with pytest.raises(IncompleteExtract, match="still being written; try again later"):
+        land_extracts(store, DAY, config, session, "/files/out")
+
+
 def test_a_malformed_done_file_is_named(
     store: SnapshotStore, config: SyncConfig, session: FakeSession
 ) -> None:
