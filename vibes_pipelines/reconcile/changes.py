@@ -160,7 +160,7 @@ def _proposal_sql(config: SyncConfig, without: Mapping[str, str]) -> str:
     crm_changes = {
         field.to: _crm_change(field, without.get(field.to), time)
         for field in config.fields
-        if field.authority in {"platform", "newest"}
+        if field.is_written_back
     }
     return f"""
         CREATE TEMP VIEW proposal AS

@@ -24,9 +24,6 @@ _UNSEEN = r"\t\n\r\x{AD}\x{180E}\x{200B}-\x{200F}\x{2028}-\x{202E}\x{2060}-\x{20
 LONGEST_KEY = 255
 """Characters of a contact's key that every ledger keeps; Vibes itself takes fewer, and says so."""
 
-WRITTEN_BACK = frozenset({"platform", "newest"})
-"""Authorities by which the platform's value may be carried to the CRM."""
-
 
 def is_wrong_text(text: str) -> str:
     """SQL for: this text holds a character that no text can rightly hold."""
@@ -61,7 +58,7 @@ def find_wrong_texts(connection: duckdb.DuckDBPyConnection, config: SyncConfig) 
     It is neither in `difference` nor a candidate any more.
     """
     free = [field for field in config.fields if _is_free_text(field)]
-    back = [field for field in free if field.authority in WRITTEN_BACK]
+    back = [field for field in free if field.is_written_back]
     is_wrong = any_of((_is_wrong("cell.contact", free), _is_wrong("cell.person", back)))
     suspect = f"""
         SELECT contact_row FROM (SELECT contact_row, unnest(cells) AS cell FROM difference)

@@ -110,9 +110,7 @@ class Ends:
         self._workspace = workspace
         self._lag = timedelta(hours=project.config.policies.visibility_lag_h)
         # Where the base decides, equal inputs of two days may end differently.
-        self._is_three_way = any(
-            field.authority in {"platform", "newest"} for field in project.config.fields
-        )
+        self._is_three_way = any(field.is_written_back for field in project.config.fields)
         self._known: dict[str, str | ReconcileError] = {}
 
     def end(self, inputs: DayInputs) -> End:

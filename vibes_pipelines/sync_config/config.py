@@ -132,6 +132,11 @@ class MappedField(Section):
         return (self.from_,) if self.changed_at is None else (self.from_, self.changed_at)
 
     @property
+    def is_written_back(self) -> bool:
+        """Whether the platform's value may be carried to the CRM."""
+        return self.authority in {"platform", "newest"}
+
+    @property
     def meaning_hash(self) -> str:
         """What a value of this field means: a base agreed under another meaning is none."""
         meaning = {"from_", "to", "type", "options", "separator"}
@@ -209,6 +214,28 @@ class SyncConfig(Section):
         _refuse_repeats("consents", "list and channel", listed)
         asking = [c.campaign.strip() if c.invites and c.campaign else None for c in self.consents]
         _refuse_repeats("consents", "campaign that invites", asking)
+        return self
+
+    @model_validator(mode="after")
+    def _writing_back_changes_one_thing(self) -> Self:
+        """A custom field of the platform may not change who a contact is, nor its word."""
+        contacts, mdn = self.contacts, self.contacts.mdn
+        read = [("contacts.key", contacts.key), ("contacts.person_key", contacts.person_key)]
+        read.append(("contacts.mdn", mdn.column if mdn else None))
+        for index, one in enumerate(self.consents):
+            read += [(f"consents[{index}]", name) for name in (one.from_, one.changed_at)]
+        known = {column.lower(): place for place, column in read if column}
+        for index, field in enumerate(self.fields):
+            if not field.is_written_back:
+                continue
+            place = known.setdefault(field.from_.lower(), f"fields[{index}]")
+            if place != f"fields[{index}]":
+                msg = (
+                    f"with authority {field.authority} values of the platform are written into"
+                    f" {field.from_!r}, which {place} is about; name a column of its own, or let"
+                    " authority be crm or fill"
+                )
+                raise PlacedError(("fields", index, "from"), msg)
         return self
 
     @model_validator(mode="after")

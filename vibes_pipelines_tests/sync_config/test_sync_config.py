@@ -126,6 +126,35 @@ def test_a_fault_names_file_line_field_and_cure(
     assert str(caught.value).startswith(str(path))
 
 
+@pytest.mark.parametrize("authority", ["platform", "newest, changed_at: edited_at"])
+@pytest.mark.parametrize(
+    ("column", "place"),
+    [
+        ("contact_id", "contacts.key"),
+        ("Mobile", "contacts.mdn"),
+        ("sms_opt_in", "consents[0]"),
+        ("sms_opt_in_at", "consents[0]"),
+        ("first_name", "fields[0]"),
+    ],
+)
+def test_what_the_platform_says_is_written_into_no_column_of_another_meaning(
+    tmp_path: Path, authority: str, column: str, place: str
+) -> None:
+    first = "to: first_name, type: string"
+    path = _edited(tmp_path, first, f"{first}, authority: platform")
+    mapped = f"from: {column}, to: last_name, type: string, authority"
+    text = path.read_text(encoding="utf-8")
+    text = text.replace("from: last_name,  to: last_name,  type: string", f"{mapped}: crm")
+    path.write_text(text, encoding="utf-8")
+    assert not load_sync_config(path).fields[1].is_written_back
+    path.write_text(text.replace("authority: crm", f"authority: {authority}"), encoding="utf-8")
+    told = f":14: fields[1].from: with authority {authority.partition(',')[0]} values"
+    with pytest.raises(SyncConfigError) as caught:
+        load_sync_config(path)
+    assert told in str(caught.value)
+    assert f"{column!r}, which {place} is about" in str(caught.value)
+
+
 def test_a_missing_file_says_where_to_begin(tmp_path: Path) -> None:
     with pytest.raises(SyncConfigError, match=r"copy sync\.example\.yaml"):
         load_sync_config(tmp_path / "absent.yaml")

@@ -167,7 +167,7 @@ def _rights(bench: Bench) -> Iterator[Finding]:
 def _written_back(config: SyncConfig) -> list[str]:
     """The columns that opt-outs, and fields whose authority is the platform, are written to."""
     columns = [c for one in config.consents for c in (one.from_, one.changed_at) if c]
-    columns += [f.from_ for f in config.fields if f.authority in {"platform", "newest"}]
+    columns += [f.from_ for f in config.fields if f.is_written_back]
     return list(dict.fromkeys(columns))
 
 
