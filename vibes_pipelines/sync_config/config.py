@@ -32,6 +32,7 @@ from vibes_pipelines.sync_config.conditions import (
 from vibes_pipelines.sync_config.feeds import (
     EXTRACT_FEEDS,
     IDENTIFIERS,
+    OF_THE_BASE,
     SHARE_FEEDS,
     Feed,
     refuse_what_is_not_read,
@@ -117,6 +118,9 @@ class MappedField(Section):
             raise ValueError(msg)
         if self.to.lower() in IDENTIFIERS:  # columns are found in any case
             msg = f"{self.to!r} is an identifier, not a custom field; see `contacts`"
+            raise ValueError(msg)
+        if self.to.lower() in OF_THE_BASE:
+            msg = f"{self.to!r} is a column of the base's own; leave this custom field out"
             raise ValueError(msg)
         if self.authority == "newest" and self.changed_at is None:
             msg = "authority newest needs changed_at, the contact column with the time of change"

@@ -9,6 +9,16 @@ from vibes_pipelines.sync_config.conditions import PlacedError, Section, Text
 SHARE_FEEDS = ("share/persons", "share/subscriptions", "share/refreshes")
 EXTRACT_FEEDS = ("extract/current_subscribers", "extract/subscriptions")
 IDENTIFIERS: tuple[str, ...] = ("person_id", "person_key", "external_person_id", "mdn")
+OF_THE_BASE: tuple[str, ...] = (
+    "person_row",
+    "carrier_code",
+    "number_since",
+    "unknown",
+    "has_matched",
+    "base_row",
+    "file_row_number",
+)
+"""What the base calls its own columns, which stand beside those of the custom fields."""
 
 _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "share/persons": (*IDENTIFIERS, "carrier_code", "updated_at"),

@@ -233,6 +233,16 @@ def test_a_person_matched_by_its_number_gets_a_base_under_the_key_it_adopts(days
     assert reasons(out) == {"name": ("crm_changed", "b")}
 
 
+def test_no_custom_field_has_the_name_of_a_column_of_the_base(days: Days) -> None:
+    """It would be read in place of the field, and tell who changed it wrongly."""
+    days.day([contact("a")], [person("b")])
+    assert days.base is not None
+    columns = set(pq.read_schema(days.base / EXCEPTIONS).names)
+    for own in columns - {one.to for one in days.config.fields}:
+        with pytest.raises(ValueError, match=f"'{own}' is "):
+            build_config(fields=[NAME | {"to": own}])
+
+
 def test_without_person_keys_the_external_id_names_a_person(tmp_path: Path) -> None:
     days = Days(tmp_path, build_config(fields=[NAME], contacts={"key": "id"}))
     columns = ("external_person_id", "name")

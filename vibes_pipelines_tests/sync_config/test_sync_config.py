@@ -36,6 +36,7 @@ def test_the_example_is_valid() -> None:
         ("max_rows: 1000", "max_rows: true", ":27: guards.clears.max_rows: 'true' is no number"),
         ("visibility_lag_h: 36", "visibility_lag_h: true", "visibility_lag_h: 'true' is no numb"),
         ("to: zip_code", "to: mdn", ":19: fields[6]: 'mdn' is an identifier"),
+        ("to: zip_code", "to: Unknown", ":19: fields[6]: 'Unknown' is a column of the base's"),
         (
             "to: last_name",
             "to: first_name",
