@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.sync_config.apsis import Destinations
 from vibes_pipelines.sync_config.conditions import (
     Condition,
@@ -113,6 +114,13 @@ class MappedField(Section):
         if self.options is not None and self.type not in SELECT_TYPES:
             msg = f"options belong to single_select and multi_select only, not to {self.type}"
             raise ValueError(msg)
+        known: dict[str | None, str | None] = {}
+        for spelling, key in (self.options or {}).items():
+            if known.setdefault(trimmed(spelling), trimmed(key)) != trimmed(key):
+                msg = (
+                    f"options name two keys for {trimmed(spelling)!r}, as cells are read; leave one"
+                )
+                raise ValueError(msg)
         if self.type == "multi_select" and any("|" in key for key in (self.options or {}).values()):
             msg = "a key of options holds '|', which stands between the keys of a set"
             raise ValueError(msg)

@@ -97,6 +97,10 @@ def test_the_example_is_valid() -> None:
             r'{Gold: "go\nld"',
             "options.Gold: the option key 'go\\nld' holds a control",
         ),
+        ("{Gold: gold", '{Gold: gold, " Gold": g', ":17: fields[4]: options name two keys for 'G"),
+        ("{Gold: gold", r'{"\u00e9": a, "e\u0301": b', "options name two keys for 'é', as cells"),
+        ("{Gold: gold", "{1: a, '1': b", ":17: the key '1' stands twice"),
+        ("{Gold: gold", r'{"\ud83d": a', r":17: '\ud83d' holds half a character"),
         ("mdn: MDN", "carier_code: X", "feeds.share/persons.columns.carier_code: nothing reads"),
         ("as_of: AS_OF", "first_name: X", "columns.first_name: nothing reads this; allowed: as_of"),
         (
@@ -202,6 +206,12 @@ def test_options_keep_the_spelling_of_yes_and_no(tmp_path: Path) -> None:
     )
     options = next(field.options for field in config.fields if field.to == "tier")
     assert options == {"Yes": "yes", "01": "off", "Silver": "silver", "Bronze": "bronze"}
+
+
+def test_what_json_escapes_in_two_halves_is_one_character(tmp_path: Path) -> None:
+    path = _edited(tmp_path, "{Gold: gold", r'{"\ud83d\ude00": gold, "Gold ": glad, Gold: glad')
+    options = next(field.options for field in load_sync_config(path).fields if field.to == "tier")
+    assert list((options or {}).items())[:2] == [("\U0001f600", "gold"), ("Gold ", "glad")]
 
 
 def test_nothing_given_is_null(tmp_path: Path) -> None:
