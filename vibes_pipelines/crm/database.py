@@ -1,10 +1,10 @@
 """Reaching the CRM's database: engine, tables and columns as they are, errors without secrets."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import (
@@ -21,9 +21,24 @@ from sqlalchemy.exc import (
 _BY_A_TRIGGER = frozenset({"45000", "P0001"})
 """SQLSTATE of what a trigger raises, of MySQL and of PostgreSQL."""
 
-_OF_ONE_ROW = _BY_A_TRIGGER | {None}
-"""SQLSTATE of operational errors about the row at hand. A lock that somebody holds is none of them:
-the whole call is tried again."""
+_LOCKED = "55P03"
+"""SQLSTATE of PostgreSQL: somebody held a lock for longer than we wait."""
+
+_OF_ONE_ROW = _BY_A_TRIGGER | {_LOCKED, None}
+"""SQLSTATE of operational errors about the row at hand."""
+
+_REFUSALS = (StatementError, OverflowError, UnicodeError)
+"""What the database refuses, and what a driver cannot even send, e.g. half a surrogate pair."""
+
+LOCK_WAIT_S = 5.0
+"""How long a transaction that writes waits for another session's lock; PostgreSQL waits for ever.
+"""
+
+_NEXT_LOCK_WAIT_S = 0.2
+"""The same once that was waited in vain, and it is looked which rows are locked."""
+
+Row = TypeVar("Row")
+Answer = TypeVar("Answer")
 
 
 class CrmError(Exception):
@@ -93,16 +108,71 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
         if engine.dialect.name == "sqlite":
             # Its driver begins no transaction before a savepoint, whose end would then commit.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        _wait_for_locks(connection, LOCK_WAIT_S)
         yield connection
 
 
-def check_at_once(connection: sa.Connection) -> None:
+def each_or_its_refusal(
+    connection: sa.Connection,
+    rows: Sequence[Row],
+    write: Callable[[Row], Answer],
+    written: Answer,
+) -> list[Answer | Exception]:
+    """The answer of each row inside a transaction that writes, or why the database refuses it.
+
+    All together, which is fast; where that is refused, each behind a savepoint, so that one row
+    holds back no other. `written` is the answer that proves that rows can be written.
+
+    Raises:
+        StatementError: about more than one row, e.g. no right to write.
+    """
+    try:
+        with connection.begin_nested():
+            answers: list[Answer | Exception] = [write(row) for row in rows]
+            _check_at_once(connection)
+    except _REFUSALS as failed:
+        if not _is_of_one_row(failed):
+            raise
+        return _one_by_one(connection, rows, write, written)
+    return answers
+
+
+def _one_by_one(
+    connection: sa.Connection,
+    rows: Sequence[Row],
+    write: Callable[[Row], Answer],
+    written: Answer,
+) -> list[Answer | Exception]:
+    _check_at_once(connection)
+    _wait_for_locks(connection, _NEXT_LOCK_WAIT_S)
+    answers: list[Answer | Exception] = []
+    refusals: list[Exception] = []
+    for row in rows:
+        try:
+            with connection.begin_nested():
+                answers.append(write(row))
+        except _REFUSALS as failed:
+            if not _is_of_one_row(failed):
+                raise
+            refusals.append(failed)
+            answers.append(failed)
+    if refusals and written not in answers and all(map(_may_be_of_all_rows, refusals)):
+        raise refusals[0]  # e.g. no right to write, of which no row is the cause
+    return answers
+
+
+def is_locked(failed: Exception) -> bool:
+    """Whether somebody else's lock is all that stands against a row."""
+    return isinstance(failed, DBAPIError) and getattr(failed.orig, "sqlstate", None) == _LOCKED
+
+
+def _check_at_once(connection: sa.Connection) -> None:
     """Has deferred constraints checked now, and no longer only at the end of the transaction."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
 
 
-def is_of_one_row(failed: Exception) -> bool:
+def _is_of_one_row(failed: Exception) -> bool:
     """Whether an error may be about the row at hand alone, so that others can still be written."""
     if not isinstance(failed, DBAPIError):
         return True
@@ -116,11 +186,17 @@ def is_of_one_row(failed: Exception) -> bool:
     return code in _OF_ONE_ROW and not hasattr(failed.orig, "sqlite_errorname")
 
 
-def may_be_of_all_rows(failed: Exception) -> bool:
+def _may_be_of_all_rows(failed: Exception) -> bool:
     """Whether an error that is of one row may be of all of them: a table, a column, a right."""
     if not isinstance(failed, OperationalError | ProgrammingError):
         return False
-    return getattr(failed.orig, "sqlstate", None) not in _BY_A_TRIGGER
+    return getattr(failed.orig, "sqlstate", None) not in _BY_A_TRIGGER | {_LOCKED}
+
+
+def _wait_for_locks(connection: sa.Connection, seconds: float) -> None:
+    """Until the end of the transaction nobody's lock is waited for any longer than this."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(seconds * 1_000)}")
 
 
 def reflect_table(connection: sa.Connection, name: str, entry: str = "contacts.table") -> sa.Table:

@@ -29,10 +29,9 @@ from vibes_pipelines.crm.cells import (
 from vibes_pipelines.crm.database import (
     CrmError,
     as_held,
-    check_at_once,
     crm_engine,
-    is_of_one_row,
-    may_be_of_all_rows,
+    each_or_its_refusal,
+    is_locked,
     missing_column,
     reflect_table,
     writing,
@@ -44,13 +43,11 @@ CONTACT_NOT_FOUND = "ContactNotFound"
 VALUE_DOES_NOT_FIT = "ValueDoesNotFit"
 CHANGED_MEANWHILE = "ChangedMeanwhile"
 REFUSED_BY_CRM = "RefusedByCrm"
+LOCKED_IN_CRM = "LockedInCrm"
 
 Row = TypeVar("Row", bound="OptOut | FieldChange")
 Where = sa.ColumnElement[bool]
 Write = Callable[[Where, Row], None]
-
-_REFUSALS = (sa.exc.StatementError, OverflowError, UnicodeError)
-"""What the database refuses, and what a driver cannot even send, e.g. half a surrogate pair."""
 
 
 class OptOut(Protocol):
@@ -93,8 +90,8 @@ class FieldChange(Protocol):
 class WriteBack:
     """What became of one row.
 
-    A rejected one has the class `ContactNotFound`, `ValueDoesNotFit`, `ChangedMeanwhile` or
-    `RefusedByCrm`.
+    A rejected one has the class `ContactNotFound`, `ValueDoesNotFit`, `ChangedMeanwhile`,
+    `RefusedByCrm` or `LockedInCrm`.
     """
 
     outcome: Literal["accepted", "rejected"]
@@ -105,6 +102,8 @@ _ACCEPTED = WriteBack("accepted")
 
 
 def _refusal(failed: Exception) -> str:
+    if is_locked(failed):
+        return LOCKED_IN_CRM
     is_by_the_database = isinstance(failed, sa.exc.DBAPIError)
     if is_by_the_database and not isinstance(failed, sa.exc.DataError):
         return REFUSED_BY_CRM
@@ -164,36 +163,16 @@ class _Contacts:
     opted_out: dict[str, Any] = field(default_factory=dict)
 
     def answers(self, write: Write[Row], rows: Sequence[Row]) -> list[WriteBack]:
-        """Writes the rows and says what became of each.
+        """Writes the rows and says what became of each."""
 
-        Together, which is fast; where the database refuses that, each behind a savepoint.
-        """
-        try:
-            with self.connection.begin_nested():
-                answers = [self._answer(write, row) for row in rows]
-                check_at_once(self.connection)
-        except _REFUSALS as failed:
-            if not is_of_one_row(failed):
-                raise
-            return self._one_by_one(write, rows)
-        return answers
+        def answer(row: Row) -> WriteBack:
+            return self._answer(write, row)
 
-    def _one_by_one(self, write: Write[Row], rows: Sequence[Row]) -> list[WriteBack]:
-        check_at_once(self.connection)
-        answers: list[WriteBack] = []
-        refusals: list[Exception] = []
-        for row in rows:
-            try:
-                with self.connection.begin_nested():
-                    answers.append(self._answer(write, row))
-            except _REFUSALS as failed:
-                if not is_of_one_row(failed):
-                    raise
-                refusals.append(failed)
-                answers.append(WriteBack("rejected", _refusal(failed)))
-        if refusals and _ACCEPTED not in answers and all(map(may_be_of_all_rows, refusals)):
-            raise refusals[0]  # e.g. no right to write, of which no contact is the cause
-        return answers
+        found = each_or_its_refusal(self.connection, rows, answer, _ACCEPTED)
+        return [
+            one if isinstance(one, WriteBack) else WriteBack("rejected", _refusal(one))
+            for one in found
+        ]
 
     def _answer(self, write: Write[Row], row: Row) -> WriteBack:
         """Writes one row and says what became of it."""

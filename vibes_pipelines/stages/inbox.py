@@ -18,6 +18,9 @@ from vibes_pipelines.store.inbox import PAGE_ROWS, Finished, Inbox, StoredCallba
 from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED
 
+LOCKED = "locked_in_crm"
+"""Why one still waits after a drain: another session of the CRM's database has its contact."""
+
 
 @dataclass(frozen=True)
 class Drained:
@@ -102,6 +105,7 @@ def _drain_pages(
             inbox.finish(ended)
         counts.update(finished.status for finished in ended)
         reasons.update(finished.reason for finished in ended)
+        reasons.update({LOCKED: len(page) - len(ended)})
     if fault is not None:
         raise fault
     return Drained(
@@ -109,7 +113,7 @@ def _drain_pages(
         applied=counts["applied"],
         ignored=counts["ignored"],
         parked=counts["parked"],
-        reasons=dict(sorted(reasons.items())),
+        reasons=dict(sorted((+reasons).items())),
     )
 
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from vibes_pipelines.crm.write_back import CHANGED_MEANWHILE
+from vibes_pipelines.crm.write_back import CHANGED_MEANWHILE, LOCKED_IN_CRM
 from vibes_pipelines.delivery.ports import CrmFieldChange
 from vibes_pipelines.reconcile.guards import Workload, check_guards
 from vibes_pipelines.stages.crm_side import crm_writer
@@ -120,7 +120,7 @@ def _write(project: Project, writes: Mapping[str, Operation]) -> dict[str, tuple
     answers = crm_writer(project).apply_fields(rows) if rows else []
     ends = dict.fromkeys(writes, ("applied", FIELDS_WRITTEN))
     for row, answer in zip(rows, answers, strict=True):
-        if answer.error_class == CHANGED_MEANWHILE:
+        if answer.error_class in {CHANGED_MEANWHILE, LOCKED_IN_CRM}:
             ends[row.contact_id] = ("ignored", LEFT_TO_DAILY)
         elif answer.outcome == "rejected":
             ends[row.contact_id] = ("parked", REFUSED_BY_CRM)

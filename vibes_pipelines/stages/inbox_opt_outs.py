@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from vibes_pipelines.crm.write_back import (
     CHANGED_MEANWHILE,
     CONTACT_NOT_FOUND,
+    LOCKED_IN_CRM,
     REFUSED_BY_CRM,
     VALUE_DOES_NOT_FIT,
 )
@@ -68,6 +69,8 @@ def settle_subscriptions(
     project: Project, inbox: Inbox, page: Sequence[StoredCallback], *, dry_run: bool
 ) -> list[Finished]:
     """Carries the opt-outs of a page to the CRM; says what becomes of each of its callbacks.
+
+    Nothing is said of one whose contact somebody else has locked: it waits for the next drain.
 
     Raises:
         CrmError: the CRM does not answer, or is not as sync.yaml maps it.
@@ -177,6 +180,8 @@ def _apply(project: Project, opt_outs: Sequence[_OptOut]) -> list[Finished]:
     ended: list[Finished] = []
     missing: list[_OptOut] = []
     for opt_out, finished in _write(project, opt_outs):
+        if finished is None:
+            continue
         (missing.append(opt_out) if finished.reason == UNKNOWN_PERSON else ended.append(finished))
     known = contacts_by_share(project, (opt_out.callback for opt_out in missing))
     renamed = [
@@ -186,15 +191,22 @@ def _apply(project: Project, opt_outs: Sequence[_OptOut]) -> list[Finished]:
     ]
     again = {o.callback.id: finished for o, finished in _write(project, renamed)}
     unknown = (_finished(opt_out, "parked", UNKNOWN_PERSON) for opt_out in missing)
-    return ended + [again.get(finished.id, finished) for finished in unknown]
+    ends = (again.get(finished.id, finished) for finished in unknown)
+    return ended + [finished for finished in ends if finished]
 
 
-def _write(project: Project, opt_outs: Sequence[_OptOut]) -> Iterator[tuple[_OptOut, Finished]]:
+def _write(
+    project: Project, opt_outs: Sequence[_OptOut]
+) -> Iterator[tuple[_OptOut, Finished | None]]:
+    """What became of each; None: somebody has the contact locked, and it waits."""
     if not opt_outs:
         return
     rows = [CrmOptOut(o.contact_id or "", o.list, o.evidence_at) for o in opt_outs]
     answers = crm_writer(project).apply_opt_outs(rows)
     for opt_out, answer in zip(opt_outs, answers, strict=True):
+        if answer.error_class == LOCKED_IN_CRM:
+            yield opt_out, None
+            continue
         status, reason = ("applied", OPTED_OUT)
         if answer.outcome == "rejected":
             status, reason = _REFUSED[answer.error_class]

@@ -164,6 +164,11 @@ ERROR_CLASSES: Mapping[str, ErrorClass] = {
         "The CRM refuses to change this contact, e.g. by a check or a trigger; its "
         "own log says why.",
     ),
+    "LockedInCrm": ErrorClass(
+        "retry_later",
+        "Another session of the CRM's database kept the contact locked; end that session when it "
+        "goes on.",
+    ),
 }
 
 DEFAULT = ErrorClass(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from vibes_pipelines.crm import database
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.crm.write_back import CrmTable, WriteBack
 from vibes_pipelines.sync_config import SyncConfig
@@ -20,6 +21,7 @@ NOT_FOUND = WriteBack("rejected", "ContactNotFound")
 CHANGED = WriteBack("rejected", "ChangedMeanwhile")
 UNFIT = WriteBack("rejected", "ValueDoesNotFit")
 REFUSED = WriteBack("rejected", "RefusedByCrm")
+LOCKED = WriteBack("rejected", "LockedInCrm")
 EVIDENCE = datetime(2026, 1, 2, 5, tzinfo=UTC)
 BEFORE = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -232,6 +234,22 @@ def test_what_the_database_refuses_is_of_that_row_alone(
         connection.exec_driver_sql(f"ALTER TABLE contacts {change}")
     rows = [FieldRow("1", field, after), FieldRow("2", "first_name", "Zoë")]
     assert CrmTable(postgresql_url, build_config()).apply_fields(rows) == [answer, ACCEPTED]
+    assert crm.column("name") == ["Ada", "Zoë"]
+
+
+@pytest.mark.postgresql
+def test_a_contact_that_another_session_has_locked_holds_back_no_other(
+    postgresql_url: str, crms: list[Crm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_WAIT_S", 0.2)
+    crms.append(crm := Crm(postgresql_url, sa.Text(), ("Y", "Y")))
+    table = CrmTable(postgresql_url, build_config())
+    with crm.engine.begin() as session:
+        session.execute(sa.update(crm.table).where(crm.table.c.contact_id == 2).values(name="Zoë"))
+        assert table.apply_opt_outs([OptOutRow("2"), OptOutRow("1")]) == [LOCKED, ACCEPTED]
+        assert table.apply_fields([FieldRow("2", "score", "7")]) == [LOCKED]
+        assert crm.column("sms") == ["false", "Y"]
+    assert table.apply_opt_outs([OptOutRow("2")]) == [ACCEPTED]
     assert crm.column("name") == ["Ada", "Zoë"]
 
 

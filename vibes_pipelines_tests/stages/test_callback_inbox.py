@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vibes_pipelines.callbacks.intake import posted, read_arrival
+from vibes_pipelines.crm import database
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.inbox import Drained, drain, newest_waiting
@@ -92,8 +94,8 @@ class Desk:
 
 
 @contextmanager
-def opened_desk(folder: Path, ledger_url: str = "") -> Iterator[Desk]:
-    crm_url = f"sqlite:///{folder / 'crm.db'}"
+def opened_desk(folder: Path, ledger_url: str = "", crm_url: str = "") -> Iterator[Desk]:
+    crm_url = crm_url or f"sqlite:///{folder / 'crm.db'}"
     environment = {
         "VIBES_HOME": str(folder / "data"),
         "VIBES_LEDGER_URL": ledger_url,
@@ -180,6 +182,24 @@ class TestOptOuts:
         desk.drain()
         assert desk.ends() == [("parked", "refused_by_crm"), ("applied", "opted_out")]
         assert (desk.contacts()["C1"], desk.contacts()["C2"]) == (IN, OUT)
+
+    @pytest.mark.postgresql
+    def test_one_whose_contact_is_locked_waits_and_holds_back_no_other(
+        self, tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(database, "LOCK_WAIT_S", 0.2)
+        with (
+            opened_desk(tmp_path, crm_url=postgresql_url) as desk,
+            closing(psycopg.connect(desk.crm_url.replace("+psycopg", ""))) as session,
+        ):
+            session.execute("SELECT * FROM contacts WHERE contact_id = 'C1' FOR UPDATE")
+            desk.receive(removed(), removed("R2", external_person_id="C2"))
+            assert desk.drain().reasons == {"locked_in_crm": 1, "opted_out": 1}
+            assert desk.ends() == [("stored", None), ("applied", "opted_out")]
+            assert (desk.contacts()["C1"], desk.contacts()["C2"]) == (IN, OUT)
+            session.rollback()
+            assert desk.drain().reasons == {"opted_out": 1}
+            assert desk.contacts()["C1"] == OUT
 
     def test_a_dry_run_says_what_it_would_do_and_does_nothing(self, desk: Desk) -> None:
         desk.receive(removed(), added(external_person_id="C2"), removed("R2", mdn=MDN))

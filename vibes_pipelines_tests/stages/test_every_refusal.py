@@ -142,6 +142,7 @@ NOTED = {
     "ChangedMeanwhile",
     "ValueDoesNotFit",
     "RefusedByCrm",
+    "LockedInCrm",
 }
 
 ENDING = "HTTP 401"

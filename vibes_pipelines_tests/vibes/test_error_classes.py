@@ -71,6 +71,7 @@ OWN: dict[str, Category] = {
     "ChangedMeanwhile": "retry_later",
     "ValueDoesNotFit": "fix_data",
     "RefusedByCrm": "fix_data",
+    "LockedInCrm": "retry_later",
 }
 
 
