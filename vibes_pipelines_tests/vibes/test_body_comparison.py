@@ -17,6 +17,8 @@ PERSON = {
         "interests": [{"option_key": "golf"}, {"option_key": "hockey"}],
         "nickname": "",
         "hobbies": [],
+        "size": {"id": "1", "name": "Large"},
+        "colours": [{"id": "2", "name": "Red"}],
     },
 }
 
@@ -56,6 +58,8 @@ def test_a_person_shows_what_it_has(body: dict[str, Any]) -> None:
         custom(first_name="Eda"),
         custom(first_name=None),
         custom(tier="Gold"),
+        custom(size=None),
+        custom(colours=[]),
         custom(interests=["golf"]),
         custom(interests=[]),
         custom(nickname="Al"),

@@ -120,6 +120,21 @@ def test_fields_are_read_as_text_with_the_keys_of_options() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"id": "1", "name": "Gold"},  # the documentation's older form
+        {"id": "1", "name": "Gold", "option_key": None},
+        [{"option_key": "golf"}, {"id": "3", "name": "Music"}],
+        [None],
+    ],
+)
+def test_an_option_without_its_key_is_not_an_empty_field(value: Any) -> None:
+    custom = {"tier": value, "first_name": "Ada", "interests": []}
+    told = person_state(body({"person": {"custom_fields": custom}}))
+    assert told == {"first_name": "Ada", "interests": None}
+
+
 def test_a_text_that_was_cut_in_the_middle_of_a_character_can_be_written() -> None:
     cut = {"first_name": "Ada \ud83d", "interests": [{"option_key": "golf\ude00"}]}
     assert person_state(body({"person": {"custom_fields": cut}})) == {
