@@ -17,14 +17,21 @@ from vibes_pipelines.crm.cells import (
     instant_of,
     instant_value,
 )
-from vibes_pipelines.crm.database import crm_engine, missing_column, reflect_table
+from vibes_pipelines.crm.database import (
+    crm_engine,
+    each_or_its_refusal,
+    is_locked,
+    missing_column,
+    reflect_table,
+    writing,
+)
 from vibes_pipelines.sync_config import SyncConfig
 
 COLUMNS = ("contact_id", "kind", "subject", "state", "changed_at")
 
 ENTRY = "callbacks.facts_table"
 
-Noted = Literal["noted", "older", "unknown_contact"]
+Noted = Literal["noted", "older", "unknown_contact", "refused", "locked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +56,27 @@ class FactTable:
     def note(self, facts: Sequence[ContactFact]) -> list[Noted]:
         """Notes each fact in one transaction; one that is older than what is there changes nothing.
 
+        One that the database refuses, e.g. because it is too long, or that another session has
+        locked, holds back no other.
+
         Raises:
             CrmError: no connection, no such table, or a column is missing.
         """
-        with crm_engine(self.crm_url) as engine, engine.begin() as connection:
+        with crm_engine(self.crm_url) as engine, writing(engine) as connection:
             table = reflect_table(connection, self.table, ENTRY)
             for name in COLUMNS:
                 if name not in table.columns:
                     existing = list(table.columns.keys())
                     raise missing_column(ENTRY, name, self.table, existing)
             contacts = reflect_table(connection, self.config.contacts.table)
-            writing = _Writing(connection, table, contacts.columns[self.config.contacts.key])
-            return [writing.note(fact) for fact in facts]
+            notes = _Writing(connection, table, contacts.columns[self.config.contacts.key])
+            noted: Noted = "noted"
+            found = each_or_its_refusal(connection, facts, notes.note, noted)
+            return [_of_refusal(one) if isinstance(one, Exception) else one for one in found]
+
+
+def _of_refusal(failed: Exception) -> Noted:
+    return "locked" if is_locked(failed) else "refused"
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,12 @@ class _Writing:
     key: sa.Column[str]
 
     def note(self, fact: ContactFact) -> Noted:
+        try:
+            return self._note(fact)
+        except ValueDoesNotFit:
+            return "refused"
+
+    def _note(self, fact: ContactFact) -> Noted:
         if not self._is_contact(fact.contact_id):
             return "unknown_contact"
         columns = self.table.columns

@@ -4,11 +4,17 @@ They are noted in the CRM's table of facts when sync.yaml names one; consent is 
 carried elsewhere.
 """
 
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from vibes_pipelines.crm.facts import ContactFact, FactTable, Noted
-from vibes_pipelines.stages.inbox_opt_outs import LIST_NOT_MAPPED, OPT_IN_NOT_CARRIED
+from vibes_pipelines.stages.inbox_opt_outs import (
+    CRM_REFUSES,
+    LIST_NOT_MAPPED,
+    OPT_IN_NOT_CARRIED,
+)
 from vibes_pipelines.stages.inbox_persons import contacts_by_share
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Finished, Inbox, StoredCallback
@@ -20,9 +26,19 @@ RECORDED_ONLY = "recorded only"
 NOTED = "noted"
 NO_CONTACT = "no_contact"
 OLDER = "older_fact"
+LOCKED = "locked"
 
-_NOTHING_ELSE = frozenset({RECORDED_ONLY, OPT_IN_NOT_CARRIED, LIST_NOT_MAPPED})
-_ENDS: Mapping[Noted, str] = {"noted": NOTED, "older": OLDER, "unknown_contact": NO_CONTACT}
+log = logging.getLogger("vibes_pipelines.callbacks")
+
+_OF_NO_CONSENT = frozenset({RECORDED_ONLY, LIST_NOT_MAPPED})
+_NOTHING_ELSE = _OF_NO_CONSENT | {OPT_IN_NOT_CARRIED}
+_ENDS: Mapping[Noted, str] = {
+    "noted": NOTED,
+    "older": OLDER,
+    "unknown_contact": NO_CONTACT,
+    "refused": CRM_REFUSES,
+    "locked": LOCKED,
+}
 
 
 def note_facts(
@@ -34,6 +50,8 @@ def note_facts(
     dry_run: bool,
 ) -> list[Finished]:
     """Notes the facts of a page; returns its ends, changed where a fact is all there was to do.
+
+    Nothing is said of one whose fact another session has locked: it waits for the next drain.
 
     Raises:
         CrmError: there is no such table, or it has not the columns of a fact.
@@ -51,7 +69,11 @@ def note_facts(
         table = FactTable(project.settings.crm_url, project.config, section.facts_table)
         answers = table.note(list(facts.values()))
         ends |= {n: _ENDS[answer] for n, answer in zip(facts, answers, strict=True)}
-    return [_end(finished, ends, unreadable) for finished in ended]
+        refused = Counter(answers)["refused"]
+        if refused:
+            log.warning("%d facts do not fit into %s, or it refuses them", refused, table.table)
+    waits = {number for number, reason in ends.items() if reason == LOCKED}
+    return [_end(finished, ends, unreadable) for finished in ended if finished.id not in waits]
 
 
 def _end(finished: Finished, ends: Mapping[int, str], unreadable: Mapping[int, str]) -> Finished:
@@ -61,6 +83,8 @@ def _end(finished: Finished, ends: Mapping[int, str], unreadable: Mapping[int, s
     reason = ends.get(finished.id)
     if reason == NOTED and finished.reason in _NOTHING_ELSE:
         return replace(finished, status="applied", reason=NOTED)
+    if reason == CRM_REFUSES and finished.reason in _OF_NO_CONSENT:
+        return replace(finished, status="parked", reason=CRM_REFUSES)
     if reason is not None and finished.reason == RECORDED_ONLY:
         return replace(finished, reason=reason)
     return finished

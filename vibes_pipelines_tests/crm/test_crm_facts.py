@@ -1,15 +1,18 @@
 """The CRM's table of facts: the newest state of each subject, whatever order events come in."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vibes_pipelines.crm import database
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.crm.facts import ContactFact, FactTable
 from vibes_pipelines.sync_config import load_sync_config
@@ -64,6 +67,32 @@ def test_a_fact_of_nobody_is_not_noted(url: str) -> None:
         "unknown_contact"
     ]
     assert run(url, "SELECT * FROM facts") == []
+
+
+@pytest.mark.postgresql
+def test_a_fact_that_does_not_fit_or_is_locked_holds_back_no_other(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_WAIT_S", 0.2)
+    url = postgresql_url
+    run(url, *TABLES, "INSERT INTO contacts VALUES ('C2', NULL), ('C3', NULL)")
+    run(url, "ALTER TABLE facts ALTER contact_id TYPE VARCHAR(2)")
+    run(url, "INSERT INTO contacts VALUES ('C100', NULL)")
+    table = FactTable(url, CONFIG, "facts")
+    assert table.note([fact("active", contact="C2")]) == ["noted"]
+    with closing(psycopg.connect(url.replace("+psycopg", ""))) as session:
+        session.execute("SELECT * FROM facts FOR UPDATE")
+        facts = [
+            fact("x" * 21),
+            fact("a\0b"),
+            fact("active", contact="C100"),
+            fact("removed", contact="C2"),
+            fact("active", contact="C3"),
+        ]
+        assert table.note(facts) == ["refused", "refused", "refused", "locked", "noted"]
+    run(url, "DROP TABLE facts")
+    with pytest.raises(CrmError, match="no table facts"):
+        table.note(facts)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -61,3 +61,28 @@ def test_an_opt_out_does_not_wait_for_the_table_of_facts(project: Project) -> No
     with pytest.raises(CrmError, match="no_such"):
         drain(project, dry_run=False)
     assert is_opted_out(project)
+
+
+def test_a_fact_that_its_table_refuses_is_parked_alone(project: Project) -> None:  # noqa: F811
+    noted = Callbacks(url="https://x.example/callbacks", facts_table="facts")
+    object.__setattr__(project.config, "callbacks", noted)
+    engine = sa.create_engine(project.settings.crm_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TABLE facts (contact_id TEXT, kind TEXT,"
+            " subject TEXT CHECK (length(subject) < 9), state TEXT, changed_at TEXT)"
+        )
+    engine.dispose()
+    for number, device in enumerate(("d1", "too long", "d2")):
+        event = {"callback_type": "device_added", "event_id": f"D{number}"}
+        pushed = {"app_id": "APP1", "vibes_device_id": device}
+        receive(project, event | {"person": WHO, "push_device": pushed})
+    receive(project, OPT_OUT)
+    assert drain(project, dry_run=False).reasons == {
+        "noted": 2,
+        "opted_out": 1,
+        "refused_by_crm": 1,
+    }
+    [parked] = list_parked(project)
+    assert parked.reason == "refused_by_crm"
+    assert is_opted_out(project)
