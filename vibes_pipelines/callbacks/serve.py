@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from vibes_pipelines.callbacks.connections import ReceiverProtocol
 from vibes_pipelines.callbacks.metrics import Board, Tally
 from vibes_pipelines.callbacks.receiver import Receiver, Rules
 from vibes_pipelines.callbacks.signup import OpenSignup
@@ -74,6 +75,7 @@ class _Service:
         receiver = Receiver(inbox, self.rules, tally, board, self.signup, self.tribe)
         config = uvicorn.Config(
             receiver.app(),
+            http=ReceiverProtocol,
             log_config=None,
             log_level=logging.WARNING,
             access_log=False,  # an address is personal data

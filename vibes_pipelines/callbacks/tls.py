@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from vibes_pipelines.callbacks.connections import ReceiverProtocol
 
 PLATFORM_NAME = "catapult-app.vibescm.com"
 """The common name of the platform's client certificate."""
@@ -70,8 +71,8 @@ class Tls:
         context.verify_mode = ssl.CERT_OPTIONAL
 
 
-class CertificateProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
-    """HTTP of uvicorn that tells the application who the client's certificate says it is."""
+class CertificateProtocol(ReceiverProtocol):
+    """Tells the application who the client's certificate says it is."""
 
     app_state: dict[str, Any]
 
