@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.contacts import FEED
 from vibes_pipelines.crm.mapped_columns import mapped_columns
+from vibes_pipelines.instants import read_instant
 from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.tribe_labels import ABSENT, KnownLabels, known_labels, labels_of
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 SOURCE = "Tribe Relation_Person"
 ROWS_AT_ONCE = 10_000
+
+CREATED = "CreationDate"
+"""A person's field that tells that no label of it can be older (Tribe documentation, Entities)."""
 
 Check = Callable[[], None]
 """Called between two pages; raises when the work is to stop."""
@@ -118,10 +122,16 @@ class _Copying:
         row = {name: as_text(_value(person, name)) for name in self.fields}
         contact = row[self.config.contacts.key] or ""
         held = set(label_ids(person, SOURCE))
+        created_at = read_instant(str(person.get(CREATED)))
         for name, identifier in label_ids_by_name.items():
             is_present = identifier in held
             state, since = self.known.state(
-                name, contact, self.as_of, is_present=is_present, if_never=self.if_never
+                name,
+                contact,
+                self.as_of,
+                created_at,
+                is_present=is_present,
+                if_never=self.if_never,
             )
             row[LABEL + name], row[LABEL_SINCE + name] = state, since
         return row
@@ -154,7 +164,7 @@ async def _copy(
 async def _pages(
     client: "TribeClient", config: SyncConfig, keys: Collection[str] | None
 ) -> AsyncIterator[list["Person"]]:
-    select = list(fields_of(config))
+    select = [*fields_of(config), CREATED]
     if keys is not None:
         yield await client.find(config.contacts.key, keys, select)
         return

@@ -1,76 +1,95 @@
 """What a label of Tribe CRM says of a contact's consent, and since when.
 
-Present is opted in. Absent is opted out only for somebody who was seen with the label in a day that
-was accepted, whose opt-out the platform told since, or where sync.yaml says so; else it is unknown.
+Present is opted in. Absent is opted out only for somebody who was seen with the label, in the last
+accepted day or one landed since, whose opt-out the platform told, or where sync.yaml says so; else
+it is unknown.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
 from vibes_pipelines.crm.contacts import FEED
 from vibes_pipelines.crm.mapped_columns import mapped_columns
+from vibes_pipelines.delivery.intents import evidence_at
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.sent_changes import SentChanges
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.tribe import LABEL, LABEL_SINCE, TribeSource, label_of
 
 PRESENT, ABSENT = "true", "false"
 
-State = tuple[str, str | None]
-"""PRESENT or ABSENT, and since when (ISO, UTC); None when that is not known."""
+
+class Seen(NamedTuple):
+    """What is known of a contact's label: PRESENT, ABSENT or None, and since when (ISO, UTC).
+
+    `at` is the look that showed it; a label that comes later is younger than that.
+    """
+
+    state: str | None
+    since: str | None
+    at: datetime
 
 
 @dataclass(frozen=True)
 class KnownLabels:
-    """What an accepted day said of labels: label → contact → state.
+    """What was seen of labels: label → contact → look. `as_of` is that of the accepted day.
 
-    A label that was not landed then is missing. `written` are opt-outs that were written back since
-    that day was landed, with the time at which the platform recorded them.
+    A contact that nobody looked at is missing, for its label may be of any age.
     """
 
     as_of: datetime | None = None
-    states: Mapping[str, Mapping[str, State]] = field(default_factory=dict)
-    written: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    seen: Mapping[str, Mapping[str, Seen]] = field(default_factory=dict)
 
     def state(
-        self, label: str, contact: str, as_of: datetime, *, is_present: bool, if_never: str | None
+        self,
+        label: str,
+        contact: str,
+        as_of: datetime,
+        created_at: datetime | None,
+        *,
+        is_present: bool,
+        if_never: str | None,
     ) -> tuple[str | None, str | None]:
         """The state of a label now, and since when.
 
-        A label that newly appeared did so at some time after the day before: that day is what is
-        certain. One that disappeared is gone as of now, unless it was taken off for an opt-out.
+        A label that newly appeared did so at some time after the look without it: that look is what
+        is certain. One that disappeared is gone as of now, unless it was taken off for an opt-out.
         """
-        before = self.states.get(label, {}).get(contact)
-        if is_present:
-            if before is not None and before[0] == PRESENT:
-                return before
-            is_new = label in self.states and self.as_of is not None
+        before = self.seen.get(label, {}).get(contact)
+        if not is_present:
+            if before is None or before.state is None:
+                return if_never, None
+            return ABSENT, before.since if before.state == ABSENT else instant_text(as_of)
+        if before is None:  # only of somebody new the label is new for sure
+            is_new = self.as_of is not None and created_at is not None and created_at > self.as_of
             return PRESENT, instant_text(self.as_of) if is_new else None
-        if contact in self.written.get(label, {}):
-            return ABSENT, self.written[label][contact]
-        if before is None:
-            return if_never, None
-        return before if before[0] == ABSENT else (ABSENT, instant_text(as_of))
+        return PRESENT, before.since if before.state == PRESENT else instant_text(before.at)
 
 
 def known_labels(project: Project, day: str | None = None) -> KnownLabels:
-    """The labels of the newest accepted day; with `day`, of those before it."""
+    """What the newest accepted day showed, and whom each day landed since showed with a label.
+
+    A later day without a label tells nothing before it is accepted: it may be broken. What was
+    taken off for an opt-out is absent since then. With `day` only days before it count.
+    """
     accepted = project.ledger.last_delivered(before=day)
-    snapshot = project.snapshots.find(FEED, accepted.day) if accepted else None
-    if accepted is None or snapshot is None:
-        return KnownLabels()
-    labels = [name for name in labels_of(project.config) if _has(snapshot, name)]
-    columns = [column for name in labels for column in (LABEL + name, LABEL_SINCE + name)]
-    key = project.config.contacts.key
-    states: dict[str, dict[str, State]] = {name: {} for name in labels}
-    if key in snapshot.manifest.columns and labels:
-        with pq.ParquetFile(snapshot.data) as file:
-            for batch in file.iter_batches(columns=[key, *columns]):
-                _note(states, batch.to_pydict(), key)
-    return KnownLabels(snapshot.manifest.as_of, states, _written(project, accepted.day))
+    first, as_of = accepted.day if accepted else "", None
+    seen: dict[str, dict[str, Seen]] = {name: {} for name in labels_of(project.config)}
+    for landed in project.snapshots.days(FEED):
+        is_known = first <= landed and (day is None or landed < day)
+        snapshot = project.snapshots.find(FEED, landed) if is_known else None
+        if snapshot is not None:
+            is_accepted = landed == first
+            as_of = snapshot.manifest.as_of if is_accepted else as_of
+            _note(project.config, seen, snapshot, is_accepted=is_accepted)
+    _note_taken_off(project, seen, first)
+    return KnownLabels(as_of, seen)
 
 
 def labels_of(config: SyncConfig) -> list[str]:
@@ -85,36 +104,44 @@ def instant_text(instant: datetime | None) -> str | None:
     return None if instant is None else f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _has(snapshot: Snapshot, label: str) -> bool:
-    return {LABEL + label, LABEL_SINCE + label} <= set(snapshot.manifest.columns)
-
-
 def _note(
-    states: Mapping[str, dict[str, State]], batch: Mapping[str, Iterable[str | None]], key: str
+    config: SyncConfig,
+    seen: Mapping[str, dict[str, Seen]],
+    snapshot: Snapshot,
+    *,
+    is_accepted: bool,
 ) -> None:
-    for label, known in states.items():
-        rows = zip(batch[key], batch[LABEL + label], batch[LABEL_SINCE + label], strict=True)
-        known.update(
-            {contact: (state, since) for contact, state, since in rows if contact and state}
-        )
+    """Notes every contact of an accepted day, and those with a label of another."""
+    key, columns, at = config.contacts.key, set(snapshot.manifest.columns), snapshot.manifest.as_of
+    landed = [name for name in seen if {LABEL + name, LABEL_SINCE + name} <= columns]
+    if key not in columns or not landed:
+        return
+    unknown = Seen(None, None, at)
+    wanted = [key, *(prefix + name for name in landed for prefix in (LABEL, LABEL_SINCE))]
+    with pq.ParquetFile(snapshot.data) as file:
+        for batch in file.iter_batches(columns=wanted):
+            cells = batch.to_pydict()
+            for name in landed:
+                rows = zip(cells[key], cells[LABEL + name], cells[LABEL_SINCE + name], strict=True)
+                seen[name].update(
+                    (contact, Seen(state, since, at) if state else unknown)
+                    for contact, state, since in rows
+                    if contact and (is_accepted or state == PRESENT)
+                )
 
 
-def _written(project: Project, day: str) -> dict[str, dict[str, str | None]]:
-    """Opt-outs that an accepted diff set carried to Tribe, by label.
+def _note_taken_off(project: Project, seen: Mapping[str, dict[str, Seen]], first: str) -> None:
+    """Notes the opt-outs that Tribe took, of diff sets from the day `first` on.
 
     Tribe keeps no trace of an opt-out: who never had the label looks the same before and after.
     """
-    path = project.diff_set_folder(day) / "subscription_changes.parquet"
     labels = {consent.list: label_of(consent.from_) for consent in project.config.consents}
-    found: dict[str, dict[str, str | None]] = {}
-    if not path.is_file():
-        return found
-    columns = ["external_person_id", "subscription_list_id", "evidence_at"]
-    is_ours = [("side", "=", "crm"), ("action", "=", "opt_out")]
-    for row in pq.read_table(path, columns=columns, filters=is_ours).to_pylist():
-        label, evidence_at = labels.get(row["subscription_list_id"]), row["evidence_at"]
-        if label is not None:
-            # Stored without a zone, in UTC.
-            instant = evidence_at.replace(tzinfo=UTC) if evidence_at else None
-            found.setdefault(label, {})[row["external_person_id"]] = instant_text(instant)
-    return found
+    with closing(SentChanges(project.settings.ledger_url)) as changes:
+        for taken in changes.opt_outs_of_crm(first):
+            label, contact = labels.get(taken.subscription_list_id or ""), taken.external_person_id
+            if label is None or contact is None:
+                continue
+            before = seen[label].get(contact)
+            if before is None or before.at <= taken.as_of:
+                since = instant_text(evidence_at(taken))
+                seen[label][contact] = Seen(ABSENT, since, taken.as_of)

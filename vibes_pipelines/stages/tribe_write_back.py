@@ -34,7 +34,7 @@ from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.tribe_contacts import tribe_client
 from vibes_pipelines.stages.tribe_label_lease import label_lease
-from vibes_pipelines.stages.tribe_labels import ABSENT, PRESENT, KnownLabels, known_labels
+from vibes_pipelines.stages.tribe_labels import PRESENT, KnownLabels, known_labels
 from vibes_pipelines.sync_config import Consent, MappedField
 from vibes_pipelines.sync_config.spellings import as_compared
 from vibes_pipelines.sync_config.tribe import LABEL
@@ -206,14 +206,11 @@ class _Writing:
 
     def _appeared_after(self, row: OptOut, label: str) -> bool:
         """Whether the label, which the person has now, certainly came after the opt-out."""
-        if row.evidence_at is None or self.known.as_of is None:
+        seen = self.known.seen.get(label, {}).get(row.contact_id)
+        if row.evidence_at is None or seen is None:
             return False
-        latest = latest_possible(row.evidence_at)
-        state, since = self.known.states.get(label, {}).get(row.contact_id, (None, None))
-        if state == ABSENT:
-            return self.known.as_of > latest
-        instant: datetime | None = instant_of(since)
-        return state == PRESENT and instant is not None and instant > latest
+        came_at: datetime | None = instant_of(seen.since) if seen.state == PRESENT else seen.at
+        return came_at is not None and came_at > latest_possible(row.evidence_at)
 
     def _column(self, name: str, entry: str) -> sa.Column[Any]:
         if "/" in name or name.startswith(LABEL):

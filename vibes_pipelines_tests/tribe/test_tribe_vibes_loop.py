@@ -35,6 +35,8 @@ from vibes_pipelines_tests.support.tribe import running_tribe_loop, tribe_sync_c
 LIST = "1234"
 COLUMN, SINCE = f"label:{OFFERS}", f"label_since:{OFFERS}"
 OPENING = datetime(2026, 1, 1, tzinfo=UTC)
+NIGHT = "2026-01-01T23:59:59Z"
+"""When the first day was looked at."""
 Both = tuple[Loop, TribeSandbox]
 
 
@@ -196,6 +198,37 @@ def test_a_label_that_came_after_the_opt_out_stands(tmp_path: Path) -> None:
         [answer] = crm_writer(loop.project).apply_opt_outs([late])
         assert answer.outcome == "accepted"
         assert not holds(tribe, key)
+
+
+def test_who_loses_the_label_while_the_first_day_waits_is_opted_out(tmp_path: Path) -> None:
+    with running_tribe_loop(tmp_path, build_world(40, seed=3)) as (loop, tribe):
+        [left] = subscribed(loop, tribe, 1)
+        loop.reconcile()  # nobody approves it
+        tribe.world.detach(person_of(tribe, left)["ID"], tribe.world.label_id(OFFERS))
+        loop.sandbox.next_day(edits=False)
+        assert loop.day(approve=True).opt_outs_to_platform == 1
+        assert landed(loop)[left][COLUMN] == "false"
+        assert left not in subscribed(loop, tribe, 40)
+
+
+def test_only_a_label_that_nobody_had_before_the_opt_out_stands(tmp_path: Path) -> None:
+    with running_tribe_loop(tmp_path, build_world(40, seed=3)) as (loop, tribe):
+        platform, label = loop.sandbox.platform, tribe.world.label_id(OFFERS)
+        left = {one.person_key for one in platform.subscriptions if one.opt_out_date}
+        keys = {platform.persons[one].external_person_id for one in left}
+        ids = {p["ImportId"]: p["ID"] for p in tribe.world.persons() if p["ImportId"] in keys}
+        back, late = ids = dict(sorted(ids.items())[:2])
+        for person in ids.values():
+            tribe.world.attach(person, label)
+        tribe.world.update("Relation_Person", ids[late], {"ImportId": None})
+        loop.day(approve=True)
+        assert not holds(tribe, back)
+        tribe.world.attach(ids[back], label)
+        tribe.world.update("Relation_Person", ids[late], {"ImportId": late})
+        loop.sandbox.next_day(edits=False)
+        assert loop.day().opt_outs_to_crm == 1
+        assert {key: landed(loop)[key][SINCE] for key in ids} == {back: NIGHT, late: None}
+        assert (holds(tribe, back), holds(tribe, late)) == (True, False)
 
 
 def test_fields_are_written_in_the_form_that_tribe_holds(both: Both) -> None:
