@@ -158,7 +158,10 @@ class _Pair:
 
     async def merge(self, shared: set[str], before: Result | None) -> Result | None:
         """None where there is no other profile; `before`: what an earlier attempt came to."""
-        other = await self.by_email.profile(self.address)
+        try:
+            other = await self.by_email.profile(self.address)
+        except ApsisLocked:
+            return "locked"
         if other is None:
             return None
         theirs = other.attributes.get(CRM_ID_ATTRIBUTE)

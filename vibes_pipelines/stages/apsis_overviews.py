@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import duckdb
 
 from vibes_pipelines.apsis.calls import can_stand_in_path
-from vibes_pipelines.apsis.errors import ApsisNotFound
+from vibes_pipelines.apsis.errors import ApsisLocked, ApsisNotFound
 from vibes_pipelines.reconcile.consent import OPTED_IN, state_column
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
 from vibes_pipelines.reconcile.sources import open_source
@@ -43,7 +43,10 @@ class UnknownOverview(ValueError):  # noqa: N818 - the name says what is wrong
 
 @dataclass(frozen=True)
 class Carried:
-    """What carrying an overview came to; `without_profile`: members APSIS One does not have."""
+    """What carrying an overview came to.
+
+    `without_profile`: members whose profile APSIS One does not have, or has locked.
+    """
 
     name: str
     members: int
@@ -56,7 +59,7 @@ class Carried:
         """One line for the log."""
         return (
             f"overview {self.name}: {self.members} members, {self.tagged} tagged, {self.untagged}"
-            f" untagged, {self.without_profile} without a profile yet"
+            f" untagged, {self.without_profile} without a profile, or a locked one"
         )
 
 
@@ -138,7 +141,7 @@ def _members(sync: ApsisSync, overview: Overview) -> set[str]:
 async def _write(
     sync: ApsisSync, overview: Overview, joining: Iterable[str], leaving: Iterable[str]
 ) -> set[str]:
-    """Writes the tags; returns whom APSIS One does not have."""
+    """Writes the tags; returns those without a profile that could be written."""
     missing: set[str] = set()
     gate = asyncio.Semaphore(CONCURRENCY)
 
@@ -146,7 +149,7 @@ async def _write(
         async with gate:
             try:
                 await write(key, overview.tag)
-            except ApsisNotFound:
+            except (ApsisLocked, ApsisNotFound):
                 missing.add(key)
 
     client: ApsisClient

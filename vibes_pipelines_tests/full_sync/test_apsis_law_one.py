@@ -104,6 +104,15 @@ def test_a_merge_keeps_the_opt_out_of_either_whosever_consent_wins(world: World)
     assert len(world.apsis.account.profiles()) == 1
 
 
+def test_a_locked_profile_of_the_address_stays_apart_and_fails_no_full_sync(world: World) -> None:
+    world.configure(merge_same_email=True)
+    world.person("Ada")
+    form(world, "Ada")
+    world.apsis.account.lock_profile(EMAIL_KEYSPACE, "Ada@example.org")
+    ended = world.sync()
+    assert (ended.state, ended.results.merges) == ("finished", {"locked": 1})
+
+
 def test_a_person_who_came_by_a_message_is_merged_by_the_next_full_sync(world: World) -> None:
     world.configure(merge_same_email=True)
     world.person("Zed")

@@ -12,6 +12,7 @@ import pytest
 
 from vibes_pipelines.apsis.client import ApsisClient
 from vibes_pipelines.apsis.errors import ApsisUnavailable
+from vibes_pipelines.sandbox.apsis_records import CRM_KEYSPACE, SECTION
 from vibes_pipelines.stages import tribe_messages
 from vibes_pipelines.stages.apsis_contacts import UNNAMEABLE
 from vibes_pipelines.stages.apsis_last_look import NEWER, NewerWatch
@@ -104,6 +105,20 @@ def test_an_overview_that_failed_is_carried_whole_the_next_time(
         assert carry_overview(sync, "VIP").untagged == 1
         assert world.tags(flo) == set()
         assert carry_overview(sync, "VIP").untagged == 0
+
+
+def test_a_locked_member_holds_up_no_overview(world: World) -> None:
+    world.configure(overviews=[{"name": "VIP", "members": "label:VIP", "tag": MEMBER}])
+    ada, bo = world.person("Ada", "VIP"), world.person("Bo", "VIP")
+    keyspace = world.apsis.account.catalogue.keyspace(CRM_KEYSPACE)
+    for person in (ada, bo):
+        world.apsis.account.create(keyspace, person, SECTION)
+    world.apsis.account.lock_profile(CRM_KEYSPACE, ada)
+    with world.open() as sync:
+        for tagged in (1, 0):
+            carried = carry_overview(sync, "VIP")
+            assert (carried.tagged, carried.without_profile) == (tagged, 1)
+    assert world.tags(bo) == {MEMBER}
 
 
 def test_cut_while_it_moves_away_what_was_landed_it_is_taken_up_on_both_sides_anew(
