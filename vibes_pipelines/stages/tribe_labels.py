@@ -6,7 +6,6 @@ it is unknown.
 """
 
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -17,7 +16,6 @@ from vibes_pipelines.crm.contacts import FEED
 from vibes_pipelines.crm.mapped_columns import mapped_columns
 from vibes_pipelines.delivery.intents import evidence_at
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.store.sent_changes import SentChanges
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.tribe import LABEL, LABEL_SINCE, TribeSource, label_of
@@ -136,12 +134,11 @@ def _note_taken_off(project: Project, seen: Mapping[str, dict[str, Seen]], first
     Tribe keeps no trace of an opt-out: who never had the label looks the same before and after.
     """
     labels = {consent.list: label_of(consent.from_) for consent in project.config.consents}
-    with closing(SentChanges(project.settings.ledger_url)) as changes:
-        for taken in changes.opt_outs_of_crm(first):
-            label, contact = labels.get(taken.subscription_list_id or ""), taken.external_person_id
-            if label is None or contact is None:
-                continue
-            before = seen[label].get(contact)
-            if before is None or before.at <= taken.as_of:
-                since = instant_text(evidence_at(taken))
-                seen[label][contact] = Seen(ABSENT, since, taken.as_of)
+    for taken in project.ledger.opt_outs_of_crm(first):
+        label, contact = labels.get(taken.subscription_list_id or ""), taken.external_person_id
+        if label is None or contact is None:
+            continue
+        before = seen[label].get(contact)
+        if before is None or before.at <= taken.as_of:
+            since = instant_text(evidence_at(taken))
+            seen[label][contact] = Seen(ABSENT, since, taken.as_of)

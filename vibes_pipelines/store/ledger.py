@@ -121,6 +121,14 @@ class Ledger(DiffSetRecords, Leases):
         query = select_operations().where(operations.c.operation_id == operation_id)
         return next(iter(self._operations(query)), None)
 
+    def opt_outs_of_crm(self, day: str) -> list[Operation]:
+        """Opt-outs that the CRM took, of diff sets of this day and later; the oldest first."""
+        table = operations.c
+        query = select_operations().where(
+            table.kind == "crm_opt_out", table.status == "accepted", table.day >= day
+        )
+        return self._operations(query.order_by(table.as_of))
+
     def mark_sent(self, operation_ids: Collection[str]) -> None:
         """Records the intent to send now. To be called before the first byte leaves.
 

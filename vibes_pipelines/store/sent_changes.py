@@ -85,16 +85,6 @@ class SentChanges(Database):
                 rows = connection.execute(query.where(found.external_person_id.in_(chunk))).all()
             yield from map(operation_from, rows)
 
-    def opt_outs_of_crm(self, day: str) -> Iterator[Operation]:
-        """Opt-outs that the CRM took, of diff sets of this day and later; oldest first."""
-        found = operations.c
-        query = select_operations().where(
-            found.kind == "crm_opt_out", found.status == "accepted", found.day >= day
-        )
-        with self._engine.begin() as connection:
-            rows = connection.execute(query.order_by(found.as_of)).all()
-        yield from map(operation_from, rows)
-
 
 def _sent(row: Any, *, in_real_time: bool) -> Sent:
     values = dict(row._mapping)  # noqa: SLF001 - the documented way to a row's names
