@@ -13,13 +13,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.crm.arrow_columns import as_text
 from vibes_pipelines.crm.contacts import FEED
 from vibes_pipelines.crm.mapped_columns import mapped_columns
+from vibes_pipelines.data_files import parquet
 from vibes_pipelines.instants import read_instant
+from vibes_pipelines.reconcile.sql import clean, ident
 from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.tribe_labels import ABSENT, KnownLabels, known_labels, labels_of
@@ -81,9 +85,29 @@ def copy_tribe_contacts(project: Project, path: Path, keys: Collection[str]) -> 
         TribeError: as `land_tribe_contacts`.
     """
     copying = _Copying(project.config, known_labels(project), datetime.now(UTC))
+    keys = keys_as_held(project, keys)
     # In a thread of its own: a delivery looks at the CRM from within its own event loop.
     with ThreadPoolExecutor(max_workers=1) as apart:
         return apart.submit(run_until_interrupted, _copy(project, copying, path, keys)).result()
+
+
+def keys_as_held(project: Project, keys: Collection[str]) -> set[str]:
+    """These keys, and what Tribe has that reads as one of them, as the newest landed day shows it.
+
+    A key of text may have blanks at its edges, or another normal form; Tribe compares them as is.
+    """
+    key = project.config.contacts.key
+    days = project.snapshots.days(FEED)
+    snapshot = project.snapshots.find(FEED, days[-1]) if days else None
+    if snapshot is None or key not in snapshot.manifest.columns:
+        return set(keys)
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.register("wanted", pa.table({"clean": pa.array(sorted(keys), pa.string())}))
+        rows = connection.execute(
+            f"SELECT {ident(key)} FROM {parquet(snapshot.data)}"  # noqa: S608 - quoted there
+            f" SEMI JOIN wanted ON {clean(ident(key))} = wanted.clean"
+        ).fetchall()
+    return {*keys, *(row[0] for row in rows)}
 
 
 def fields_of(config: SyncConfig) -> dict[str, str]:
@@ -120,7 +144,7 @@ class _Copying:
 
     def row(self, person: "Person", label_ids_by_name: Mapping[str, str]) -> dict[str, str | None]:
         row = {name: as_text(_value(person, name)) for name in self.fields}
-        contact = row[self.config.contacts.key] or ""
+        contact = trimmed(row[self.config.contacts.key] or "") or ""
         held = set(label_ids(person, SOURCE))
         created_at = read_instant(str(person.get(CREATED)))
         for name, identifier in label_ids_by_name.items():

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.crm.contacts import FEED
 from vibes_pipelines.crm.mapped_columns import mapped_columns
 from vibes_pipelines.delivery.intents import evidence_at
@@ -123,8 +124,8 @@ def _note(
                 rows = zip(cells[key], cells[LABEL + name], cells[LABEL_SINCE + name], strict=True)
                 seen[name].update(
                     (contact, Seen(state, since, at) if state else unknown)
-                    for contact, state, since in rows
-                    if contact and (is_accepted or state == PRESENT)
+                    for held, state, since in rows
+                    if (is_accepted or state == PRESENT) and (contact := trimmed(held or ""))
                 )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.crm.agreement import holds
 from vibes_pipelines.crm.cells import (
     ValueDoesNotFit,
@@ -32,7 +33,7 @@ from vibes_pipelines.crm.write_back import (
 )
 from vibes_pipelines.stages.interrupts import run_until_interrupted
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.tribe_contacts import tribe_client
+from vibes_pipelines.stages.tribe_contacts import keys_as_held, tribe_client
 from vibes_pipelines.stages.tribe_label_lease import label_lease
 from vibes_pipelines.stages.tribe_labels import PRESENT, KnownLabels, known_labels
 from vibes_pipelines.sync_config import Consent, MappedField
@@ -120,10 +121,10 @@ class TribeWriter:
         key = self.project.config.contacts.key
         async with tribe_client(self.project) as client:
             metadata, labels = await client.metadata(), await client.labels()
-            contacts = {row.contact_id for row in rows}
-            persons: defaultdict[str, list[Person]] = defaultdict(list)
-            for person in await client.find(key, contacts, list(dict.fromkeys([key, *compared]))):
-                persons[str(person.get(key))].append(person)
+            keys = keys_as_held(self.project, {row.contact_id for row in rows})
+            persons: defaultdict[str | None, list[Person]] = defaultdict(list)
+            for person in await client.find(key, keys, list(dict.fromkeys([key, *compared]))):
+                persons[trimmed(str(person.get(key)))].append(person)
             known = known_labels(self.project)
             writing = _Writing(self.project, client, metadata, labels, known)
             answers = await _by_contact(rows, persons, writing.answered(chosen(writing)))
@@ -235,7 +236,7 @@ class _Writing:
 
 
 async def _by_contact(
-    rows: Sequence[Row], persons: Mapping[str, Iterable["Person"]], write: Write
+    rows: Sequence[Row], persons: Mapping[str | None, Iterable["Person"]], write: Write
 ) -> list[WriteBack]:
     """Each row's answer, in order; a row about several persons of one key is for all of them.
 
@@ -250,7 +251,9 @@ async def _by_contact(
     async def one(contact: str) -> None:
         async with gate:
             for place in places[contact]:
-                said = [await write(person, rows[place]) for person in persons.get(contact, ())]
+                said = [
+                    await write(person, rows[place]) for person in persons.get(trimmed(contact), ())
+                ]
                 refused = (answer for answer in said if answer.outcome == "rejected")
                 answers[place] = next(refused, _ACCEPTED if said else _NOT_FOUND)
 

@@ -329,6 +329,17 @@ def test_some_contacts_are_read_as_a_landed_day_has_them(both: Both, tmp_path: P
             assert row == whole[row["ImportId"]]
 
 
+def test_a_key_with_blanks_and_in_another_normal_form_is_found(both: Both, tmp_path: Path) -> None:
+    loop, tribe = both
+    person = next(one for one in tribe.world.persons() if holds(tribe, one["ImportId"]))
+    tribe.world.update("Relation_Person", person["ID"], {"ImportId": " Cafe\u0301"})
+    land_contacts(loop.project, loop.today)
+    assert copy_crm_contacts(loop.project, tmp_path / "some.parquet", ["Caf\u00e9"]) == 1
+    [answer] = crm_writer(loop.project).apply_opt_outs([CrmOptOut("Caf\u00e9", LIST, None)])
+    assert answer.outcome == "accepted"
+    assert not holds(tribe, " Cafe\u0301")
+
+
 def test_the_config_says_what_does_not_belong_to_tribe(tmp_path: Path) -> None:
     path = tribe_sync_config(tmp_path)
     text = path.read_text(encoding="utf-8")
