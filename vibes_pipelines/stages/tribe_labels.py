@@ -6,6 +6,7 @@ it is unknown.
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -17,9 +18,11 @@ from vibes_pipelines.crm.contacts import FEED
 from vibes_pipelines.crm.mapped_columns import mapped_columns
 from vibes_pipelines.delivery.intents import evidence_at
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.snapshots import Snapshot
 from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.tribe import LABEL, LABEL_SINCE, TribeSource, label_of
+from vibes_pipelines.vibes.callbacks import SUBSCRIPTION_REMOVED
 
 PRESENT, ABSENT = "true", "false"
 
@@ -88,6 +91,7 @@ def known_labels(project: Project, day: str | None = None) -> KnownLabels:
             as_of = snapshot.manifest.as_of if is_accepted else as_of
             _note(project.config, seen, snapshot, is_accepted=is_accepted)
     _note_taken_off(project, seen, first)
+    _note_told(project, seen)
     return KnownLabels(as_of, seen)
 
 
@@ -143,3 +147,23 @@ def _note_taken_off(project: Project, seen: Mapping[str, dict[str, Seen]], first
         if before is None or before.at <= taken.as_of:
             since = instant_text(evidence_at(taken))
             seen[label][contact] = Seen(ABSENT, since, taken.as_of)
+
+
+def _note_told(project: Project, seen: Mapping[str, dict[str, Seen]]) -> None:
+    """Notes the opt-outs that callbacks told and Tribe took since a label was last seen."""
+    labels = {one.list.strip(): label_of(one.from_) for one in project.config.consents}
+    company = project.config.company_key
+    with closing(Inbox(project.settings.inbox_url)) as inbox:
+        for page in inbox.arrived_after(0, SUBSCRIPTION_REMOVED, labels, company):
+            for told in page:
+                label = labels[told.subscription_list_id or ""]
+                contact = trimmed(told.external_person_id or "")
+                if label is None or contact is None or told.status != "applied":
+                    continue
+                before, since = seen[label].get(contact), instant_text(told.order_at) or ""
+                if before is None or (
+                    before.state != ABSENT
+                    and before.at <= told.received_at
+                    and (before.since or "") < since
+                ):
+                    seen[label][contact] = Seen(ABSENT, since, told.received_at)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from vibes_pipelines.callbacks.intake import posted, read_arrival
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.crm.write_back import (
     CHANGED_MEANWHILE,
@@ -25,10 +26,13 @@ from vibes_pipelines.sandbox.tribe_sandbox import TribeSandbox
 from vibes_pipelines.sandbox.tribe_schema import CUSTOM
 from vibes_pipelines.sandbox.tribe_switches import TribeSwitches
 from vibes_pipelines.stages.crm_side import copy_crm_contacts, crm_writer
+from vibes_pipelines.stages.inbox import drain
 from vibes_pipelines.stages.landing import land_contacts
+from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.store.snapshots import EmptySource
 from vibes_pipelines.sync_config import SyncConfigError, load_sync_config
 from vibes_pipelines.tribe.errors import TribeAnswerError, TribeFieldError
+from vibes_pipelines_tests.support.callbacks import REMOVED, as_bytes, subscription_body
 from vibes_pipelines_tests.support.loop import Loop
 from vibes_pipelines_tests.support.tribe import running_tribe_loop, tribe_sync_config
 
@@ -211,7 +215,9 @@ def test_who_loses_the_label_while_the_first_day_waits_is_opted_out(tmp_path: Pa
         assert left not in subscribed(loop, tribe, 40)
 
 
-def test_only_a_label_that_nobody_had_before_the_opt_out_stands(tmp_path: Path) -> None:
+def test_a_label_is_as_old_as_the_look_without_it_or_the_opt_out_that_ended_it(
+    tmp_path: Path,
+) -> None:
     with running_tribe_loop(tmp_path, build_world(40, seed=3)) as (loop, tribe):
         platform, label = loop.sandbox.platform, tribe.world.label_id(OFFERS)
         left = {one.person_key for one in platform.subscriptions if one.opt_out_date}
@@ -221,13 +227,25 @@ def test_only_a_label_that_nobody_had_before_the_opt_out_stands(tmp_path: Path) 
         for person in ids.values():
             tribe.world.attach(person, label)
         tribe.world.update("Relation_Person", ids[late], {"ImportId": None})
+        [told] = subscribed(loop, tribe, 1)
         loop.day(approve=True)
         assert not holds(tribe, back)
+        # A callback takes the label off at once; the last word of that day is a join.
+        assert text_stop(loop, told)
+        stop = subscription_body(REMOVED, "E1", "2026-01-01T06:00:00Z", external_person_id=told)
+        posting = posted("127.0.0.1", "/callbacks", as_bytes(stop))
+        with Inbox(loop.project.settings.inbox_url) as inbox:
+            inbox.store([read_arrival(posting)])
+        assert drain(loop.project, dry_run=False).applied == 1
+        assert not holds(tribe, told)
+        assert loop.sandbox.text("join", {"external_person_id": told}, LIST)
         tribe.world.attach(ids[back], label)
         tribe.world.update("Relation_Person", ids[late], {"ImportId": late})
         loop.sandbox.next_day(edits=False)
-        assert loop.day().opt_outs_to_crm == 1
+        second = loop.day()
+        assert (second.opt_outs_to_crm, second.opt_outs_to_platform) == (1, 0)
         assert {key: landed(loop)[key][SINCE] for key in ids} == {back: NIGHT, late: None}
+        assert landed(loop)[told][SINCE] == "2026-01-01T06:00:00Z"
         assert (holds(tribe, back), holds(tribe, late)) == (True, False)
 
 
