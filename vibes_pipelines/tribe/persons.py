@@ -32,11 +32,11 @@ class Paging:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """One answer. `next_link`: Tribe says itself where it goes on."""
+    """One answer. `is_followed`: Tribe says itself that it goes on (`@odata.nextLink`)."""
 
     skip: int
     rows: Rows
-    next_link: str | None
+    is_followed: bool
     count: int | None
 
 
@@ -85,10 +85,6 @@ class _Reader:
         )
         return await self._read(f"{ROOT}/{self.entity_set}?{query}", skip)
 
-    async def linked(self, page: _Page) -> _Page:
-        """The page that a next link leads to."""
-        return await self._read(page.next_link or "", page.skip + len(page.rows))
-
     async def _read(self, path: str, skip: int) -> _Page:
         reply = await self.api.get(path)
         body = reply.document() if reply.is_found else {}
@@ -103,12 +99,7 @@ class _Reader:
             if self.has_labels:
                 label_ids(row, reply.path)
         link, count = body.get("@odata.nextLink"), body.get("@odata.count")
-        return _Page(
-            skip,
-            rows,
-            link if isinstance(link, str) and link else None,
-            count if isinstance(count, int) else None,
-        )
+        return _Page(skip, rows, bool(link), count if isinstance(count, int) else None)
 
 
 class _Walk:
@@ -136,10 +127,6 @@ class _Walk:
                 yield fresh
             if len(page.rows) >= PAGE_ROWS:
                 page = await self._next(page.skip + STEP)
-            elif page.rows and page.next_link:
-                async for rows in self._along_links(page):
-                    yield rows
-                return
             elif page.rows or not page.skip:
                 rest = await self._behind(page, has_news=bool(fresh))
                 if rest is None:
@@ -174,14 +161,16 @@ class _Walk:
         return await self._ahead.popleft()[1]
 
     async def _behind(self, page: _Page, *, has_news: bool) -> _Page | None:
-        """What comes behind a short page without a link; None at the end of the set.
+        """What comes behind a short page; None at the end of the set.
 
-        Short does not mean last: Tribe may send fewer than it was asked for. So the count that
-        came with the page decides; a page without one is looked behind. Where Tribe does not
-        count, a short page is the last.
+        Short does not mean last: Tribe may send fewer than it was asked for. So its link to a next
+        page, or the count that came with the page, decides; a page without either is looked behind.
+        Where Tribe neither counts nor links, a short page is the last. The link itself is not
+        taken: what it leads to does not overlap.
         """
         end = page.skip + len(page.rows)
-        if self._expected is None or (page.count is not None and end >= page.count):
+        is_counted = self._expected is None or (page.count is not None and end >= page.count)
+        if is_counted and not (page.is_followed and has_news):
             return None
         if not page.rows or (page.skip == self._probed_at and not has_news):
             msg = (
@@ -209,10 +198,3 @@ class _Walk:
         await self.stop()
         begin = max(0, skip - PAGE_ROWS * 2 ** (steps_back - 1))
         return await self._counted(begin)
-
-    async def _along_links(self, page: _Page) -> AsyncIterator[Rows]:
-        """Tribe's own way: pages of its own size, each telling where the next one is."""
-        while page.next_link:
-            page = await self._reader.linked(page)
-            if fresh := self._fresh(page.rows):
-                yield fresh

@@ -381,13 +381,6 @@ class TestFaults:
                 assert person not in str(told.value)
                 assert label not in str(told.value)
 
-    def test_the_token_is_not_carried_to_another_host(self, tribe: TribeSandbox) -> None:
-        async def away(client: TribeClient) -> None:
-            await client._api.get("http://localhost:9/v1/odata/Relation_Person")
-
-        with pytest.raises(TribeAnswerError, match="leads away"):
-            ask(tribe, away)
-
 
 def requests(tribe: TribeSandbox, route: str) -> dict[int, int]:
     """How often a route was answered, by status."""

@@ -73,8 +73,11 @@ def test_whoever_was_there_all_the_while_is_found_once(
         assert stayed <= set(ids)
 
 
-def test_a_person_deleted_in_an_earlier_page_hides_nobody() -> None:
-    with TribeSandbox.of_people(PEOPLE) as tribe:
+@pytest.mark.parametrize(
+    "switches", [TribeSwitches(), TribeSwitches(next_link=True, page_rows=40, count="ignored")]
+)
+def test_a_person_deleted_in_an_earlier_page_hides_nobody(switches: TribeSwitches) -> None:
+    with TribeSandbox.of_people(PEOPLE, switches) as tribe:
         world = tribe.world
         done: list[str] = []
 
