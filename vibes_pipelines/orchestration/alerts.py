@@ -24,7 +24,7 @@ INTERVAL_S = 60
 
 NO_CHANNEL = "neither VIBES_ALERT_WEBHOOK nor another channel of docs/alerts.md is set"
 
-_FINISHED = [
+FINISHED = [
     dg.DagsterRunStatus.SUCCESS,
     dg.DagsterRunStatus.FAILURE,
     dg.DagsterRunStatus.CANCELED,
@@ -195,7 +195,7 @@ def check_alert_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult |
             skip_reason="runs that finish from now on are read", cursor=Look(now.isoformat()).cursor
         )
     records = instance.get_run_records(
-        dg.RunsFilter(statuses=_FINISHED, updated_after=datetime.fromisoformat(look.updated)),
+        dg.RunsFilter(statuses=FINISHED, updated_after=datetime.fromisoformat(look.updated)),
         limit=RUNS_A_TICK,
         order_by="update_timestamp",
         ascending=True,

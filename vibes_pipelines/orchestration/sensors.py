@@ -12,7 +12,11 @@ from dataclasses import asdict, dataclass
 import dagster as dg
 
 from vibes_pipelines import crm, stages
-from vibes_pipelines.orchestration.alerts import check_alert_sensor, run_failure_sensor
+from vibes_pipelines.orchestration.alerts import (
+    FINISHED,
+    check_alert_sensor,
+    run_failure_sensor,
+)
 from vibes_pipelines.orchestration.jobs import (
     JOBS,
     READ_REPORTS,
@@ -47,6 +51,9 @@ IN_PROGRESS = (
     dg.DagsterRunStatus.CANCELING,
 )
 
+RUN_KEY = "dagster/run_key"
+"""The tag by which Dagster knows what a run was asked for."""
+
 
 @dg.sensor(
     job=reconcile_daily,
@@ -80,14 +87,28 @@ def extract_arrival_sensor(project: ProjectResource) -> dg.SensorResult | dg.Ski
     minimum_interval_seconds=60,
     description="Delivers the newest diff set once a person has approved it.",
 )
-def diff_set_sensor(project: ProjectResource) -> dg.SensorResult | dg.SkipReason:
-    """Only the newest diff set, and only when it was held and approved."""
+def diff_set_sensor(
+    context: dg.SensorEvaluationContext, project: ProjectResource
+) -> dg.SensorResult | dg.SkipReason:
+    """Only the newest diff set, and only when it was held and approved; one run for each.
+
+    What a person ended, or what failed, is theirs to start again: the tick says so.
+    """
     with project.open() as opened:
         found = stages.delivering.released_diff_set(opened)
     if found is None:
         return dg.SkipReason("no approved diff set waits for its delivery")
+    if running := _in_progress(context.instance, {repush.name}):
+        return dg.SkipReason(f"a run of {running} is in progress")
+    run_key = f"diff_set:{found.diff_set}"
+    ended = dg.RunsFilter(tags={RUN_KEY: run_key}, statuses=FINISHED)
+    for run in context.instance.get_runs(ended, limit=1):
+        return dg.SkipReason(
+            f"{found.day} is approved and not out: its run {run.run_id} is {run.status.value}; "
+            f"launch the job {repush.name} for {found.day}, with dry_run: false"
+        )
     request = dg.RunRequest(
-        run_key=f"diff_set:{found.diff_set}",
+        run_key=run_key,
         partition_key=found.day,
         run_config=delivery_run_config(dry_run=False),
     )

@@ -14,6 +14,7 @@ from vibes_pipelines.orchestration.jobs import DELIVERIES
 from vibes_pipelines.orchestration.partitions import DAILY
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.orchestration.sensors import (
+    RUN_KEY,
     diff_set_sensor,
     extract_arrival_sensor,
     import_report_sensor,
@@ -125,6 +126,24 @@ def test_only_an_approved_newest_diff_set_is_delivered(
     assert _only_request(_tick(diff_set_sensor, instance)).partition_key == "2026-01-02"
     loop.deliver()
     assert _tick(diff_set_sensor, instance).skip_message  # it is out
+
+
+@pytest.mark.parametrize("ended", ["CANCELED", "FAILURE"])
+def test_a_delivery_that_was_asked_for_and_did_not_end_is_told_and_left_to_a_person(
+    loop: Loop, instance: dg.DagsterInstance, ended: str
+) -> None:
+    loop.approve(loop.reconcile())
+    request = _only_request(_tick(diff_set_sensor, instance))
+    asked = run_of("repush", dg.DagsterRunStatus.NOT_STARTED, {RUN_KEY: str(request.run_key)})
+    instance.add_run(asked)
+    _only_request(_tick(diff_set_sensor, instance))  # the daemon died: Dagster starts that run now
+    instance.report_run_canceled(asked) if ended == "CANCELED" else instance.report_run_failed(
+        asked
+    )
+    said = _tick(diff_set_sensor, instance).skip_message or ""
+    assert asked.run_id in said
+    assert f"is {ended}" in said
+    assert "launch the job repush for 2026-01-01" in said
 
 
 def test_late_reports_are_read_and_nothing_else_is_done(
