@@ -12,6 +12,7 @@ import dagster as dg
 
 from vibes_pipelines import crm, stages, store
 from vibes_pipelines.orchestration.day_metadata import page_link
+from vibes_pipelines.orchestration.days import days_of
 from vibes_pipelines.orchestration.keys import (
     CERTIFICATE,
     FEEDS,
@@ -74,7 +75,7 @@ def _per_day(
     fault: Callable[["stages.project.Project", str], str | None],
 ) -> dg.AssetCheckResult:
     with project.open() as opened:
-        days = context.op_execution_context.partition_keys
+        days = days_of(context.op_execution_context)
         found = [(day, fault(opened, day)) for day in days]
     [key] = context.selected_asset_check_keys
     return _verdict([f"{day}: {text}" for day, text in found if text], len(days), key.name)
@@ -196,7 +197,7 @@ def _guards(
     A check shows its last evaluation, whichever days that was of. So a run over older days repeats
     that the newest diff set is held; as a warning, for it stops nothing of those days.
     """
-    days = context.op_execution_context.partition_keys
+    days = days_of(context.op_execution_context)
     held: list[_Held] = []
 
     def fault(opened: "stages.project.Project", day: str) -> str | None:

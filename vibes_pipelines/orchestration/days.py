@@ -29,6 +29,18 @@ class Days(Generic[T]):
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
+def days_of(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Sequence[str]:
+    """The days of the run.
+
+    Raises:
+        dagster.Failure: it was started without any.
+    """
+    if not (context.has_partition_key or context.has_partition_key_range):
+        msg = "this run is of no day; choose a partition, which is the day, and launch it again"
+        raise dg.Failure(msg, allow_retries=False)
+    return context.partition_keys
+
+
 def day_by_day(
     days: Sequence[str], make: Callable[[str], T], *, newest_first: bool = False
 ) -> Days[T]:
@@ -56,7 +68,7 @@ def each_day(
     Raises:
         dagster.Failure: as `recorded`; the error of the day itself where the run is of one day.
     """
-    found = day_by_day(context.partition_keys, make, newest_first=newest_first)
+    found = day_by_day(days_of(context), make, newest_first=newest_first)
     yield from recorded(context, keys, found)
 
 

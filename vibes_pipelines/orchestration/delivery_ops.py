@@ -14,7 +14,7 @@ import dagster as dg
 
 from vibes_pipelines import stages
 from vibes_pipelines.orchestration.day_metadata import made_of
-from vibes_pipelines.orchestration.days import Days, Made, day_by_day, recorded
+from vibes_pipelines.orchestration.days import Days, Made, day_by_day, days_of, recorded
 from vibes_pipelines.orchestration.delivery_metadata import (
     columns_metadata,
     plan_metadata,
@@ -157,7 +157,7 @@ def _options(
     Raises:
         dagster.Failure: a reason is blank, or what is no dry run is of several days.
     """
-    days = context.partition_keys
+    days = days_of(context)
     if len(days) > 1 and not config.dry_run:
         msg = f"a delivery carries one day, not {len(days)}; start one run for the newest day"
         raise dg.Failure(msg, allow_retries=False)
@@ -174,7 +174,7 @@ def _name(context: dg.AssetExecutionContext) -> str:
 
 def _day_by_day(context: dg.AssetExecutionContext, make: Callable[[str], T]) -> Days[T]:
     """Makes every day; of a range, `account` fails for those that are missing."""
-    days = day_by_day(context.partition_keys, make)
+    days = day_by_day(days_of(context), make)
     for day, why in days.missing.items():
         context.log.warning("%s is missing: %s", day, why)
     return days
