@@ -10,7 +10,7 @@ from vibes_pipelines.delivery.receipts import receipt
 from vibes_pipelines.reconcile.summary import Summary
 from vibes_pipelines.stages.certifying import certify_day
 from vibes_pipelines.stages.project import Project
-from vibes_pipelines.stages.reconciling import SUBSCRIPTION_FEEDS, reconcile_day
+from vibes_pipelines.stages.reconciling import reconcile_day
 from vibes_pipelines_tests.support.landed_days import (
     SYNC,
     Row,
@@ -44,7 +44,7 @@ def day(project: Project, number: int, crm: str, platform: str | None) -> Summar
     persons = [OTHER_PERSON] if platform is None else [person(platform), OTHER_PERSON]
     land(project, DAYS[number], "crm/contacts", [contact(crm), OTHER])
     land(project, DAYS[number], "share/persons", persons)
-    for feed in SUBSCRIPTION_FEEDS:
+    for feed in ("share/subscriptions", "extract/subscriptions"):
         land(project, DAYS[number], feed, [])
     certify_day(project, DAYS[number])
     return reconcile_day(project, DAYS[number])
