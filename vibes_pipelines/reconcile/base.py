@@ -5,10 +5,10 @@ input. The base that the daily job makes is a folder of two files, see `next_bas
 names landed persons, which as a rule are what both sides agreed on, and `exceptions.parquet` has
 the rows that are otherwise. `person_row` is the landed row that an exception replaces, if any, and
 its `external_person_id` the key of the contact that agreed; `unknown` are the fields on which both
-sides never agreed, `has_matched` says whether the contact met the conditions. `mdn`, `carrier_code`
-and `number_since` tell whose number it was, by which carrier, and when that last changed. An
-exception without identifiers only takes the landed row away. The metadata tells the mapping of each
-field.
+sides never agreed, and `mdn` where no number was seen; `has_matched` says whether the contact met
+the conditions. `mdn`, `carrier_code` and `number_since` tell whose number it was, by which carrier,
+and when that last changed. An exception without identifiers only takes the landed row away. The
+metadata tells the mapping of each field.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -87,7 +87,7 @@ class Base:
             SELECT * FROM ({whole}) ANTI JOIN {others} e ON e.person_row = row
             UNION ALL
             SELECT -1 - {ROW}, {key}, external_person_id, {self._number_of_exceptions()}
-            FROM {others}"""
+            FROM {others} WHERE NOT list_contains(unknown, 'mdn')"""
 
     def _number_of_exceptions(self) -> str:
         """Bases that were made before numbers were watched do not have them."""

@@ -22,6 +22,7 @@ from vibes_pipelines.reconcile.base import (
     CARRIER,
     EXCEPTIONS,
     FIELDS,
+    IDENTIFIERS,
     NUMBER,
     Base,
     agreed_meanings,
@@ -47,8 +48,8 @@ class LastDay:
     """The last day that was reconciled: its landed persons and the folder of its diff set.
 
     `base` is the base of that day; `pending` what was sent before it and was not yet visible.
-    Of the day that the next base is for, `sends` are what it certifies (`Ledger.to_certify`), and
-    `shown` its landed persons.
+    Of the day that the next base is for, `shown` are its landed persons, and `sends` what they may
+    show for the first time (`SentChanges.values`).
     """
 
     persons: Path
@@ -129,10 +130,13 @@ def _read_arrived(
     last: LastDay,
     workspace: Path,
 ) -> None:
-    """Creates `arrived`: per contact the values sent to its person that this shows by now."""
+    """Creates `arrived`: per contact its person, and the values sent that this shows by now.
+
+    Of two persons with one external id nothing is told.
+    """
     connection.execute("""
         CREATE TEMP TABLE arrived
-        (contact VARCHAR, changes STRUCT(field VARCHAR, value VARCHAR)[])""")
+        (contact VARCHAR, person_key VARCHAR, changes STRUCT(field VARCHAR, value VARCHAR)[])""")
     if last.sends is None or last.shown is None or not fields:
         return
     folder = workspace / "shown"
@@ -141,7 +145,7 @@ def _read_arrived(
     told = [field for field in fields if shown.has(field.to)]
     if not told or not shown.has("external_person_id"):
         return
-    contact = clean_or_null(shown, "external_person_id")
+    contact, key = (clean_or_null(shown, name) for name in IDENTIFIERS[::-1])
     values = "".join(
         f", {platform_text(field.type, *shown.column(field.to, 'persons'))} AS value_{index}"
         for index, field in enumerate(told)
@@ -153,12 +157,13 @@ def _read_arrived(
     connection.execute(f"""
         INSERT INTO arrived
         WITH one AS (
-            SELECT external_person_id AS contact, unnest(changes) AS change FROM sends
-            WHERE kind IN ('add', 'update') AND status NOT IN ('planned', 'superseded')),
+            SELECT external_person_id AS contact, unnest(changes) AS change FROM sends),
         person AS (
-            SELECT {contact} AS contact{values} FROM {shown.relation}
-            WHERE {contact} IN (SELECT contact FROM one))
-        SELECT contact, list(DISTINCT {{'field': change.field, 'value': change.after}})
+            SELECT {contact} AS contact, lower({key}) AS person_key{values} FROM {shown.relation}
+            WHERE {contact} IN (SELECT contact FROM one)
+            QUALIFY count(*) OVER (PARTITION BY contact) = 1)
+        SELECT contact, any_value(person_key),
+               list(DISTINCT {{'field': change.field, 'value': change.after}})
         FROM one JOIN person USING (contact)
         WHERE change.field IN {text_list(field.to for field in told)}
           AND change.after IS NOT DISTINCT FROM CASE change.field {cases} END
@@ -307,19 +312,23 @@ def _carried_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
 
 
 def _added_sql(fields: Sequence[MappedField]) -> str:
-    """Contacts whose person was added since: what has arrived of them."""
-    values, unknown = [], []
+    """Contacts whose person was added since: what has arrived of them.
+
+    Not their numbers: that a person is new tells since when its number is its own.
+    """
+    values, unknown = [], [literal("mdn")]
     for field in fields:
         arrived = _of_field("changes", field)
         values.append(f"({arrived})[1].value, ")
         unknown.append(f"CASE WHEN len({arrived}) = 0 THEN {literal(field.to)} END")
     return f"""
-        SELECT NULL, NULL, contact, NULL, NULL, NULL, {"".join(values)}
+        SELECT NULL, person_key, contact, NULL, NULL, NULL, {"".join(values)}
                list_filter([{", ".join(unknown)}]::VARCHAR[], lambda one: one IS NOT NULL), true
         FROM arrived
         WHERE NOT EXISTS (SELECT 1 FROM last_person p WHERE p.external_person_id = contact)
           AND NOT EXISTS (SELECT 1 FROM looked_at p WHERE p.contact = arrived.contact)
-          AND NOT EXISTS (SELECT 1 FROM carried c WHERE c.external_person_id = contact)"""
+          AND NOT EXISTS (SELECT 1 FROM carried c WHERE c.external_person_id = contact)
+          AND NOT EXISTS (SELECT 1 FROM carried c WHERE c.person_key = arrived.person_key)"""
 
 
 def _of_field(changes: str, field: MappedField) -> str:

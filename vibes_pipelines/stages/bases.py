@@ -3,9 +3,9 @@
     <home>/bases/<day>/{origin.json, exceptions.parquet}
 
 A day's base is made before its first reconcile, from the last day that was reconciled before it,
-and stands from then on: a rebuild finds the base that the day had. Only when the landed persons it
-rests on are landed anew, or it cannot be read, is it made anew. Without an earlier day there is no
-base.
+and stands from then on: a rebuild finds the base that the day had. Only when the landed persons of
+one of the two days are landed anew, or it cannot be read, is it made anew. Without an earlier day
+there is no base.
 """
 
 import json
@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -24,6 +25,7 @@ from vibes_pipelines.reconcile.errors import ReconcileError, unreadable
 from vibes_pipelines.reconcile.next_base import LastDay, write_exceptions
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.placing import put, put_instead
+from vibes_pipelines.store.sent_changes import SentChanges
 from vibes_pipelines.store.snapshots import Snapshot
 
 log = logging.getLogger("vibes_pipelines.bases")
@@ -64,7 +66,20 @@ def _is_recorded(project: Project, day: str) -> bool:
         agreed_meanings(folder / EXCEPTIONS)
     except ReconcileError:
         return False
-    return persons is not None
+    return persons is not None and _shows_what_it_did(project, day)
+
+
+def _shows_what_it_did(project: Project, day: str) -> bool:
+    """Whether the day's own landed persons are those that its base was made with.
+
+    A base that was made before they counted does not tell.
+    """
+    shown = project.snapshots.find(project.destination.feeds.persons, day)
+    if shown is None:
+        return True
+    origin = json.loads((project.base_folder(day) / ORIGIN).read_text(encoding="utf-8"))
+    now = shown.manifest.content_hash
+    return bool(origin.get("shown_hash", now) == now)
 
 
 def _last_reconciled(project: Project, day: str) -> str | None:
@@ -96,10 +111,11 @@ def _record(project: Project, day: str, last: str | None) -> None:
     origin: dict[str, str | None] = {"day": day, "last_reconciled": last, "persons": None}
     try:
         if last is not None:
-            persons = _persons_of(project, last)
-            _write_exceptions(project, day, last, persons, draft)
+            persons, shown = (_persons_of(project, one) for one in (last, day))
+            _write_exceptions(project, last, persons, shown, draft)
             origin["persons"] = os.path.relpath(persons.folder, place)
             origin["content_hash"] = persons.manifest.content_hash
+            origin["shown_hash"] = shown.manifest.content_hash
         document = json.dumps(origin, sort_keys=True, indent=2)
         (draft / ORIGIN).write_text(document + "\n", encoding="utf-8")
         draft.chmod(0o755)
@@ -110,9 +126,9 @@ def _record(project: Project, day: str, last: str | None) -> None:
 
 
 def _write_exceptions(
-    project: Project, day: str, last: str, persons: Snapshot, draft: Path
+    project: Project, last: str, persons: Snapshot, shown: Snapshot, draft: Path
 ) -> None:
-    from_day = _last_day(project, day, last, persons)
+    from_day = _last_day(project, last, persons, shown)
     try:
         write_exceptions(project.config, from_day, draft)
     except duckdb.InvalidInputException as refused:
@@ -134,15 +150,17 @@ def _put(project: Project, day: str, draft: Path, place: Path) -> None:
             put_instead(draft, place)
 
 
-def _last_day(project: Project, day: str, last: str, persons: Snapshot) -> LastDay:
+def _last_day(project: Project, last: str, persons: Snapshot, shown: Snapshot) -> LastDay:
     diff_set = project.diff_set_folder(last)
     pending = diff_set / "pending.parquet"
-    shown = project.snapshots.find(project.destination.feeds.persons, day)
+    now = shown.manifest
+    with closing(SentChanges(project.settings.ledger_url)) as book:
+        sends = book.values(now.day, now.as_of, judged=last)
     return LastDay(
         persons=persons.folder,
         diff_set=diff_set,
         base=recorded_base(project, last),
         pending=pending if pending.is_file() else None,
-        sends=project.ledger.to_certify(day),
-        shown=shown.folder if shown else None,
+        sends=sends,
+        shown=shown.folder,
     )

@@ -43,7 +43,7 @@ def pending(connection: sa.Connection, day: str, as_of: datetime) -> pa.Table:
         .add_columns(_ops.as_of)
         .where(
             _ops.kind.in_(PERSON_KINDS),
-            _had_left(as_of),
+            had_left(as_of),
             is_without_verdict(realtime_operations, day, pending=True),
         )
         .order_by(_ops.as_of, _ops.operation_id)
@@ -108,7 +108,7 @@ def rivals(connection: sa.Connection, day: str, as_of: datetime) -> pa.Table:
     query = sa.select(*(_ops[name] for name in names)).where(
         sa.or_(
             sa.and_(_ops.day < day, _ops.status.in_(HAS_LEFT)),
-            sa.and_(_ops.day >= day, _had_left(as_of)),
+            sa.and_(_ops.day >= day, had_left(as_of)),
         ),
         _ops.external_person_id.in_(people),
     )
@@ -129,7 +129,7 @@ def rivals(connection: sa.Connection, day: str, as_of: datetime) -> pa.Table:
     return pa.Table.from_pylist(rows, RIVAL_SCHEMA)
 
 
-def _had_left(at: sa.ColumnElement[Any] | datetime) -> sa.ColumnElement[bool]:
+def had_left(at: sa.ColumnElement[Any] | datetime) -> sa.ColumnElement[bool]:
     """The platform had the values at this instant, or may have had them, whatever came later."""
     has_ended = sa.and_(_ops.status.in_(("rejected", "superseded")), _ops.finished_at < at)
     return sa.and_(_ops.as_of < at, _ops.sent_at < at, sa.not_(has_ended))

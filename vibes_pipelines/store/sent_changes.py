@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 
 from vibes_pipelines.store.database import Database
@@ -16,9 +17,13 @@ from vibes_pipelines.store.ledger_rows import (
     operation_from,
     select_operations,
 )
+from vibes_pipelines.store.ledger_views import CERTIFY_SCHEMA, has_left, is_without_verdict
 from vibes_pipelines.store.models import operations, realtime_operations
 from vibes_pipelines.store.realtime import Sent
+from vibes_pipelines.store.realtime_views import had_left
 from vibes_pipelines.store.records import Change, Operation
+
+SENT_SCHEMA = pa.schema([CERTIFY_SCHEMA.field(name) for name in ("external_person_id", "changes")])
 
 
 class SentChanges(Database):
@@ -42,6 +47,40 @@ class SentChanges(Database):
                 rows = connection.execute(query.execution_options(yield_per=CHUNK_ROWS))
                 found += [_sent(row, in_real_time=is_prompt) for row in rows]
         yield from sorted(found, key=lambda one: one.at)
+
+    def values(self, day: str, as_of: datetime, judged: str) -> pa.Table:
+        """Changes of persons that left before `day`, in real time before the instant `as_of`.
+
+        As the ledger was then: what was refused by then is left out, and what had its final verdict
+        on the day `judged` or before.
+        """
+        of_days = operations.c
+        wanted = {
+            operations: sa.and_(
+                of_days.day < day,
+                has_left(),
+                sa.not_(
+                    sa.and_(
+                        of_days.status == "rejected",
+                        sa.func.coalesce(of_days.finished_day, day) < day,
+                    )
+                ),
+            ),
+            realtime_operations: had_left(as_of),
+        }
+        found = []
+        for table, left in wanted.items():
+            query = sa.select(table.c.external_person_id, table.c.changes).where(
+                left,
+                table.c.kind.in_(("add", "update")),
+                is_without_verdict(table, judged, pending=True),
+            )
+            with self._engine.begin() as connection:
+                rows = connection.execute(query.execution_options(yield_per=CHUNK_ROWS))
+                for part in rows.mappings().partitions():
+                    listed = [dict(row) for row in part]
+                    found.append(pa.RecordBatch.from_pylist(listed, schema=SENT_SCHEMA))
+        return pa.Table.from_batches(found, schema=SENT_SCHEMA)
 
     def invitations(
         self, day: str, contacts: Collection[str]

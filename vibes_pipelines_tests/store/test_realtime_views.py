@@ -14,6 +14,7 @@ from vibes_pipelines.store.ledger_views import PENDING_SCHEMA
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.realtime_views import with_newer
 from vibes_pipelines.store.records import Change, Operation, Receipt
+from vibes_pipelines.store.sent_changes import SentChanges
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DAY, NEXT = "2026-01-02", "2026-01-03"
@@ -165,3 +166,16 @@ def test_of_two_pending_values_the_newer_one_is_under_way(minutes: int, kept: st
 
     both = with_newer(table("Ida", AT + timedelta(minutes=minutes)), table("Eve", AT))
     assert sorted(values(both)) == [("first_name", kept), ("tier", "gold")]
+
+
+def test_what_had_left_for_the_next_base_is_told_as_of_the_day(
+    ledger: Ledger, book: RealtimeBook, url: str
+) -> None:
+    send(book, operation(1, "Eve"))
+    send(book, operation(2, "Eva"), "rejected")
+    send(book, operation(99, "Liz"))  # after the snapshots were taken
+    with SentChanges(url) as sent:
+        for judged, count in ((DAY, 1), (NEXT, 0)):
+            ledger.record_outcomes([("op1", "confirmed", "share")], NEXT)
+            rows = sent.values(DAY, LATER, judged).to_pylist()
+            assert [row["external_person_id"] for row in rows] == ["C1"] * count
