@@ -14,7 +14,13 @@ from datetime import datetime, timedelta
 from vibes_pipelines.delivery.intents import EVIDENCE
 from vibes_pipelines.reconcile.consent import OPTED_IN, OPTED_OUT, changed_at_columns, state_column
 from vibes_pipelines.reconcile.home_numbers import quick_number
-from vibes_pipelines.reconcile.moments import instant_literal, is_active, latest_possible, moment_of
+from vibes_pipelines.reconcile.moments import (
+    has_come,
+    instant_literal,
+    is_active,
+    latest_possible,
+    moment_of,
+)
 from vibes_pipelines.reconcile.phone import is_e164_text
 from vibes_pipelines.reconcile.sources import Source
 from vibes_pipelines.reconcile.sql import literal, text_list
@@ -165,7 +171,7 @@ def finding(
     if contacts_landed:
         value = _value(config, identifiers=False)
         statements.append(_field_findings("landed_contact", "('crm_update')", "crm", value, 0))
-        statements.append(_crm_opt_out_findings(config))
+        statements.append(_crm_opt_out_findings(config, as_of))
     if subscriptions_landed:
         visible_since = as_of - timedelta(hours=config.policies.visibility_lag_h)
         statements += [_opt_out_findings(evidence, visible_since), _opt_in_findings(evidence)]
@@ -317,8 +323,10 @@ def _consent_findings(kind: str, state: str, evidence: str) -> str:
     WHERE o.kind = {literal(kind)}"""
 
 
-def _crm_opt_out_findings(config: SyncConfig) -> str:
+def _crm_opt_out_findings(config: SyncConfig, as_of: datetime) -> str:
     """An opt-in that is newer than what the platform recorded overtakes, as in the reconcile.
+
+    One that is still to come does not.
 
     Of a list that is mapped no more, and of a contact that was deleted, nothing is landed: that the
     CRM accepted is enough.
@@ -347,7 +355,8 @@ def _crm_opt_out_findings(config: SyncConfig) -> str:
             WHERE o.kind = 'crm_opt_out')
         SELECT operation_id,
                CASE WHEN state = {OPTED_OUT} THEN {literal(SEEN)}
-                    WHEN is_gone OR (state = {OPTED_IN} AND changed_at > recorded_by)
+                    WHEN is_gone OR (state = {OPTED_IN} AND changed_at > recorded_by
+                                     AND {has_come("changed_at", as_of)})
                     THEN {literal(OVERTAKEN)}
                     WHEN is_unmapped THEN {literal(UNMAPPED)}
                     ELSE {literal(WAITING)} END,

@@ -388,7 +388,10 @@ class TestConsent:
         certificate = loop.certify(contacts=[{"contact_id": "C1", **contact}])
         assert getattr(certificate, outcome) == 1
 
-    @pytest.mark.parametrize(("sms_at", "outcome"), [(FIRST, "superseded"), (None, "unexplained")])
+    @pytest.mark.parametrize(
+        ("sms_at", "outcome"),
+        [(FIRST, "superseded"), (None, "unexplained"), ("2062-01-02", "unexplained")],
+    )
     def test_an_opt_in_that_is_newer_than_the_opt_out_supersedes_it(
         self, loop: Loop, sms_at: str | None, outcome: str
     ) -> None:
