@@ -37,6 +37,9 @@ LOCK_WAIT_S = 5.0
 _NEXT_LOCK_WAIT_S = 0.2
 """The same once that was waited in vain, and it is looked which rows are locked."""
 
+_NO_LOCK_WAIT_S = 0.001
+"""The same once as long was waited again: most rows are locked, or the table; 0 is without end."""
+
 Row = TypeVar("Row")
 Answer = TypeVar("Answer")
 
@@ -147,6 +150,7 @@ def _one_by_one(
     _wait_for_locks(connection, _NEXT_LOCK_WAIT_S)
     answers: list[Answer | Exception] = []
     refusals: list[Exception] = []
+    left_s = LOCK_WAIT_S
     for row in rows:
         try:
             with connection.begin_nested():
@@ -156,6 +160,9 @@ def _one_by_one(
                 raise
             refusals.append(failed)
             answers.append(failed)
+            if is_locked(failed):
+                left_s -= _NEXT_LOCK_WAIT_S
+                _wait_for_locks(connection, _NEXT_LOCK_WAIT_S if left_s > 0 else _NO_LOCK_WAIT_S)
     if refusals and written not in answers and all(map(_may_be_of_all_rows, refusals)):
         raise refusals[0]  # e.g. no right to write, of which no row is the cause
     return answers

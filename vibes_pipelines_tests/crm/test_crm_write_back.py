@@ -1,5 +1,6 @@
 """Write-backs speak the CRM's own spelling, change nothing twice, and answer row by row."""
 
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -251,6 +252,20 @@ def test_a_contact_that_another_session_has_locked_holds_back_no_other(
         assert crm.column("sms") == ["false", "Y"]
     assert table.apply_opt_outs([OptOutRow("2")]) == [ACCEPTED]
     assert crm.column("name") == ["Ada", "Zoë"]
+
+
+@pytest.mark.postgresql
+def test_a_table_that_is_locked_as_a_whole_is_not_waited_for_row_by_row(
+    postgresql_url: str, crms: list[Crm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LOCK_WAIT_S", 0.2)
+    crms.append(crm := Crm(postgresql_url, sa.Text(), ("Y", "Y")))
+    rows = [OptOutRow("1"), OptOutRow("2")] * 20
+    with crm.engine.begin() as session:
+        session.exec_driver_sql(f"LOCK TABLE {crm.table.name} IN EXCLUSIVE MODE")
+        began = time.monotonic()
+        assert CrmTable(postgresql_url, build_config()).apply_opt_outs(rows) == [LOCKED] * len(rows)
+    assert time.monotonic() - began < len(rows) * 0.1
 
 
 @pytest.mark.postgresql
