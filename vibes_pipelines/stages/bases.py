@@ -111,11 +111,12 @@ def _record(project: Project, day: str, last: str | None) -> None:
     origin: dict[str, str | None] = {"day": day, "last_reconciled": last, "persons": None}
     try:
         if last is not None:
-            persons, shown = (_persons_of(project, one) for one in (last, day))
+            persons = _persons_of(project, last)
+            shown = project.snapshots.find(project.destination.feeds.persons, day)
             _write_exceptions(project, last, persons, shown, draft)
             origin["persons"] = os.path.relpath(persons.folder, place)
             origin["content_hash"] = persons.manifest.content_hash
-            origin["shown_hash"] = shown.manifest.content_hash
+            origin["shown_hash"] = shown.manifest.content_hash if shown else None
         document = json.dumps(origin, sort_keys=True, indent=2)
         (draft / ORIGIN).write_text(document + "\n", encoding="utf-8")
         draft.chmod(0o755)
@@ -126,7 +127,7 @@ def _record(project: Project, day: str, last: str | None) -> None:
 
 
 def _write_exceptions(
-    project: Project, last: str, persons: Snapshot, shown: Snapshot, draft: Path
+    project: Project, last: str, persons: Snapshot, shown: Snapshot | None, draft: Path
 ) -> None:
     from_day = _last_day(project, last, persons, shown)
     try:
@@ -150,17 +151,19 @@ def _put(project: Project, day: str, draft: Path, place: Path) -> None:
             put_instead(draft, place)
 
 
-def _last_day(project: Project, last: str, persons: Snapshot, shown: Snapshot) -> LastDay:
+def _last_day(project: Project, last: str, persons: Snapshot, shown: Snapshot | None) -> LastDay:
     diff_set = project.diff_set_folder(last)
     pending = diff_set / "pending.parquet"
-    now = shown.manifest
-    with closing(SentChanges(project.settings.ledger_url)) as book:
-        sends = book.values(now.day, now.as_of, judged=last)
+    sends = None
+    if shown is not None:
+        now = shown.manifest
+        with closing(SentChanges(project.settings.ledger_url)) as book:
+            sends = book.values(now.day, now.as_of, judged=last)
     return LastDay(
         persons=persons.folder,
         diff_set=diff_set,
         base=recorded_base(project, last),
         pending=pending if pending.is_file() else None,
         sends=sends,
-        shown=shown.folder,
+        shown=shown.folder if shown else None,
     )
