@@ -18,9 +18,11 @@ import duckdb
 
 from vibes_pipelines.apsis.calls import can_stand_in_path
 from vibes_pipelines.apsis.errors import ApsisLocked, ApsisNotFound
+from vibes_pipelines.reconcile.conditions import condition
 from vibes_pipelines.reconcile.consent import OPTED_IN, state_column
 from vibes_pipelines.reconcile.identifiers import contact_identifiers
 from vibes_pipelines.reconcile.sources import open_source
+from vibes_pipelines.reconcile.sql import all_of
 from vibes_pipelines.stages.apsis_sync import ApsisSync
 from vibes_pipelines.stages.erase_lock import no_erasure
 from vibes_pipelines.stages.interrupts import run_until_interrupted
@@ -70,6 +72,8 @@ def recurring(sync: ApsisSync) -> list[str]:
 
 def carry_overview(sync: ApsisSync, name: str) -> Carried:
     """Tags who is in the overview now, and untags who was and is not any more.
+
+    Only who meets the sync conditions is in one: no profile of another contact is written.
 
     Raises:
         UnknownOverview: sync.yaml does not have it.
@@ -130,9 +134,10 @@ def _members(sync: ApsisSync, overview: Overview) -> set[str]:
         with duckdb.connect(config={"threads": 1}) as connection:
             source = open_source(connection, "contacts", landed.folder, Path(workspace))
             key = contact_identifiers(config, source).key
+            is_synced = all_of(condition(one, source) for one in config.contacts.conditions)
             rows = connection.execute(
                 f"SELECT DISTINCT {key} FROM {source.relation}"  # noqa: S608 - quoted there
-                f" WHERE {state_column(asked, source)} = {OPTED_IN}"
+                f" WHERE {state_column(asked, source)} = {OPTED_IN} AND {is_synced}"
             ).fetchall()
         shutil.rmtree(landed.folder)
     return {row[0] for row in rows if row[0] and can_stand_in_path(row[0])}

@@ -121,6 +121,23 @@ def test_a_locked_member_holds_up_no_overview(world: World) -> None:
     assert world.tags(bo) == {MEMBER}
 
 
+def test_whom_the_sync_conditions_leave_out_no_overview_tags(world: World) -> None:
+    world.configure(
+        overviews=[{"name": "VIP", "members": "label:VIP", "tag": MEMBER}],
+        conditions=[{"column": "FirstName", "equals": "Ada"}],
+    )
+    ada, bo = world.person("Ada", "VIP"), world.person("Bo", "VIP")
+    keyspace = world.apsis.account.catalogue.keyspace(CRM_KEYSPACE)
+    for person in (ada, bo):
+        world.apsis.account.create(keyspace, person, SECTION)
+    with world.open() as sync:
+        carry_overview(sync, "VIP")
+        assert (world.tags(ada), world.tags(bo)) == ({MEMBER}, set())
+        world.edit(ada, FirstName="Eva")
+        assert carry_overview(sync, "VIP").untagged == 1
+    assert world.tags(ada) == set()
+
+
 def test_cut_while_it_moves_away_what_was_landed_it_is_taken_up_on_both_sides_anew(
     agreed: Agreed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
