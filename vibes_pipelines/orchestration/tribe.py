@@ -190,14 +190,20 @@ def tribe_messages() -> None:
 def carry_recurring_overviews(
     context: dg.OpExecutionContext, config: MessagesConfig, apsis: ApsisResource
 ) -> None:
-    """Carries every recurring overview to its tag."""
+    """Carries every recurring overview to its tag; one that fails holds up no other."""
+    failures = list[Exception]()
     with apsis.open() as sync:
         for name in stages.apsis_overviews.recurring(sync):
             if config.dry_run:
                 context.log.info("dry run: overview %s would be carried", name)
-            else:
-                carried = stages.apsis_overviews.carry_overview(sync, name)
-                context.log.info("%s", carried.sentence)
+                continue
+            try:
+                context.log.info("%s", stages.apsis_overviews.carry_overview(sync, name).sentence)
+            except Exception as failed:  # noqa: BLE001 - raised below, after the others
+                context.log.error("overview %s was not carried: %s", name, failed)
+                failures.append(failed)
+    if failures:
+        raise failures[0]
 
 
 @dg.job(

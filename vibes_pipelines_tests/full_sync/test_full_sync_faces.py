@@ -17,6 +17,7 @@ from vibes_pipelines.orchestration.tribe import (
 )
 from vibes_pipelines.orchestration.tribe_sensor import tribe_message_sensor
 from vibes_pipelines.stages.full_sync_need import FIRST
+from vibes_pipelines.tribe.errors import TribeFieldError
 from vibes_pipelines_tests.full_sync.sync_parts import (
     MEMBER,
     NEWS_LABEL,
@@ -107,3 +108,16 @@ def test_the_ops_and_the_check_do_what_they_say_and_a_dry_run_nothing(world: Wor
     second = no_full_sync_needed(apsis=apsis)
     assert isinstance(second, dg.AssetCheckResult)
     assert second.passed, second.metadata
+
+
+@pytest.mark.usefixtures("environment")
+def test_an_overview_that_cannot_be_carried_holds_up_no_other(world: World) -> None:
+    member = {"tag": MEMBER, "recurring": True}
+    broken = {"name": "Broken", "members": "label:Nobody made it", **member}
+    world.configure(overviews=[broken, {"name": "VIP", "members": "label:VIP", **member}])
+    ada = world.person("Ada", "VIP")
+    world.sync()
+    config = MessagesConfig(dry_run=False)
+    with pytest.raises(TribeFieldError, match="Nobody made it"):
+        carry_recurring_overviews(dg.build_op_context(), config=config, apsis=ApsisResource())
+    assert world.tags(ada) == {MEMBER}
