@@ -150,7 +150,10 @@ def _note_taken_off(project: Project, seen: Mapping[str, dict[str, Seen]], first
 
 
 def _note_told(project: Project, seen: Mapping[str, dict[str, Seen]]) -> None:
-    """Notes the opt-outs that callbacks told and Tribe took since a label was last seen."""
+    """Notes the opt-outs that callbacks told and Tribe took since a label was last seen.
+
+    Of a contact that nobody looked at they tell nothing: its key may have been somebody else's.
+    """
     labels = {one.list.strip(): label_of(one.from_) for one in project.config.consents}
     company = project.config.company_key
     with closing(Inbox(project.settings.inbox_url)) as inbox:
@@ -161,8 +164,9 @@ def _note_told(project: Project, seen: Mapping[str, dict[str, Seen]]) -> None:
                 if label is None or contact is None or told.status != "applied":
                     continue
                 before, since = seen[label].get(contact), instant_text(told.order_at) or ""
-                if before is None or (
-                    before.state != ABSENT
+                if (
+                    before is not None
+                    and before.state != ABSENT
                     and before.at <= told.received_at
                     and (before.since or "") < since
                 ):

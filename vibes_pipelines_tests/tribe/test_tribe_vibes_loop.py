@@ -69,6 +69,16 @@ def text_stop(loop: Loop, key: str) -> bool:
     return loop.sandbox.text("stop", {"external_person_id": key}, LIST)
 
 
+def hear_stop(loop: Loop, key: str) -> None:
+    """A person leaves the list, and the callback that tells so is acted on."""
+    assert text_stop(loop, key)
+    stop = subscription_body(REMOVED, "E1", "2026-01-01T06:00:00Z", external_person_id=key)
+    posting = posted("127.0.0.1", "/callbacks", as_bytes(stop))
+    with Inbox(loop.project.settings.inbox_url, lambda: OPENING + timedelta(days=1)) as inbox:
+        inbox.store([read_arrival(posting)])
+    assert drain(loop.project, dry_run=False).applied == 1
+
+
 def subscribed(loop: Loop, tribe: TribeSandbox, count: int) -> list[str]:
     """Contacts with the label whose persons at Vibes can leave the list."""
     platform = loop.sandbox.platform
@@ -215,6 +225,24 @@ def test_who_loses_the_label_while_the_first_day_waits_is_opted_out(tmp_path: Pa
         assert left not in subscribed(loop, tribe, 40)
 
 
+def test_an_old_label_of_who_has_the_key_of_somebody_gone_is_of_any_age(tmp_path: Path) -> None:
+    with running_tribe_loop(tmp_path, build_world(40, seed=3)) as (loop, tribe):
+        key, other = subscribed(loop, tribe, 2)
+        gone, stays = (person_of(tribe, one)["ID"] for one in (key, other))
+        merged = {name: person_of(tribe, key)[name] for name in ("ImportId", "MobilePhoneNumber")}
+        tribe.world.update("Relation_Person", stays, {"ImportId": None})
+        loop.day(approve=True)
+        hear_stop(loop, key)
+        tribe.world.delete("Relation_Person", gone)
+        loop.sandbox.next_day(edits=False)
+        loop.day(approve=True)
+        tribe.world.update("Relation_Person", stays, merged)
+        loop.sandbox.next_day(edits=False)
+        loop.day(approve=True)
+        assert [landed(loop)[key][name] for name in (COLUMN, SINCE)] == ["true", None]
+        assert not holds(tribe, key)
+
+
 def test_a_label_is_as_old_as_the_look_without_it_or_the_opt_out_that_ended_it(
     tmp_path: Path,
 ) -> None:
@@ -231,12 +259,7 @@ def test_a_label_is_as_old_as_the_look_without_it_or_the_opt_out_that_ended_it(
         loop.day(approve=True)
         assert not holds(tribe, back)
         # A callback takes the label off at once; the last word of that day is a join.
-        assert text_stop(loop, told)
-        stop = subscription_body(REMOVED, "E1", "2026-01-01T06:00:00Z", external_person_id=told)
-        posting = posted("127.0.0.1", "/callbacks", as_bytes(stop))
-        with Inbox(loop.project.settings.inbox_url) as inbox:
-            inbox.store([read_arrival(posting)])
-        assert drain(loop.project, dry_run=False).applied == 1
+        hear_stop(loop, told)
         assert not holds(tribe, told)
         assert loop.sandbox.text("join", {"external_person_id": told}, LIST)
         tribe.world.attach(ids[back], label)
