@@ -199,8 +199,8 @@ def carry_recurring_overviews(
                 continue
             try:
                 context.log.info("%s", stages.apsis_overviews.carry_overview(sync, name).sentence)
-            except Exception as failed:  # noqa: BLE001 - raised below, after the others
-                context.log.error("overview %s was not carried: %s", name, failed)
+            except Exception as failed:
+                context.log.exception("overview %s was not carried", name)
                 failures.append(failed)
     if failures:
         raise failures[0]
