@@ -158,7 +158,7 @@ def _load(
         for index, path in enumerate(landed.subscriptions)
     ]
     if sources:
-        connection.execute(sql.subscription(sources))
+        connection.execute(sql.subscription(sources, as_of))
     for statement in sql.finding(
         config,
         contacts_landed=landed.contacts is not None,

@@ -119,13 +119,18 @@ def landed_contact(config: SyncConfig, contacts: Source) -> str:
         QUALIFY row_number() OVER (PARTITION BY operation_id ORDER BY contact) = 1"""
 
 
-def subscription(subscriptions: Sequence[tuple[Source, str]]) -> str:
-    """Creates `subscription` from the inputs, each with the evidence it stands for."""
+def subscription(subscriptions: Sequence[tuple[Source, str]], as_of: datetime) -> str:
+    """Creates `subscription` from the inputs, each with the evidence it stands for.
+
+    An opt-in that is still to come is none, as in the reconcile.
+    """
     rows = " UNION ALL ".join(_subscription_rows(*one) for one in subscriptions)
     return f"""
         CREATE TEMP TABLE subscription AS
         WITH event AS ({rows}),
-             latest AS (SELECT person_key, list, max(opt_in) AS last_in, max(opt_out) AS last_out,
+             latest AS (SELECT person_key, list,
+                               max(opt_in) FILTER (WHERE {has_come("opt_in", as_of)}) AS last_in,
+                               max(opt_out) AS last_out,
                                arg_max(evidence, (opt_out, evidence))
                                    FILTER (WHERE opt_out IS NOT NULL) AS evidence
                         FROM event GROUP BY person_key, list)

@@ -1,8 +1,8 @@
 """Consent: which opt-outs each side has to learn from the other. Opt-ins are never carried.
 
 Absence of a row or a blank cell changes nothing; an opt-out gives way only to strictly newer
-evidence of an opt-in on the other side, and then nothing is written at all. A time of the CRM
-that is still to come is no evidence.
+evidence of an opt-in on the other side, and then nothing is written at all. An opt-in whose time
+is still to come is no evidence, on either side.
 """
 
 # ruff: noqa: S608  (SQL is composed here on purpose: names and texts go through reconcile.sql)
@@ -80,11 +80,12 @@ def build_subscription_change(
     config: SyncConfig,
     subscriptions: Sequence[Source],
     salt: int,
-    as_of: datetime | None,
+    until: datetime | None,
 ) -> None:
     """Creates `subscription_change`, and before it `opt_out` with row numbers of both sides.
 
-    Made from `match`, `unmatched`, `contact`, `person` and the subscriptions.
+    Made from `match`, `unmatched`, `contact`, `person` and the subscriptions. What is later than
+    `until` is still to come.
 
     Raises:
         ReconcileError: for a missing column or an unreadable date in a subscriptions input.
@@ -94,11 +95,11 @@ def build_subscription_change(
     connection.execute(_OPT_OUT)
     if not subscriptions or not config.consents:
         return
-    connection.execute(_state_sql(config, subscriptions, salt))
+    connection.execute(_state_sql(config, subscriptions, salt, until))
     _refuse_unreadable_dates(connection)
     connection.execute(_CONSENT_MATCH)
     for index, consent in enumerate(config.consents):
-        connection.execute(f"INSERT INTO opt_out BY NAME {_change_sql(index, consent, as_of)}")
+        connection.execute(f"INSERT INTO opt_out BY NAME {_change_sql(index, consent, until)}")
     if config.contacts.when_unmatched == "opt_out":
         connection.execute(_OPT_OUT_UNMATCHED)
     _name_identifiers(connection)
@@ -127,13 +128,17 @@ def _name_identifiers(connection: duckdb.DuckDBPyConnection) -> None:
             ORDER BY c.key, p.mdn, c.bad_mdn, c.mdn) = 1""")
 
 
-def _state_sql(config: SyncConfig, subscriptions: Sequence[Source], salt: int) -> str:
+def _state_sql(
+    config: SyncConfig, subscriptions: Sequence[Source], salt: int, until: datetime | None
+) -> str:
     lists = text_list({consent.list.strip() for consent in config.consents})
     rows = " UNION ALL ".join(_rows_sql(source, lists) for source in subscriptions)
     return f"""
         CREATE TEMP TABLE subscription AS
         WITH event AS ({rows}),
-             latest AS (SELECT person_key, list, max(opt_in) AS last_in, max(opt_out) AS last_out,
+             latest AS (SELECT person_key, list,
+                               max(opt_in) FILTER (WHERE {has_come("opt_in", until)}) AS last_in,
+                               max(opt_out) AS last_out,
                                min(unreadable) AS unreadable
                         FROM event WHERE person_key IS NOT NULL GROUP BY ALL)
         SELECT *, {hashed("person_key", salt)} AS key_hash,
@@ -173,10 +178,10 @@ def _refuse_unreadable_dates(connection: duckdb.DuckDBPyConnection) -> None:
         raise ReconcileError(msg)
 
 
-def _change_sql(index: int, consent: Consent, as_of: datetime | None) -> str:
+def _change_sql(index: int, consent: Consent, until: datetime | None) -> str:
     state, changed_at = f"c.state_{index}", f"c.changed_at_{index}"
     newer_at_platform = f"coalesce(s.last_in > {latest_possible(changed_at)}, false)"
-    given = f"{changed_at} > {latest_possible('s.last_out')} AND {has_come(changed_at, as_of)}"
+    given = f"{changed_at} > {latest_possible('s.last_out')} AND {has_come(changed_at, until)}"
     newer_at_crm = f"({state} = {OPTED_IN} AND coalesce({given}, false))"
     return f"""
         (SELECT CASE WHEN s.is_active THEN 'platform' ELSE 'crm' END AS side,

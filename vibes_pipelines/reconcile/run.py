@@ -55,10 +55,10 @@ class Inputs:
     """What a reconcile reads: each a .parquet or .csv file, or a landed snapshot folder.
 
     `base` is a folder with persons.parquet, or one of the daily job. `as_of` defaults to the newest
-    as-of of the landed inputs. `accepted_rows` are the rows of the last accepted `contacts` and
-    `persons`. `decisions` has the columns of `decisions.COLUMNS`, `earlier_opt_outs` those of
-    `earlier_opt_outs.COLUMNS`. With `for_next_base`
-    agreement.parquet and cases.parquet are written too, no part of the diff set.
+    as-of of the landed inputs, and `until` to that: an opt-in later than `until` is still to come.
+    `accepted_rows` are the rows of the last accepted `contacts` and `persons`. `decisions` has the
+    columns of `decisions.COLUMNS`, `earlier_opt_outs` those of `earlier_opt_outs.COLUMNS`. With
+    `for_next_base` agreement.parquet and cases.parquet are written too, no part of the diff set.
     `destination` is where the persons are.
     """
 
@@ -71,6 +71,7 @@ class Inputs:
     decisions: Path | None = None
     earlier_opt_outs: Path | None = None
     as_of: datetime | None = None
+    until: datetime | None = None
     accepted_rows: dict[str, int] | None = None
     relative_guards: bool = True
     for_next_base: bool = False
@@ -135,8 +136,7 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
             sources = _open_all(connection, inputs, Path(workspace))
         as_of = _utc(inputs.as_of) if inputs.as_of else sources.as_of()
         sides = _sides(connection, config, sources, salt)
-        deletes = inputs.destination.can_delete and inputs.destination.deletes_unmatched
-        _run_phases(connection, config, sources, sides, as_of, watch, deletes=deletes)
+        _run_phases(connection, config, inputs, sources, sides, as_of, watch)
         if inputs.destination.opt_in == "direct":
             build_opt_ins(connection, config, sources.subscriptions, as_of)
             end_with_addresses(connection, inputs.destination.ends_with)
@@ -160,13 +160,14 @@ def _reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits, sa
 def _run_phases(
     connection: duckdb.DuckDBPyConnection,
     config: SyncConfig,
+    inputs: Inputs,
     sources: _Sources,
     sides: Sides,
     as_of: datetime | None,
     watch: _Stopwatch,
-    *,
-    deletes: bool,
 ) -> None:
+    deletes = inputs.destination.can_delete and inputs.destination.deletes_unmatched
+    until = inputs.until or as_of
     create_finding(connection)
     read_decisions(connection, sources.decisions)
     with watch.phase("scan"):
@@ -192,7 +193,7 @@ def _run_phases(
         lag = timedelta(hours=config.policies.visibility_lag_h)
         build_outcome(connection, sources.pending, sources.blocked, as_of - lag if as_of else None)
     with watch.phase("consent"):
-        build_subscription_change(connection, config, sources.subscriptions, sides.salt, as_of)
+        build_subscription_change(connection, config, sources.subscriptions, sides.salt, until)
         build_invites(connection, config, sources.subscriptions, sources.pending, as_of)
 
 

@@ -5,7 +5,7 @@ absence changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from vibes_pipelines.crm.cells import latest_possible
 from vibes_pipelines.report.explain_day import DayInputs
@@ -27,7 +27,9 @@ def _consent(consent: Consent, inputs: DayInputs) -> ConsentFact:
     cell = inputs.contact.consents.get(listed) if inputs.contact else None
     key = inputs.person.person_key if inputs.person else None
     stays = [one for one in inputs.stays if one.list == listed and one.person_key == key]
-    last_in = max((one.opt_in for one in stays if one.opt_in), default=None)
+    last_in = max(
+        (one.opt_in for one in stays if one.opt_in and _has_come(one.opt_in, inputs)), default=None
+    )
     last_out = max((one.opt_out for one in stays if one.opt_out), default=None)
     platform = _platform_state(stays, last_in, last_out)
     made = tuple(consent_changes(inputs.stored.get(SUBSCRIPTION_CHANGES, ()), listed))
@@ -49,6 +51,12 @@ def _consent(consent: Consent, inputs: DayInputs) -> ConsentFact:
         changes=made,
         why=why,
     )
+
+
+def _has_come(opt_in: datetime, inputs: DayInputs) -> bool:
+    """Of the platform, too, an opt-in of more than a day after the as-of is no evidence."""
+    as_of = inputs.summary.as_of if inputs.summary else None
+    return as_of is None or opt_in.replace(tzinfo=UTC) <= as_of + timedelta(days=1)
 
 
 def _platform_state(

@@ -136,6 +136,7 @@ def reconcile_slice(project: Project, contacts: Collection[str], name: str) -> S
             base=base_of(project, day),
             pending=_pending(project, day, folder),
             as_of=persons.manifest.as_of,
+            until=max(persons.manifest.as_of, datetime.now(UTC)),  # heard is what came since
             relative_guards=False,
         )
         reconcile(project.config, inputs, folder / "out", Limits(threads=1))

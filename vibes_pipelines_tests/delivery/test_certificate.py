@@ -318,6 +318,11 @@ class TestConsent:
         assert loop.certify(subscriptions=[ended]).confirmed == 1
         assert loop.evidence() == [("opt_out", "confirmed", "share")]
 
+    def test_an_opt_in_that_is_still_to_come_hides_no_opt_out(self, loop: Loop) -> None:
+        loop.send(subscriptions=[opt_out("C1")])
+        ended = {"opt_in_date": "2062-01-01T10:00:00Z", "opt_out_date": "2026-01-01T13:00:00Z"}
+        assert loop.certify(subscriptions=[self.ACTIVE | ended]).confirmed == 1
+
     def test_an_active_one_is_pending_then_unexplained(self, loop: Loop) -> None:
         loop.send(subscriptions=[opt_out("C1")])
         assert loop.certify(SECOND, subscriptions=[self.ACTIVE]).pending == 1

@@ -129,6 +129,38 @@ def test_an_opt_in_that_is_still_to_come_is_no_evidence(run, make_config, sms_at
     assert told(run, config, contact, stays) == []
 
 
+@pytest.mark.parametrize(
+    ("sms", "dates", "expected"),
+    [
+        ("no", ["2062-01-01 10:00:00"], TO_PLATFORM),
+        ("yes", ["2062-01-01 10:00:00", NEW], TO_CRM),
+        ("yes", ["2026-01-08T11:00:00Z", NEW], []),
+    ],
+)
+def test_an_opt_in_of_the_platform_that_is_still_to_come_is_none(
+    run, make_config, sms, dates, expected
+):
+    contact = {"sms": sms, "sms_at": OLD}
+    as_of = datetime(2026, 1, 7, 12, tzinfo=UTC)
+    stays = [rows_of(*dates)]
+    assert told(run, make_config(consents=CONSENT), contact, stays, as_of=as_of) == expected
+
+
+def test_an_opt_in_that_is_older_counts_beside_one_that_is_still_to_come(run, make_config):
+    contact = {"sms": "no", "sms_at": OLD}
+    stays = [rows_of(NEW), rows_of("2062-01-01 10:00:00")]
+    as_of = datetime(2026, 1, 7, 12, tzinfo=UTC)
+    assert told(run, make_config(consents=CONSENT), contact, stays, as_of=as_of) == []
+
+
+def test_what_was_heard_after_the_share_has_come(run, make_config):
+    contact, stays = {"sms": "no", "sms_at": OLD}, [rows_of("2026-01-12T10:00:00Z")]
+    as_of, until = (datetime(2026, 1, day, 12, tzinfo=UTC) for day in (7, 12))
+    config = make_config(consents=CONSENT)
+    assert told(run, config, contact, stays, as_of=as_of) == TO_PLATFORM
+    assert told(run, config, contact, stays, as_of=as_of, until=until) == []
+
+
 def test_a_spelling_that_is_not_accepted_is_an_invalid_value_and_no_consent(run, make_config):
     done = run(make_config(consents=CONSENT), [{"id": "C1", "sms": "maybe"}], [])
     assert done.quarantine == {("invalid_value", "contact", "C1")}

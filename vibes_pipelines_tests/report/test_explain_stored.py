@@ -145,6 +145,14 @@ def test_an_opt_out_under_way_is_deferred_and_says_so(project: Project) -> None:
     assert unsent.subscription_list_id == "1234"
 
 
+def test_an_opt_in_that_is_still_to_come_hides_no_opt_out(project: Project) -> None:
+    stay = STAY | {"opt_in_date": "2062-01-01 00:00:00", "opt_out_date": "2025-06-01 00:00:00"}
+    land(project, DAYS[0], stays=[stay])
+    run(project, DAYS[0])
+    [consent] = only(project, "C1", DAYS[0]).consents
+    assert (consent.platform, consent.why) == ("out", "both sides agree")
+
+
 def test_a_field_of_the_platform_is_told_as_written_back(project: Project) -> None:
     land(project, DAYS[0])
     run(project, DAYS[0])
