@@ -108,6 +108,7 @@ def run(tmp_path: Path) -> Callable[..., DiffSet]:
         blocked: Sequence[Row] | None = None,
         decisions: Sequence[Row] | None = None,
         as_of: datetime | None = None,
+        until: datetime | None = None,
         accepted_rows: dict[str, int] | None = None,
         relative_guards: bool = False,
         limits: Limits = _ONE_THREAD,
@@ -136,6 +137,7 @@ def run(tmp_path: Path) -> Callable[..., DiffSet]:
             decisions=optional("decisions.parquet", decisions, COLUMNS),
             for_next_base=True,
             as_of=as_of,
+            until=until,
             accepted_rows=accepted_rows,
             relative_guards=relative_guards,
         )
