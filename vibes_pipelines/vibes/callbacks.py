@@ -125,14 +125,15 @@ def read_callback(body: bytes) -> Callback:
     An event id that cannot be read is none: the content tells deliveries of one event, too.
 
     Raises:
-        DoubtfulCallback: a malformed text, or a subscription without its list or its person. What
-            may be a no needs no more than its list and one readable name of its person.
+        DoubtfulCallback: a malformed text, a subscription without its list or its person, or a
+            removal by its old event_type alone. What may be a no needs no more than its list and
+            one readable name of its person.
         CallbackError: not JSON, or no type.
     """
     # As it stands: an identifier with half a character is refused, and names nobody else.
     document = _object(body, json.loads)
     named, other = _Texts(), _Texts()
-    raw_type = other.read(document, "callback_type") or other.read(document, "event_type")
+    raw_type, contradiction = _raw_type(document, other)
     if raw_type is None:
         msg = other.fault or "the body has neither callback_type nor event_type"
         raise CallbackError(msg)
@@ -157,7 +158,7 @@ def read_callback(body: bytes) -> Callback:
         mdn=_mdn(other, person, person_at),
         opt_out_reason=_reason(_at(document, ("subscription",)).get("opt_out_reason")),
     )
-    doubt = _doubt(callback, shape, named.fault, other.fault)
+    doubt = contradiction or _doubt(callback, shape, named.fault, other.fault)
     if doubt is not None:
         raise DoubtfulCallback(doubt, callback)
     return callback
@@ -306,6 +307,21 @@ def _event_at(document: _Document, shape: _Shape) -> datetime | None:
     # A coarse date is first in its minute or day: an opt-out would pass for older than it is.
     coarse = [] if shape.may_be_a_no else [text for text in spelled if text not in exact]
     return next((instant for text in exact + coarse if (instant := read_instant(text))), None)
+
+
+def _raw_type(document: _Document, texts: _Texts) -> tuple[str | None, str | None]:
+    """The type as spelled, and what speaks against it.
+
+    A removal that `event_type`, the old name, alone tells of is kept as one: nobody may act on it,
+    and it must not pass for what `callback_type` says.
+    """
+    today = texts.read(document, "callback_type")
+    if today is not None:
+        old = _Texts().read(document, "event_type")
+        if old and old.lower() == SUBSCRIPTION_REMOVED != today.lower():
+            return old, "callback_type and event_type differ, and event_type is a removal"
+        return today, None
+    return texts.read(document, "event_type"), None
 
 
 def _external_person_id(texts: _Texts, person: _Document, place: str) -> str | None:

@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from vibes_pipelines.vibes.callbacks import Callback, CallbackError, read_callback, read_instant
-from vibes_pipelines_tests.support.callbacks import REMOVED, as_bytes, subscription_body
+from vibes_pipelines.vibes.callbacks import (
+    Callback,
+    CallbackError,
+    DoubtfulCallback,
+    read_callback,
+    read_instant,
+)
+from vibes_pipelines_tests.support.callbacks import ADDED, REMOVED, as_bytes, subscription_body
 
 AT = "2024-03-15T15:42:23Z"
 INSTANT = datetime(2024, 3, 15, 15, 42, 23, tzinfo=UTC)
@@ -157,6 +163,19 @@ def test_person_keys_are_of_no_case_and_other_ids_of_theirs() -> None:
 def test_the_old_and_the_new_name_of_the_external_id_may_both_stand() -> None:
     assert of_person(external_person_id="A", external_id="A").external_person_id == "A"
     assert of_person(external_person_id=None, external_id="A").external_person_id == "A"
+
+
+@pytest.mark.parametrize("old", [REMOVED, "Subscription_Removed"])
+@pytest.mark.parametrize("today", [ADDED, "person_updated", "coupon_eaten"])
+def test_a_removal_by_its_old_type_alone_is_kept_as_one_in_doubt(today: str, old: str) -> None:
+    with pytest.raises(DoubtfulCallback, match="callback_type and event_type differ") as doubtful:
+        read(removal(callback_type=today, event_type=old))
+    assert doubtful.value.callback.event_type == REMOVED
+    assert doubtful.value.callback.event_at == INSTANT
+
+
+def test_a_removal_stands_whatever_its_old_type_says() -> None:
+    assert read(removal(event_type=ADDED)).event_type == REMOVED
 
 
 @pytest.mark.parametrize(

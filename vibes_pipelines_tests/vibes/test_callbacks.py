@@ -122,7 +122,7 @@ class TestSubscriptions:
         assert read(ended).event_at is None
         texted = {"callback_type": "unmatched_message_received", "event_date": date}
         assert read(texted).event_at is None
-        begun = removal(callback_type=ADDED, event_date="soon")
+        begun = removal(callback_type=ADDED, event_type=ADDED, event_date="soon")
         begun["subscription"]["opt_in_date"] = date
         assert read(begun).event_at == read_instant(date)
 
@@ -152,10 +152,8 @@ class TestEveryType:
             participant={"person": {"id": "P1"}},
             subscription_list={"id": 7, "name": "News"},
         )
-        named = body | {"callback_type": event_type}
-        older = {k: v for k, v in named.items() if k != "callback_type"} | {
-            "event_type": event_type
-        }
+        named = body | {"callback_type": event_type, "event_type": event_type}
+        older = {k: v for k, v in named.items() if k != "callback_type"}
         assert read(named).event_type == read(older).event_type == event_type
 
     def test_a_type_that_nobody_documented_is_read_as_far_as_the_envelope_goes(self) -> None:
@@ -215,8 +213,11 @@ class TestErrors:
             (b'{"a": ' + b"9" * 5_000 + b"}", "a number is too long"),
             (b"{}", "neither callback_type nor event_type"),
             (as_bytes({"callback_type": ["x"]}), "callback_type is neither a text"),
-            (as_bytes(removal(callback_type=1)), "callback_type is not the name of a type"),
-            (as_bytes(removal(callback_type=f"{CANARY} it")), "callback_type is not the name"),
+            (
+                as_bytes(removal(callback_type=1, event_type=1)),
+                "callback_type is not the name of a type",
+            ),
+            (as_bytes({"callback_type": f"{CANARY} it"}), "callback_type is not the name"),
             (as_bytes(with_person(person_key="x" * 256)), "person_key is longer than 255"),
             (as_bytes(with_person(person_key="a\x00b")), "person_key holds a character"),
             (as_bytes(with_person(person_key="\ud800")), "person_key holds a character"),
