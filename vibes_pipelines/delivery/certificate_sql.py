@@ -41,7 +41,7 @@ PERSON_GONE = "person_gone"
 """Evidence that an accepted opt-out has nobody left to concern: the person is not landed."""
 
 CONTACT_GONE = "contact_gone"
-"""The same of an opt-out that the CRM accepted."""
+"""The same of an opt-out or a field that the CRM accepted: the contact is not landed."""
 
 _PERSON_KINDS = "('add', 'update', 'mdn_replace')"
 
@@ -218,7 +218,9 @@ def _field_findings(
     sign of a lost send where the platform changed the person after everything that we sent was
     answered: then somebody may have set it back there. That explains a value of a person's field
     once; a value that is lost day after day must not hide behind changes of other fields.
+    What the CRM accepted of a contact that was deleted since has nothing left to be seen in.
     """
+    is_gone = f"{landed == 'landed_contact'} AND o.status = 'accepted' AND l.operation_id IS NULL"
     changed_since = "false"
     if landed == "landed_person":
         changed_since = f"""coalesce(l.updated_at > (
@@ -231,7 +233,7 @@ def _field_findings(
         WITH compared AS (
             SELECT o.operation_id, o.kind, o.day, o.as_of, o.sequence, o.external_person_id, c.*
                        EXCLUDE (operation_id),
-                   l.operation_id IS NOT NULL AS is_landed,
+                   l.operation_id IS NOT NULL AS is_landed, {is_gone} AS is_gone,
                    {value[0]} AS is_mapped, {value[1]} AS landed,
                    {changed_since} AS is_changed_since
             FROM operation o JOIN change c USING (operation_id)
@@ -267,11 +269,13 @@ def _field_findings(
                     WHEN is_seen THEN {literal(SEEN)}
                     WHEN has_rival THEN {literal(OVERTAKEN)}
                     WHEN is_other AND NOT is_of_earlier_send THEN {literal(OVERTAKEN)}
-                    WHEN is_changed_since AND NOT was_set_back THEN {literal(OVERTAKEN)}
+                    WHEN is_gone OR (is_changed_since AND NOT was_set_back)
+                    THEN {literal(OVERTAKEN)}
                     ELSE {literal(WAITING)} END,
                CASE WHEN NOT is_mapped THEN {literal(NO_LONGER_MAPPED)}
                     WHEN is_seen THEN {literal(evidence)}
                     WHEN has_rival THEN 'later_operation'
+                    WHEN is_gone THEN {literal(CONTACT_GONE)}
                     WHEN is_other AND NOT is_of_earlier_send THEN {literal(evidence)}
                     WHEN is_changed_since AND NOT was_set_back THEN {literal(PERSON_CHANGED)}
                     ELSE {literal(evidence)} END

@@ -442,6 +442,18 @@ class TestConsent:
         assert loop.certify(contacts=[contact]).confirmed == 1
         assert loop.evidence() == [("crm_update", "confirmed", "crm")]
 
+    @pytest.mark.parametrize(
+        ("receipt", "verdict"),
+        [("accepted", ("superseded", "contact_gone")), ("unknown", ("unexplained", "none"))],
+    )
+    def test_a_contact_that_was_deleted_ends_a_field_that_the_crm_accepted(
+        self, loop: Loop, receipt: str, verdict: tuple[str, str]
+    ) -> None:
+        row = {"contact_id": "C1", "field": "birthdate", "before": None, "after": "1990-12-01"}
+        loop.send(receipt=receipt, crm=[row])
+        loop.certify(FOURTH, contacts=[{"contact_id": "C2"}])
+        assert loop.evidence(FOURTH) == [("crm_update", *verdict)]
+
 
 class TestAsking:
     ROWS = (
