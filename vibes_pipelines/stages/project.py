@@ -110,12 +110,20 @@ def check_age(source: Source, day: str, limit: timedelta) -> None:
         WrongDayError: names what the source shows and the cure.
     """
     shown = f"{source.name} shows {source.as_of:%Y-%m-%d %H:%M} UTC"
+    if source.as_of > max(end_of_day(day), utc_now()):
+        msg = (
+            f"{shown}, which is still to come. Unless feeds.share/refreshes of sync.yaml tells when"
+            " a share was refreshed, it shows the newest updated_at of its persons: map that feed,"
+            " or ask Vibes to correct the time"
+        )
+        raise WrongDayError(msg)
     if source.as_of > end_of_day(day):
         msg = f"{shown}, after {day}; a past day cannot be landed any more, only rebuilt"
         raise WrongDayError(msg)
     if source.as_of < end_of_day(day) - limit:
         msg = (
-            f"{shown}, which is older than policies.max_age_h allows for {day}; "
-            "ask Vibes why it was not refreshed"
+            f"{shown}, which is older than policies.max_age_h before the end of {day} allows; ask"
+            " Vibes why a share or an extract was not refreshed. A CRM shows the moment it is read:"
+            " take a day that has begun"
         )
         raise WrongDayError(msg)

@@ -185,14 +185,15 @@ class Policies(Section):
     """What to do where the two sides leave room. Hours and days are whole ones.
 
     `invite_again_after_d`: an invitation that nobody answered is repeated after so many days; left
-    out, never. `erasure`: how a person is erased at the platform.
+    out, never. `max_age_h` counts back from the end of the day, and extracts show its beginning.
+    `erasure`: how a person is erased at the platform.
     """
 
     mdn_change: Literal["quarantine", "replace"] = "quarantine"
     mdn_recycled: Literal["carrier", "carrier_or_person", "ignore"] = "carrier"
     invite_again_after_d: Annotated[Whole, Field(ge=1, le=3650)] | None = None
     visibility_lag_h: Annotated[Whole, Field(ge=0, le=24 * 14)] = 36
-    max_age_h: Annotated[Whole, Field(ge=1, le=24 * 14)] = 48
+    max_age_h: Annotated[Whole, Field(ge=24, le=24 * 14)] = 48
     erasure: Literal["api", "file", "both", "none"] = "api"
     retention: Retention = Retention()
 
