@@ -297,6 +297,7 @@ def _if_alone(column: str, column_type: str, separator: str, alone: str, several
 
 def _items(column: str, column_type: str, separator: str) -> str:
     if column_type.endswith("[]"):
+        as_text(column, column_type.removesuffix("[]"))  # refuses items that no text stands for
         parts = f"list_transform({column}, lambda part: CAST(part AS VARCHAR))"
     else:
         text = column if column_type == "VARCHAR" else as_text(column, column_type)

@@ -237,6 +237,16 @@ def test_lists_are_sets_too(engine):
     assert value == "a|b"
 
 
+@pytest.mark.parametrize(
+    "item", ["STRUCT(x INTEGER)", "INTEGER[]", "MAP(VARCHAR, INTEGER)", "BLOB"]
+)
+def test_a_list_of_what_no_text_stands_for_is_refused(item):
+    with pytest.raises(ReconcileError, match="map a column of plain values"):
+        contact_text(field("multi_select"), "c", f"{item}[]")
+    with pytest.raises(ReconcileError, match="map a column of plain values"):
+        platform_text("multi_select", "c", f"{item}[]")
+
+
 def test_platform_sets_are_sorted_too(engine):
     assert evaluate(engine, platform_text("multi_select", "c", VARCHAR), ["b| a|b", "|"]) == [
         "a|b",
