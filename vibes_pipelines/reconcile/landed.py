@@ -33,7 +33,7 @@ from vibes_pipelines.reconcile.narrow import (
     quick_name,
     region_of,
 )
-from vibes_pipelines.reconcile.sources import ROW, Source, open_source
+from vibes_pipelines.reconcile.sources import ROW, Source, open_source, told_encoding
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.values import RULES, as_text, quick_contact, quick_person
 from vibes_pipelines.store.placing import put
@@ -159,6 +159,7 @@ def _write(
     with (
         tempfile.TemporaryDirectory(prefix=".hashes-", dir=snapshot) as folder,
         engine(limits, Path(folder)) as connection,
+        told_encoding(),
     ):
         if _is_current(connection, config, role, snapshot):
             return

@@ -44,7 +44,7 @@ from vibes_pipelines.reconcile.payload import build_values
 from vibes_pipelines.reconcile.periods import build_periods
 from vibes_pipelines.reconcile.scan import Sides, scan_sides
 from vibes_pipelines.reconcile.settle import build_outcome
-from vibes_pipelines.reconcile.sources import Source, open_source, refuse_wrong_encoding
+from vibes_pipelines.reconcile.sources import Source, open_source, told_encoding
 from vibes_pipelines.reconcile.summary import SUMMARY, Summary
 from vibes_pipelines.reconcile.unmatched import build_unmatched
 from vibes_pipelines.sync_config import SyncConfig
@@ -117,12 +117,10 @@ def reconcile(config: SyncConfig, inputs: Inputs, out: Path, limits: Limits = Li
     """
     for salt in range(_SALTS):
         try:
-            return _reconcile(config, inputs, out, limits, salt)
+            with told_encoding():
+                return _reconcile(config, inputs, out, limits, salt)
         except HashCollision:
             continue
-        except duckdb.InvalidInputException as unreadable:
-            refuse_wrong_encoding(unreadable)
-            raise
     raise AssertionError("two identifiers of one hash with every salt: a fault of the program")
 
 

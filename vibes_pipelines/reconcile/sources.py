@@ -8,7 +8,8 @@ Which columns exist, of which type, and as of when; what they mean belongs to th
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,16 +100,21 @@ def numbered_rows(*paths: Path | str, **options: str | bool) -> str:
     return parquet(*paths, file_row_number=True, binary_as_string=True, **options)
 
 
-def refuse_wrong_encoding(error: duckdb.Error) -> None:
-    """Raises a ReconcileError in place of the engine's, which repeats the text that it refuses.
+@contextmanager
+def told_encoding() -> Iterator[None]:
+    """Tells of a wrong encoding in place of the engine, which repeats the text that it refuses.
 
     Raises:
         ReconcileError: a Parquet input holds bytes that are no UTF-8.
     """
-    found = re.search(
-        r'^[^:]*: Invalid string encoding found in Parquet file "([^"]*)"', str(error)
-    )
-    if found:
+    try:
+        yield
+    except duckdb.InvalidInputException as error:
+        found = re.search(
+            r'^[^:]*: Invalid string encoding found in Parquet file "([^"]*)"', str(error)
+        )
+        if found is None:
+            raise
         msg = f"{found.group(1)}: holds text that is not UTF-8; write it again in UTF-8"
         raise ReconcileError(msg) from None
 

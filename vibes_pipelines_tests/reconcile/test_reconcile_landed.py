@@ -5,12 +5,14 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vibes_pipelines.reconcile import identifiers, narrow
+from vibes_pipelines.reconcile.errors import ReconcileError
 from vibes_pipelines.reconcile.landed import HASHES, write_contact_hashes, write_person_hashes
 from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.store.snapshots import SnapshotStore, Source
@@ -219,3 +221,15 @@ def test_only_the_installation_that_is_named_is_read(tmp_path, home, other):
         assert added["external_person_id"] == "C1"
         assert {c["field"]: c["after"] for c in added["changes"]}["name"] == "Ann"
         mine.hash()
+
+
+@pytest.mark.parametrize("write", [write_contact_hashes, write_person_hashes])
+def test_bytes_that_are_no_utf8_are_told_with_their_file(tmp_path, write):
+    world = World(tmp_path, [], [])
+    folder = world.contacts if write is write_contact_hashes else world.persons
+    columns = pq.read_schema(folder / "data.parquet").names
+    broken = pa.Array.from_buffers(pa.string(), 1, pa.array([b"Secret\xff"], pa.binary()).buffers())
+    pq.write_table(pa.table(dict.fromkeys(columns, broken)), folder / "data.parquet")
+    with pytest.raises(ReconcileError, match=r"data\.parquet: .* not UTF-8") as refused:
+        write(CONFIG, folder)
+    assert "Secret" not in str(refused.value)
