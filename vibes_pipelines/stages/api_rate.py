@@ -20,6 +20,7 @@ import sqlalchemy as sa
 from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.kept_lease import LENGTH, KeptLease
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.database import DatabaseUnavailable
 from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.vibes.rate_limit import SECOND_S, RateLimiter
 
@@ -135,7 +136,7 @@ def _look(ledger_url: str, way: GivingWay, ended: threading.Event) -> None:
             began = monotonic()
             try:
                 way.looked(began, leases.standing(LEASE))
-            except sa.exc.SQLAlchemyError as failed:
+            except (sa.exc.SQLAlchemyError, DatabaseUnavailable) as failed:
                 way.knows_nothing()
                 log.warning(
                     "the ledger did not tell whether opt-outs leave beside this delivery (%s); it "

@@ -27,7 +27,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 
 class DatabaseUnavailable(RuntimeError):  # noqa: N818 - the name says what is wrong
-    """The ledger's database cannot be opened; the message says where to look."""
+    """The ledger's database cannot be opened, or failed in use; says where to look."""
 
 
 def utc_now() -> datetime:
@@ -45,6 +45,7 @@ class Database:
     def __init__(self, url: str, clock: Callable[[], datetime] = utc_now) -> None:
         with _told():
             self._engine = open_engine(url)
+        sa.event.listen(self._engine, "handle_error", _tell)
         self._writer = writer(self._engine)
         self._clock = clock
 
@@ -79,6 +80,20 @@ def _told() -> Iterator[None]:
             "VIBES_LEDGER_URL, or VIBES_HOME when it is not set"
         )
         raise DatabaseUnavailable(msg) from None  # the cause may hold the password
+
+
+def _tell(context: sa.ExceptionContext) -> DatabaseUnavailable | None:
+    """Names place and cure where a statement fails: locked for too long, full, or away."""
+    failed = context.sqlalchemy_exception
+    if context.connection is not None and isinstance(failed, sa.exc.OperationalError):
+        # Of SQLite's words none are about rows; a server's may be.
+        why = f", {context.original_exception}" if context.dialect.name == "sqlite" else ""
+        return DatabaseUnavailable(
+            f"the ledger's database failed ({type(failed).__name__}{why}); see that nothing holds"
+            " it locked, that its disk has room and that it runs (VIBES_LEDGER_URL, or VIBES_HOME"
+            " when it is not set), and run the same again: what was sent is known"
+        )
+    return None
 
 
 def open_engine(url: str) -> sa.Engine:
