@@ -10,6 +10,7 @@ COLUMNS = {
     "after": "The value that the change leads to.",
     "attempts": "How often it was sent.",
     "before": "The value that was found; empty when there was none.",
+    "category": "What kind of refusal it is: whether to send it again, and what to cure first.",
     "changes": "One entry per field: what is done, before, after, reason.",
     "contact_id": "The contact's key in the CRM.",
     "day": "The day whose diff set the row is from.",

@@ -98,7 +98,7 @@ def _metadata(
     project: "stages.project.Project", day: str, key: dg.AssetKey, summary: Summary
 ) -> Metadata:
     path = project.diff_set_folder(day) / f"{key.path[-1]}.parquet"
-    metadata: Metadata = {"status": summary.status, "diff_set": summary.diff_set}
+    metadata: Metadata = {"diff_set_status": summary.status, "diff_set": summary.diff_set}
     if key == PERSON_CHANGES:
         metadata["summary"] = dg.MetadataValue.md(as_markdown(["count", "rows"], _counts(summary)))
     return {
