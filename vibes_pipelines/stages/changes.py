@@ -4,7 +4,6 @@ What is to be done about a contact is decided by a slice of the reconcile; the g
 approval hold here too. Whatever is left undone is the daily job's: it compares everything.
 """
 
-import asyncio
 import hashlib
 import json
 from collections import Counter
@@ -35,9 +34,6 @@ from vibes_pipelines.vibes.rate_limit import RateLimiter
 CURSOR = "crm_changes"
 SEEN = "crm_changes_seen"
 """Marks of what the last look saw, which the next one reads again and does not act on."""
-
-CONCURRENCY = 16
-"""Requests in flight at once; a person has one operation of a kind at a time."""
 
 OPT_OUTS: tuple[Kind, ...] = ("opt_out",)
 
@@ -150,7 +146,7 @@ class _Carrier:
         self._taken_up: set[str] = set()
         self._let_pass: set[_Whose] = set()
         changes = project.config.contacts.changes
-        self.page_rows = changes.max_batch if changes else CONCURRENCY
+        self.page_rows = changes.max_batch if changes else 1
 
     def look(self) -> None:
         """Carries every page of changed contacts; more than one page is for the daily job."""
@@ -335,30 +331,25 @@ class _Carrier:
         if not operations:
             return
         self._book.mark_sent([operation.operation_id for operation in operations])
-        receipts = run_until_interrupted(_send_all(self._project, operations, self._calls))
+        sending = _send_all(self._project, operations, self._calls)
+        receipts, fault = run_until_interrupted(sending)
         self._book.record(receipts)
+        if fault is not None:
+            raise fault
         self._done.update(taken.status for taken in receipts)
         self._classes.update(taken.error_class for taken in receipts if taken.error_class)
 
 
 async def _send_all(
     project: Project, operations: Sequence[Operation], calls: RateLimiter
-) -> list[Receipt]:
+) -> tuple[list[Receipt], Exception | None]:
     # The HTTP client is slow to import; a process that asks nobody does without it.
-    from vibes_pipelines.delivery.receipts import receipt  # noqa: PLC0415
     from vibes_pipelines.delivery.sends import Sender  # noqa: PLC0415
+    from vibes_pipelines.delivery.together import send_together  # noqa: PLC0415
 
     types = {mapped.to: mapped.type for mapped in project.config.fields}
-    gate = asyncio.Semaphore(CONCURRENCY)
-
-    async def one(sender: Sender, operation: Operation) -> Receipt:
-        async with gate:
-            answer = await sender.send(operation)
-        return receipt(operation.operation_id, answer.outcome, answer.error_class, answer.message)
-
     async with person_api(project, calls) as api:
-        sender = Sender(api, types)
-        return await asyncio.gather(*(one(sender, operation) for operation in operations))
+        return await send_together(Sender(api, types), operations)
 
 
 def _pages(project: Project, book: RealtimeBook) -> Iterator[Changed]:

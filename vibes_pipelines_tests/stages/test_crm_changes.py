@@ -397,6 +397,23 @@ def test_what_the_platform_refused_is_not_sent_again_unchanged(real: RealTime) -
     assert carry(real).persons == 1
 
 
+def test_a_person_who_is_forbidden_to_us_holds_up_no_other(
+    real: RealTime, keys: Iterator[str]
+) -> None:
+    one, other, edited = next(keys), next(keys), next(keys)
+    for key in (one, other):
+        opt_out(real, key)
+    real.edit(edited, first_name="Free")
+    whose = {"path_regex": real.person(one).person_key}
+    real.loop.sandbox.set_faults([{"match": whose, "action": "status", "status": 403}])
+    carried = carry(real)
+    real.loop.sandbox.set_faults(None)
+    assert (carried.accepted, carried.rejected) == (2, 1)
+    assert not is_subscribed(real, other)
+    assert real.person(edited).custom["first_name"] == "Free"
+    assert changes_waiting(real.project) is None
+
+
 def test_an_outbox_is_emptied_by_what_was_carried(
     real: RealTime, keys: Iterator[str], tmp_path: Path
 ) -> None:

@@ -60,11 +60,11 @@ class Sides:
 
     async def send(
         self, _project: Project, operations: Sequence[Operation], _calls: RateLimiter
-    ) -> list[Receipt]:
+    ) -> tuple[list[Receipt], None]:
         if self.status is None:
             raise ConnectionError
         self.sent += [one.external_person_id or "" for one in operations]
-        return [Receipt(one.operation_id, self.status) for one in operations]
+        return [Receipt(one.operation_id, self.status) for one in operations], None
 
 
 @pytest.fixture

@@ -168,13 +168,13 @@ class TwoSides(World):
 
     async def _send_all(
         self, _project: Any, operations: Sequence[Operation], *_: Any
-    ) -> list[Receipt]:
+    ) -> tuple[list[Receipt], None]:
         sender = Sender(PlatformOfTheWorld(self, knows_joins=True), {})
         answers = []
         for one in operations:
             answer = await sender.send(one)
             answers.append(receipt(one.operation_id, answer.outcome, answer.error_class, None))
-        return answers
+        return answers, None
 
     def land_and_plan(self) -> None:
         """The daily job up to its plan; what it plans may wait."""
