@@ -15,7 +15,7 @@ from vibes_pipelines.store.events import EventReceipt, Events, EventStatus, Plan
 from vibes_pipelines.vibes.api_calls import Answer
 from vibes_pipelines.vibes.api_transport import VibesAuthError
 from vibes_pipelines.vibes.error_classes import lookup
-from vibes_pipelines.vibes.event_api import Event
+from vibes_pipelines.vibes.event_api import Event, InvalidEvent
 
 CONCURRENCY = 32
 
@@ -86,6 +86,9 @@ async def _send_page(
                 return None
             try:
                 return receipt_of(planned, await api.send(_event(planned)))
+            except InvalidEvent as invalid:  # its person was erased since it was planned
+                ended: EventStatus = "unclear" if planned.attempts else "rejected"
+                return EventReceipt(planned.event_id, ended, "InvalidEvent", str(invalid))
             except VibesAuthError:
                 refused_login.set()
                 raise

@@ -8,7 +8,7 @@ allows are not sent at all.
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
@@ -22,7 +22,9 @@ from vibes_pipelines.crm.events import EventRow, read_events
 from vibes_pipelines.delivery.events import EventsSent, send_open_events
 from vibes_pipelines.reconcile.phone import to_e164
 from vibes_pipelines.stages.api import vibes_api
+from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.interrupts import run_until_interrupted
+from vibes_pipelines.stages.kept_out import without_erased
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.database import utc_now
 from vibes_pipelines.store.events import (
@@ -41,6 +43,7 @@ from vibes_pipelines.vibes.event_outcomes import read_outcome
 CALL = "call"
 """The source of events that a caller named, not a table."""
 
+ERASED = "the person was erased; `quarantine undo` lets it in again"
 ID_NOT_UNIQUE = "two rows of the table have this id; events.id must be unique"
 
 _REGION = "US"
@@ -88,6 +91,7 @@ def event_id_of(company_key: str, source: str, key: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:MAX_EVENT_ID]
 
 
+@not_while_erasing
 def send_crm_events(project: Project, *, dry_run: bool = True) -> EventsRun:
     """Records outcomes, plans what is new in the CRM's table, sends everything that is open.
 
@@ -115,7 +119,8 @@ def send_crm_events(project: Project, *, dry_run: bool = True) -> EventsRun:
     return run
 
 
-def send_one(project: Project, event_type: str, key: str, **parts: Any) -> EventReceipt:
+@not_while_erasing
+def send_one(project: Project, /, event_type: str, key: str, **parts: Any) -> EventReceipt:
     """Sends one event now, with everything else that is open; says where it stands.
 
     The same key never leads to a second event: one that was answered is not sent again.
@@ -127,13 +132,15 @@ def send_one(project: Project, event_type: str, key: str, **parts: Any) -> Event
         parts: `event_data` and `debug_data`.
 
     Raises:
-        InvalidEvent: a rule of the platform is broken; nothing was sent.
+        InvalidEvent: a rule of the platform is broken, or the person was erased; nothing was sent.
         OtherEvent: the same key stands for other data; nothing was sent.
         LaneBusy: another process sends events; this one is sent by the next run.
         VibesAuthError: the platform refuses the login.
     """
     event_id = event_id_of(project.config.company_key, CALL, f"{event_type.lower()}\n{key}")
     event = Event(event_id, event_type, **parts)
+    if _names_erased(project, [event.event_data]):
+        raise InvalidEvent(f"event {event_id}: {ERASED}")
     with closing(Events(project.settings.ledger_url)) as store:
         store.plan([PlannedEvent(event_id, CALL, event_type, event.event_data, event.debug_data)])
         _require_same(store.planned(event_id), event)
@@ -250,7 +257,10 @@ def _new_events(project: Project, store: Events) -> list[PlannedEvent]:
     for page in _rows(project, source):
         planned = [planned_event(project.config, source, row) for row in page]
         unknown = store.unknown_ids({event.event_id for event in planned})
+        erased = _names_erased(project, [event.event_data for event in planned])
         for event in planned:
+            if not erased.isdisjoint(_named(event.event_data)):
+                event = _refused(event, ERASED)  # noqa: PLW2901 - the event as it is kept
             if event.event_id in unknown:
                 new[event.event_id] = _alone(event, new.get(event.event_id))
         if len(new) > source.max_per_run:
@@ -266,7 +276,23 @@ def _alone(event: PlannedEvent, other: PlannedEvent | None) -> PlannedEvent:
     """The event; two that contradict each other under one id are refused, since one is wrong."""
     if other is None or other == event:
         return event
-    return replace(event, event_data={}, debug_data={}, refused=ID_NOT_UNIQUE)
+    return _refused(event, ID_NOT_UNIQUE)
+
+
+def _refused(event: PlannedEvent, why: str) -> PlannedEvent:
+    return replace(event, event_data={}, debug_data={}, refused=why)
+
+
+def _named(data: Mapping[str, Any]) -> set[str]:
+    """The keys by which an event names its person, as erasures know them."""
+    external, person_key = data.get("external_person_id"), data.get("person_key")
+    return {str(key) for key in (external, str(person_key or "").lower()) if key}
+
+
+def _names_erased(project: Project, told: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Those of the keys in the data of events that are of erased people."""
+    named = set[str]().union(*map(_named, told))
+    return named.difference(without_erased(project.settings, named))
 
 
 def _rows(project: Project, source: EventSource) -> Iterator[Any]:

@@ -52,6 +52,13 @@ def statuses(store: Events) -> dict[str, int]:
 ACCEPTED = web.json_response({"event_id": "x"}, status=202)
 
 
+def test_an_event_whose_person_was_erased_ends_and_stops_no_other(lite: str) -> None:
+    with Events(lite) as store:
+        store.plan([*planned("a"), PlannedEvent("b", "table", "order_shipped", {})])
+        assert send(store, FakePlatform([ACCEPTED])).accepted == 1
+        assert statuses(store) == {"accepted": 1, "rejected": 1}
+
+
 def test_what_was_accepted_never_leaves_again(url: str) -> None:
     with Events(url) as store:
         store.plan(planned("a", "b"))

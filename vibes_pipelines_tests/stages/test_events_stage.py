@@ -21,6 +21,7 @@ from vibes_pipelines.orchestration.ops import send_new_events
 from vibes_pipelines.orchestration.resources import ProjectResource
 from vibes_pipelines.sandbox.population import build_world
 from vibes_pipelines.stages.api import vibes_api
+from vibes_pipelines.stages.erasing import erase
 from vibes_pipelines.stages.events import (
     TooManyEvents,
     event_id_of,
@@ -28,11 +29,14 @@ from vibes_pipelines.stages.events import (
     json_value,
     planned_event,
     send_crm_events,
+    send_one,
 )
 from vibes_pipelines.store.inbox import Inbox
 from vibes_pipelines.sync_config import SyncConfigError, load_sync_config
 from vibes_pipelines.sync_config.outreach import Events as EventSource
+from vibes_pipelines.vibes.api_transport import VibesAuthError
 from vibes_pipelines.vibes.callback_api import CallbackSpec
+from vibes_pipelines.vibes.event_api import InvalidEvent
 from vibes_pipelines_tests.support.callbacks import running_receiver
 from vibes_pipelines_tests.support.loop import EXAMPLE, Loop, running_loop
 
@@ -159,6 +163,26 @@ class TestTheTable:
             editor.connection.execute("DROP TABLE shop_events")
         with pytest.raises(CrmError, match=r"correct events\.table"):
             send_crm_events(loop.project)
+
+
+def test_nothing_is_told_of_an_erased_person_and_everything_of_others(loop: Loop) -> None:
+    loop.reconcile()
+    erased = contact_of(loop)
+    loop.sandbox.set_faults([{"action": "status", "status": 401}])
+    happen(loop, 1, erased)
+    with pytest.raises(VibesAuthError):
+        send_crm_events(loop.project, dry_run=False)  # planned, and not sent
+    loop.sandbox.set_faults(None)
+    erase(loop.project, erased, "asked for", "ann")
+    happen(loop, 2, erased)
+    happen(loop, 3, contact_of(loop))
+    run = send_crm_events(loop.project, dry_run=False)
+    assert (run.new, run.refused, run.sent.accepted, run.sent.rejected) == (2, 1, 1, 1)
+    with pytest.raises(InvalidEvent, match="was erased"):
+        send_one(loop.project, "day_of_delivery", "4", event_data={"external_person_id": erased})
+    told = [str(event) for event in loop.sandbox.account.events.accepted.values()]
+    assert len(told) == 1
+    assert erased not in told[0]
 
 
 def test_outcomes_come_back_by_callback_and_are_recorded_once(loop: Loop) -> None:
