@@ -21,7 +21,13 @@ from vibes_pipelines.reconcile.run import Inputs, reconcile
 from vibes_pipelines.reconcile.sources import ROW
 from vibes_pipelines.reconcile.sql import literal
 from vibes_pipelines.reconcile.summary import CONTACT_STATUSES, Summary
-from vibes_pipelines.report.explain_diff_sets import BLOCKED, PENDING, PERSON_CHANGES, Row
+from vibes_pipelines.report.explain_diff_sets import (
+    BLOCKED,
+    DECISIONS,
+    PENDING,
+    PERSON_CHANGES,
+    Row,
+)
 from vibes_pipelines.report.explain_facts import Doubt, End
 from vibes_pipelines.report.explain_landed import ContactRow, PersonRow, Stay
 from vibes_pipelines.report.explain_texts import instant_text, shown
@@ -78,6 +84,12 @@ class DayInputs:
             for row in newest.values()
             if as_of is None or _utc(row["accepted_at"]) > as_of - lag
         }
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether a decision of the quarantine desk says who the contact is, and holds."""
+        decided = {row["action"] for row in self.stored.get(DECISIONS, ())}
+        return bool(decided & {"link", "new-person"})
 
     def differs(self, field: str, value: str | None) -> bool:
         """Whether the contact still has this value, and the person another."""
@@ -168,6 +180,7 @@ class Ends:
                 [(found.row.cells, found.row.external_person_id) for found in inputs.persons],
                 sorted(map(str, inputs.waiting(self._lag))),
                 sorted(map(str, inputs.refused())),
+                sorted(map(str, inputs.stored.get(DECISIONS, ()))),
                 inputs.day if self._is_three_way else None,
             )
         )
@@ -191,6 +204,7 @@ class Ends:
                 base=recorded_base(self._project, inputs.day),
                 pending=_if_there(folder / f"{PENDING}.parquet"),
                 blocked=_if_there(folder / f"{BLOCKED}.parquet"),
+                decisions=_if_there(folder / f"{DECISIONS}.parquet"),
                 as_of=summary.as_of,
                 relative_guards=False,
                 destination=self._project.destination,

@@ -29,6 +29,7 @@ from vibes_pipelines.delivery.intents import (
     person_intents,
 )
 from vibes_pipelines.delivery.release import may_deliver
+from vibes_pipelines.reconcile.decisions import CONTACT_RECORD
 from vibes_pipelines.reconcile.errors import ReconcileError, unreadable
 from vibes_pipelines.reconcile.sql import ident, literal
 from vibes_pipelines.reconcile.summary import SUMMARY, Summary, load_summary
@@ -44,7 +45,7 @@ FILE = "stored_file"
 
 PERSON_CHANGES, CRM_CHANGES = "person_changes", "crm_changes"
 SUBSCRIPTION_CHANGES, QUARANTINE = "subscription_changes", "quarantine"
-PENDING, BLOCKED = "pending", "blocked"
+PENDING, BLOCKED, DECISIONS = "pending", "blocked", "decisions"
 
 _CHANGES = {
     PERSON_CHANGES: person_intents,
@@ -88,6 +89,7 @@ class StoredFiles:
             },
             PENDING: {"external_person_id": _external(who)},
             BLOCKED: {"external_person_id": _external(who)},
+            DECISIONS: {"record": [f"{CONTACT_RECORD}{one}" for one in _external(who)]},
         }
         return {name: self._rows(name, columns) for name, columns in wanted.items()}
 

@@ -83,7 +83,10 @@ def _identifier_at_rest(
         return _AGREE
     if wanted is None:
         return "the contact has none, and an identifier is never cleared"
-    return _sent_earlier(name, wanted, inputs, lag) or "not recorded"
+    earlier = _sent_earlier(name, wanted, inputs, lag)
+    if earlier is None and name == "mdn" and inputs.is_decided:
+        return "a decision at the quarantine desk says who this is, and its number is not looked at"
+    return earlier or "not recorded"
 
 
 def _mdn_fault(row: ContactRow) -> str | None:
