@@ -133,12 +133,16 @@ def _note(
                 )
 
 
+def _label_by_list(config: SyncConfig) -> dict[str, str | None]:
+    return {consent.list.strip(): label_of(consent.from_) for consent in config.consents}
+
+
 def _note_taken_off(project: Project, seen: Mapping[str, dict[str, Seen]], first: str) -> None:
     """Notes the opt-outs that Tribe took, of diff sets from the day `first` on.
 
     Tribe keeps no trace of an opt-out: who never had the label looks the same before and after.
     """
-    labels = {consent.list: label_of(consent.from_) for consent in project.config.consents}
+    labels = _label_by_list(project.config)
     for taken in project.ledger.opt_outs_of_crm(first):
         label, contact = labels.get(taken.subscription_list_id or ""), taken.external_person_id
         if label is None or contact is None:
@@ -154,7 +158,7 @@ def _note_told(project: Project, seen: Mapping[str, dict[str, Seen]]) -> None:
 
     Of a contact that nobody looked at they tell nothing: its key may have been somebody else's.
     """
-    labels = {one.list.strip(): label_of(one.from_) for one in project.config.consents}
+    labels = _label_by_list(project.config)
     company = project.config.company_key
     with closing(Inbox(project.settings.inbox_url)) as inbox:
         for page in inbox.arrived_after(0, SUBSCRIPTION_REMOVED, labels, company):

@@ -112,6 +112,7 @@ class _Walk:
         self._ahead: deque[tuple[int, asyncio.Task[_Page]]] = deque()
         self._expected: int | None = None
         self._probed_at: int | None = None
+        self._seen_again = 0
 
     async def pages(self) -> AsyncIterator[Rows]:
         page = await self._reader.page(0, has_count=True)
@@ -166,13 +167,19 @@ class _Walk:
         Short does not mean last: Tribe may send fewer than it was asked for. So its link to a next
         page, or the count that came with the page, decides; a page without either is looked behind.
         Where Tribe neither counts nor links, a short page is the last. The link itself is not
-        taken: what it leads to does not overlap.
+        taken: what it leads to does not overlap. Where Tribe does not count, a link goes on even
+        behind persons who were all seen: others may have come in front of them meanwhile.
         """
         end = page.skip + len(page.rows)
         is_counted = self._expected is None or (page.count is not None and end >= page.count)
-        if is_counted and not (page.is_followed and has_news):
+        is_link_alone = page.is_followed and self._expected is None
+        if is_counted and not (is_link_alone or (page.is_followed and has_news)):
             return None
-        if not page.rows or (page.skip == self._probed_at and not has_news):
+        self._seen_again = 0 if has_news else self._seen_again + 1
+        if is_link_alone and self._seen_again > self._paging.max_steps_back:
+            raise TribeMovedError(self._never_at_rest())
+        is_nothing_behind = page.skip == self._probed_at and not has_news and not is_link_alone
+        if not page.rows or is_nothing_behind:
             msg = (
                 f"Tribe {ROOT}/{self._reader.entity_set}: {page.count} records were counted, and "
                 f"only {len(self._seen)} came; run it again. If it stays so, give the "
@@ -190,11 +197,13 @@ class _Walk:
 
     async def _further_back(self, skip: int, steps_back: int) -> _Page:
         if steps_back > self._paging.max_steps_back:
-            msg = (
-                f"Tribe {ROOT}/{self._reader.entity_set}: so many records came and went during "
-                "the reading that no complete list came about; run it again at a quieter hour"
-            )
-            raise TribeMovedError(msg)
+            raise TribeMovedError(self._never_at_rest())
         await self.stop()
         begin = max(0, skip - PAGE_ROWS * 2 ** (steps_back - 1))
         return await self._counted(begin)
+
+    def _never_at_rest(self) -> str:
+        return (
+            f"Tribe {ROOT}/{self._reader.entity_set}: so many records came and went during "
+            "the reading that no complete list came about; run it again at a quieter hour"
+        )

@@ -117,6 +117,38 @@ def test_fewer_persons_than_tribe_counts_are_no_complete_list(rows: int) -> None
         asyncio.run(read(5000))
 
 
+class Followed:
+    """A Tribe that links pages of 40, does not count, and gets 39 in front once two were read."""
+
+    def __init__(self, size: int = 40) -> None:
+        self.size = size
+        self.ids = [f"{number:04d}" for number in range(330)]
+        self._asked = 0
+
+    async def get(self, path: str) -> Reply:
+        self._asked += 1
+        if self._asked == 3:
+            self.ids = [f"!{number}" for number in range(10, 49)] + self.ids
+        skip = int(path.partition("$skip=")[2].partition("&")[0])
+        rows = [{"ID": one, "Labels": []} for one in self.ids[skip : skip + self.size]]
+        link = {"@odata.nextLink": "on"} if skip + self.size < len(self.ids) else {}
+        return Reply("/persons", 200, json.dumps({"value": rows, **link}).encode())
+
+
+async def _read_followed(tribe: Any) -> int:
+    pages = read_pages(tribe, "Relation_Person", (), None, Paging())
+    return sum([len(page) async for page in pages])
+
+
+def test_a_linked_page_of_persons_that_were_all_seen_is_not_the_last() -> None:
+    assert asyncio.run(_read_followed(Followed())) == 330
+
+
+def test_links_that_lead_nowhere_are_no_end() -> None:
+    with pytest.raises(TribeMovedError, match="no complete list came about"):
+        asyncio.run(_read_followed(Followed(size=1)))
+
+
 def test_a_set_that_never_comes_to_rest_is_an_error() -> None:
     with TribeSandbox.of_people(PEOPLE) as tribe:
         world = tribe.world
