@@ -23,7 +23,6 @@ from vibes_pipelines.reconcile.base import (
     EXCEPTIONS,
     FIELDS,
     IDENTIFIERS,
-    NUMBER,
     Base,
     agreed_meanings,
     clean_or_null,
@@ -304,11 +303,17 @@ def _looked_at_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
 
 
 def _carried_sql(config: SyncConfig, fields: Sequence[MappedField]) -> str:
+    """The older row; but a number that was seen elsewhere meanwhile has a new period once back."""
     values = "".join(f"v.value_{index}, " for index, _ in _numbered(config, fields))
     return f"""
-        SELECT NULL, person_key, external_person_id, {", ".join(NUMBER)}, {values} unknown,
-               has_matched
-        FROM carried JOIN carried_value v USING (base_row)"""
+        SELECT NULL, c.person_key, c.external_person_id, v.mdn, v.{CARRIER},
+               coalesce(seen.number_since, v.number_since), {values} v.unknown, v.has_matched
+        FROM carried c JOIN carried_value v USING (base_row)
+        LEFT JOIN (
+            SELECT {_KEY.format(side="p")} AS key, max(number_since) AS number_since
+            FROM listed JOIN last_person p USING (person_row)
+            WHERE NOT is_judged AND number_since IS NOT NULL GROUP BY ALL
+        ) seen ON seen.key = {_KEY.format(side="c")}"""
 
 
 def _added_sql(fields: Sequence[MappedField]) -> str:

@@ -220,6 +220,21 @@ def test_a_number_that_came_back_from_another_carrier_starts_without_consent(tmp
     assert not asked_on(days, rows_in, contact, PERSON | {"carrier_code": "105"})
 
 
+@pytest.mark.parametrize("meanwhile", [{"mdn": "+13125550199"}, {"carrier_code": "105"}])
+def test_a_number_that_comes_back_after_a_doubt_starts_without_consent(
+    tmp_path, rows_in, meanwhile
+):
+    days = Watched(tmp_path, build_config(consents=[CONSENT]))
+    contact, person = ANN | {"sms_at": "2026-01-01"}, PERSON | {"carrier_code": "102"}
+    assert asked_on(days, rows_in, contact, person)
+    assert not asked_on(days, rows_in, contact, person | meanwhile)
+    assert days.summary.quarantined == 1
+    for _ in range(2):  # the period is remembered
+        assert not asked_on(days, rows_in, contact, person)
+        assert days.summary.quarantined == 0
+    assert asked_on(days, rows_in, contact | {"sms_at": "2026-01-04"}, person)
+
+
 def test_a_number_of_a_new_person_starts_without_consent(tmp_path, rows_in):
     """The platform makes another person of a number that another carrier serves."""
     days = Watched(tmp_path, build_config(consents=[CONSENT]))
