@@ -204,7 +204,7 @@ def _carry() -> None:
     """
     from vibes_pipelines.settings import Settings  # noqa: PLC0415 - a lane only
     from vibes_pipelines.stages.api_rate import LEASE, calls_of_opt_outs  # noqa: PLC0415 - as above
-    from vibes_pipelines.stages.kept_lease import kept_lease  # noqa: PLC0415 - as above
+    from vibes_pipelines.store.kept_lease import kept_lease  # noqa: PLC0415 - as above
     from vibes_pipelines.store.leases import Leases  # noqa: PLC0415 - as above
     from vibes_pipelines.vibes.person_api import PersonApi  # noqa: PLC0415 - as above
     from vibes_pipelines.vibes.rate_limit import RateLimiter  # noqa: PLC0415 - as above

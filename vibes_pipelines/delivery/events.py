@@ -8,10 +8,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Protocol
 
 from vibes_pipelines.store.events import EventReceipt, Events, EventStatus, PlannedEvent
+from vibes_pipelines.store.kept_lease import KeptLease, kept_lease
 from vibes_pipelines.vibes.api_calls import Answer
 from vibes_pipelines.vibes.api_transport import VibesAuthError
 from vibes_pipelines.vibes.error_classes import lookup
@@ -19,8 +19,7 @@ from vibes_pipelines.vibes.event_api import Event, InvalidEvent
 
 CONCURRENCY = 32
 
-LEASE = timedelta(minutes=10)
-"""Longer than a page of events may take; renewed before each."""
+LEASE = "events"
 
 REPEAT_REFUSED = frozenset({400, 409, 422})
 """How the platform may refuse an id that it has: the documentation names no status."""
@@ -50,20 +49,16 @@ async def send_open_events(store: Events, api: EventSender) -> EventsSent:
 
     Raises:
         LaneBusy: another process sends events; nothing was sent.
-        LeaseLost: this process stood still for so long that another one took over.
+        LeaseLost: this process stood still for so long that another one may have taken over.
         VibesAuthError: the platform refuses the login; what was not sent stays planned.
     """
     counts: Counter[EventStatus] = Counter()
     classes: Counter[str] = Counter()
-    lease = store.take_lease("events", LEASE)
-    try:
+    with kept_lease(store, LEASE) as lease:
         for page in store.open_events():
-            store.renew_lease(lease)
-            receipts = await _send_page(store, api, page)
+            receipts = await _send_page(store, api, page, lease)
             counts.update(receipt.status for receipt in receipts)
             classes.update(receipt.error_class for receipt in receipts if receipt.error_class)
-    finally:
-        store.give_lease_back(lease)
     return EventsSent(
         accepted=counts["accepted"],
         rejected=counts["rejected"],
@@ -74,8 +69,9 @@ async def send_open_events(store: Events, api: EventSender) -> EventsSent:
 
 
 async def _send_page(
-    store: Events, api: EventSender, page: Sequence[PlannedEvent]
+    store: Events, api: EventSender, page: Sequence[PlannedEvent], lease: KeptLease
 ) -> list[EventReceipt]:
+    lease.require()
     leaving = store.mark_sent([planned.event_id for planned in page])
     page = [planned for planned in page if planned.event_id in leaving]
     slots, refused_login = asyncio.Semaphore(CONCURRENCY), asyncio.Event()
@@ -84,6 +80,7 @@ async def _send_page(
         async with slots:
             if refused_login.is_set():
                 return None
+            lease.require()
             try:
                 return receipt_of(planned, await api.send(_event(planned)))
             except InvalidEvent as invalid:  # its person was erased since it was planned

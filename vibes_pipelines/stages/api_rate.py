@@ -18,9 +18,9 @@ from time import monotonic
 import sqlalchemy as sa
 
 from vibes_pipelines.settings import Settings
-from vibes_pipelines.stages.kept_lease import LENGTH, KeptLease
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.database import DatabaseUnavailable
+from vibes_pipelines.store.kept_lease import LENGTH, KeptLease
 from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.vibes.rate_limit import SECOND_S, RateLimiter
 

@@ -28,10 +28,10 @@ from vibes_pipelines.stages.apsis_sync import LEASE, ApsisSync
 from vibes_pipelines.stages.certifying import certify_day
 from vibes_pipelines.stages.erase_lock import no_erasure
 from vibes_pipelines.stages.full_sync_need import changed_since_begun, config_marks
-from vibes_pipelines.stages.kept_lease import kept_lease
 from vibes_pipelines.stages.reconciling import reconcile_day, snapshot_of
 from vibes_pipelines.stages.tribe_messages import Applied, apply_messages
 from vibes_pipelines.store.full_syncs import OPEN_STATES, FullSync, FullSyncs, Phase, State
+from vibes_pipelines.store.kept_lease import kept_lease
 from vibes_pipelines.store.records import OperationCount
 
 CHECK_S = 0.25

@@ -20,11 +20,11 @@ from vibes_pipelines.stages.changes import OPT_OUTS, carry_opt_outs_of, changed_
 from vibes_pipelines.stages.consents_now import Consent, consents_in
 from vibes_pipelines.stages.erase_lock import not_while_erasing
 from vibes_pipelines.stages.inbox import Drained, drain_opt_outs, newest_opt_out
-from vibes_pipelines.stages.kept_lease import kept_lease
 from vibes_pipelines.stages.late_joins import late_joins
 from vibes_pipelines.stages.masking import hash_of
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.stages.slices import held
+from vibes_pipelines.store.kept_lease import kept_lease
 from vibes_pipelines.store.leases import Leases
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.vibes.rate_limit import RateLimiter

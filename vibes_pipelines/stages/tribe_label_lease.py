@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 
 from vibes_pipelines.crm.database import CrmError
 from vibes_pipelines.settings import TribeSettings
-from vibes_pipelines.stages.kept_lease import kept_lease
 from vibes_pipelines.stages.project import Project
+from vibes_pipelines.store.kept_lease import kept_lease
 from vibes_pipelines.store.leases import LaneBusy, Leases
 
 WAIT_S = 600.0

@@ -36,10 +36,10 @@ from vibes_pipelines.stages.apsis_sync import LEASE, ApsisSync
 from vibes_pipelines.stages.crm_side import copy_crm_contacts, crm_writer
 from vibes_pipelines.stages.erase_lock import no_erasure
 from vibes_pipelines.stages.interrupts import run_until_interrupted
-from vibes_pipelines.stages.kept_lease import kept_lease
 from vibes_pipelines.stages.kept_out import without_erased
 from vibes_pipelines.stages.tribe_keys import contact_keys
 from vibes_pipelines.store.inbox import Finished, Inbox, StoredCallback
+from vibes_pipelines.store.kept_lease import kept_lease
 from vibes_pipelines.store.leases import LaneBusy
 from vibes_pipelines.store.ledger_rows import chunks
 from vibes_pipelines.store.realtime import RealtimeBook

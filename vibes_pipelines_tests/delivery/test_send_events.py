@@ -10,8 +10,9 @@ import pytest
 from aiohttp import web
 
 from vibes_pipelines.delivery.events import EventsSent, receipt_of, send_open_events
+from vibes_pipelines.store import kept_lease
 from vibes_pipelines.store.events import EventReceipt, Events, PlannedEvent
-from vibes_pipelines.store.leases import LaneBusy
+from vibes_pipelines.store.leases import LaneBusy, LeaseLost
 from vibes_pipelines.vibes.api_calls import Answer
 from vibes_pipelines.vibes.api_transport import VibesAuthError
 from vibes_pipelines.vibes.event_api import Event
@@ -83,6 +84,43 @@ def test_two_processes_never_send_at_once(url: str) -> None:
         assert platform.requests == []
         other.give_lease_back(lease)
         assert send(store, platform).accepted == 1
+
+
+def test_a_page_may_take_longer_than_the_lease(lite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_lease, "LENGTH", timedelta(seconds=0.3))
+    monkeypatch.setattr(kept_lease, "RENEW_S", 0.02)
+    sent: list[str] = []
+
+    class Slow:
+        async def send(self, event: Event) -> Answer:
+            sent.append(event.event_id)
+            await asyncio.sleep(0.6)
+            return Answer(202, "accepted")
+
+    async def late(store: Events) -> None:
+        await asyncio.sleep(0.45)
+        with pytest.raises(LaneBusy):
+            await send_open_events(store, Slow())
+
+    async def both(store: Events, other: Events) -> None:
+        await asyncio.gather(send_open_events(store, Slow()), late(other))
+
+    with Events(lite) as store, Events(lite) as other:
+        store.plan(planned("a"))
+        asyncio.run(both(store, other))
+    assert sent == ["a"]
+
+
+def test_nothing_leaves_once_the_lease_could_not_be_kept(
+    lite: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_lease, "LENGTH", timedelta(0))
+    platform = FakePlatform([ACCEPTED])
+    with Events(lite) as store:
+        store.plan(planned("a"))
+        with pytest.raises(LeaseLost):
+            send(store, platform)
+        assert (platform.requests, statuses(store)) == ([], {"planned": 1})
 
 
 def test_what_ended_meanwhile_is_not_marked_as_sent_again(url: str) -> None:

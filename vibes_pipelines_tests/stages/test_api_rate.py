@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vibes_pipelines.settings import ApiSettings
-from vibes_pipelines.stages import api_rate, kept_lease
+from vibes_pipelines.stages import api_rate
 from vibes_pipelines.stages.api_rate import (
     ANNOUNCED_S,
     GOOD_S,
@@ -24,7 +24,7 @@ from vibes_pipelines.stages.api_rate import (
     calls_of_opt_outs,
     delivery_rate_per_s,
 )
-from vibes_pipelines.stages.kept_lease import LENGTH, KeptLease
+from vibes_pipelines.store.kept_lease import LENGTH, KeptLease, kept_lease
 from vibes_pipelines.store.leases import LeaseLost, Leases
 from vibes_pipelines.vibes.rate_limit import SECOND_S
 
@@ -208,7 +208,7 @@ class TestTheLooks:
         told = self.told(monkeypatch)
         with calls_of_deliveries(project(ledger_url)):
             await_until(lambda: told[-1:] == [None])
-            with kept_lease.kept_lease(leases, LEASE):
+            with kept_lease(leases, LEASE):
                 await_until(lambda: told[-1] is not None)
             await_until(lambda: told[-1] is None)
         ended = len(told)

@@ -20,7 +20,6 @@ from vibes_pipelines.stages import api_rate, bases, delivering, opt_out_lane
 from vibes_pipelines.stages.api_rate import LEASE
 from vibes_pipelines.stages.changes import CURSOR, carry_changes, changes_waiting
 from vibes_pipelines.stages.inbox import Drained, drain, drain_opt_outs
-from vibes_pipelines.stages.kept_lease import kept_lease
 from vibes_pipelines.stages.last_look import LastLook
 from vibes_pipelines.stages.opt_out_lane import (
     carry_crm_opt_outs,
@@ -30,6 +29,7 @@ from vibes_pipelines.stages.opt_out_lane import (
 from vibes_pipelines.stages.opt_outs import opt_out_clock
 from vibes_pipelines.stages.project import Project
 from vibes_pipelines.store.inbox import Inbox
+from vibes_pipelines.store.kept_lease import kept_lease
 from vibes_pipelines.store.leases import LaneBusy, Leases
 from vibes_pipelines.store.realtime import RealtimeBook
 from vibes_pipelines.store.records import Operation
