@@ -108,7 +108,7 @@ def _erase(project: Project, asked: str, reason: str, decided_by: str, *, dry_ru
         files = _blank_files(project, naming)
         ledger = _blank_ledgers(project, naming)
         large = [name for one in ledgers(project.settings) for name in tidy_ledger(one.ledger_url)]
-        left = tuple(leftovers(project.settings.home, subject))
+        left = tuple(leftovers(project.settings, subject))
         outcome = {"files": files, "ledger": ledger, "platform": platform, "left": len(left)}
         book.finish(erasure_id, outcome)
     for path in {work, *unfinished}:

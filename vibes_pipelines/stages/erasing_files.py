@@ -89,8 +89,8 @@ class Naming:
             if name in self.key_columns and value is not None and self.is_key(plain(value))
         }
         others = row.get("others")
-        if others and any(self.is_in(text) for text in others):
-            named["others"] = [BLANK if self.is_in(text) else text for text in others]
+        if others and any(self._is_pointed_to(text) for text in others):
+            named["others"] = [BLANK if self._is_pointed_to(text) else text for text in others]
         return row | named
 
     def is_in(self, text: str) -> bool:
@@ -124,6 +124,14 @@ class Naming:
         contact = row.get("external_person_id")
         is_case = row.get("source") == "contact" and "kind" in row and contact is not None
         return is_case and not self.is_key(plain(contact)) and not is_blank(plain(contact))
+
+    def _is_pointed_to(self, text: str) -> bool:
+        """Whether a row that a case names, its keys and its number, is this person's."""
+        if text == BLANK:
+            return False
+        *keys, number = json.loads(text)
+        own = [key for key in keys if key is not None]
+        return any(map(self.is_key, own)) or (not own and number in self.subject.mdns)
 
     def _is_record(self, value: str | None) -> bool:
         if value is None:

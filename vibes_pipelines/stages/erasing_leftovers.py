@@ -3,12 +3,15 @@
 import mmap
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from vibes_pipelines.settings import Settings
+from vibes_pipelines.stages.erasing_open import ledgers
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
+from vibes_pipelines.stages.erasing_walk import files_of_people
 from vibes_pipelines.store.database import open_engine
 
 UNFINISHED = "erasing"
@@ -20,8 +23,11 @@ LEAST_WORD = 6
 _EDGE = "[^0-9A-Za-z]"
 
 
-def leftovers(home: Path, subject: Subject) -> Iterator[str]:
+def leftovers(settings: Settings, subject: Subject) -> Iterator[str]:
     """Files of the data folder and of Dagster, and columns of its PostgreSQL, that still tell.
+
+    In import files and ledgers, whose rows are blanked each, a number that is left is that of
+    somebody else who has it too: of them the keys tell.
 
     Raises:
         ErasureError: Dagster's PostgreSQL cannot be read.
@@ -29,21 +35,36 @@ def leftovers(home: Path, subject: Subject) -> Iterator[str]:
     words = sorted(one for one in {*subject.keys, *subject.mdns} if len(one) >= LEAST_WORD)
     if not words:
         return
-    yield from _in_files(home, words)
+    keys = [one for one in words if one in subject.keys]
+    yield from _in_files(settings.home, words, dict.fromkeys(_blanked_by_row(settings), keys))
     if url := os.environ.get("DAGSTER_POSTGRES_URL"):
         yield from _in_postgresql(url, words)
 
 
-def _in_files(home: Path, words: Collection[str]) -> Iterator[str]:
+def _blanked_by_row(settings: Settings) -> Iterator[Path]:
+    yield from (path.absolute() for _, path in files_of_people(settings.home))
+    for one in ledgers(settings):
+        url = sa.make_url(one.ledger_url)
+        if url.get_backend_name() == "sqlite" and url.database:
+            yield from (Path(url.database + end).absolute() for end in ("", "-wal"))
+
+
+def _in_files(
+    home: Path, words: Collection[str], of_file: Mapping[Path, Collection[str]]
+) -> Iterator[str]:
     named = [os.environ.get(name) for name in ("DAGSTER_HOME", "VIBES_DAGSTER_STORAGE")]
     roots = [home, *(Path(one) for one in named if one)]
-    listed = b"|".join(re.escape(word.encode()) for word in words)
-    pattern = re.compile(rb"(?<![0-9A-Za-z])(?:" + listed + rb")(?![0-9A-Za-z])", re.IGNORECASE)
     for path in sorted({path.absolute() for root in roots for path in root.rglob("*")}):
         if not path.is_file() or path.suffix == ".parquet" or UNFINISHED in path.parts:
             continue
-        if path.stat().st_size and _holds(path, pattern):
+        sought = of_file.get(path, words)
+        if sought and path.stat().st_size and _holds(path, _pattern(sought)):
             yield str(path)
+
+
+def _pattern(words: Collection[str]) -> re.Pattern[bytes]:
+    listed = b"|".join(re.escape(word.encode()) for word in words)
+    return re.compile(rb"(?<![0-9A-Za-z])(?:" + listed + rb")(?![0-9A-Za-z])", re.IGNORECASE)
 
 
 def _holds(path: Path, pattern: re.Pattern[bytes]) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from vibes_pipelines.settings import Settings
 from vibes_pipelines.stages.erasing_leftovers import leftovers
 from vibes_pipelines.stages.erasing_subject import ErasureError, Subject
 from vibes_pipelines.store.database import open_engine
@@ -18,17 +19,18 @@ def test_the_folder_of_dagsters_runs_is_searched_wherever_it_is(
     home, instance, storage = (tmp_path / name for name in ("data", "dagster", "runs"))
     for folder in (home, instance, storage):
         folder.mkdir()
+    settings = Settings({"VIBES_HOME": str(home)})
     log = storage / "compute.log"
     log.write_text("somebody printed quentin-42\n", encoding="utf-8")
     (storage / "other.log").write_text("of Quentin-421\n", encoding="utf-8")
     monkeypatch.delenv("DAGSTER_POSTGRES_URL", raising=False)
     monkeypatch.setenv("DAGSTER_HOME", str(instance))
     monkeypatch.delenv("VIBES_DAGSTER_STORAGE", raising=False)
-    assert list(leftovers(home, WHOM)) == []
+    assert list(leftovers(settings, WHOM)) == []
     monkeypatch.setenv("VIBES_DAGSTER_STORAGE", str(storage))
-    assert list(leftovers(home, WHOM)) == [str(log)]
+    assert list(leftovers(settings, WHOM)) == [str(log)]
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))  # with the storage in it: told once
-    assert list(leftovers(home, WHOM)) == [str(log)]
+    assert list(leftovers(settings, WHOM)) == [str(log)]
 
 
 @pytest.mark.postgresql
@@ -47,7 +49,7 @@ def test_the_tables_of_dagster_are_searched(
     engine.dispose()
     url = sa.make_url(postgresql_url).set(drivername="postgresql+psycopg2")
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", url.render_as_string(hide_password=False))
-    assert list(leftovers(tmp_path, WHOM)) == [
+    assert list(leftovers(Settings({"VIBES_HOME": str(tmp_path)}), WHOM)) == [
         "Dagster's PostgreSQL: event_logs.event (1 rows)",
         "Dagster's PostgreSQL: job_ticks.tick_body (1 rows)",
     ]
@@ -58,5 +60,5 @@ def test_tables_that_nobody_can_read_stop_the_erasure(
 ) -> None:
     monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql+psycopg2://u:secret@127.0.0.1:1/dagster")
     with pytest.raises(ErasureError, match="DAGSTER_POSTGRES_URL") as failed:
-        list(leftovers(tmp_path, WHOM))
+        list(leftovers(Settings({"VIBES_HOME": str(tmp_path)}), WHOM))
     assert "secret" not in str(failed.value)
