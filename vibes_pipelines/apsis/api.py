@@ -4,7 +4,6 @@ What a call means is in `definitions`, `profiles`, `consents`, `tags` and `impor
 """
 
 import asyncio
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
@@ -45,12 +44,7 @@ class ApsisApi:
         self._tokens = TokenSource(self._line, self._settings, self.kept)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._session:
             await self._session.close()
             self._session = None

@@ -7,7 +7,6 @@ a profile.
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from vibes_pipelines.apsis import consents, profiles, tags
@@ -49,13 +48,8 @@ class ApsisClient:
         self.imports = Imports(self._api, self.place)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._api.__aexit__(kind, error, trace)
+    async def __aexit__(self, *raised: object) -> None:
+        await self._api.__aexit__(*raised)
 
     async def definitions(self, *, refresh: bool = False) -> Definitions:
         """What the account has; read once, or anew."""

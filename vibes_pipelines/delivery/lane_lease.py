@@ -7,7 +7,6 @@ every other lane stands still between two of its operations.
 import asyncio
 import time
 from datetime import timedelta
-from types import TracebackType
 from typing import Self
 
 from vibes_pipelines.store.leases import Lease, LeaseLost, Leases
@@ -49,12 +48,7 @@ class LaneLease:
             await asyncio.sleep(2 * LOOK_S)  # by then they stand still
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._keeper.cancel()
         await asyncio.gather(self._keeper, return_exceptions=True)
         self._ledger.give_lease_back(self._lease)

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import Any, Self
 
 from vibes_pipelines.settings import TribeSettings
@@ -49,13 +48,8 @@ class TribeClient:
         await self._api.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._api.__aexit__(kind, error, trace)
+    async def __aexit__(self, *raised: object) -> None:
+        await self._api.__aexit__(*raised)
 
     def persons(
         self, since: datetime | None = None, select: Sequence[str] = ()

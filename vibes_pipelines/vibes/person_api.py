@@ -4,7 +4,6 @@ Routes and answers: the Vibes documentation, Person API. Where it contradicts it
 are accepted. Bodies are built and compared in `bodies`; what is common to all calls is `api_calls`.
 """
 
-from types import TracebackType
 from typing import Self
 
 from vibes_pipelines.vibes.api_calls import Answer, Body, Calls, Record, begun, one_record
@@ -147,10 +146,5 @@ class PersonApi(Persons, SubscriptionApi):
         await self._calls.http.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._calls.http.__aexit__(kind, error, trace)
+    async def __aexit__(self, *raised: object) -> None:
+        await self._calls.http.__aexit__(*raised)

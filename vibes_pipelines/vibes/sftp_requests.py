@@ -5,7 +5,6 @@ The wire is SFTP version 3. What is asked, and what becomes of an answer, is `sf
 
 import struct
 from collections.abc import Iterator
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import paramiko
@@ -54,12 +53,7 @@ class Exchange:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._unanswered or self._rest or self._missing_bytes:
             self._sftp.close()
 

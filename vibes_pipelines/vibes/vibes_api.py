@@ -1,6 +1,5 @@
 """Every resource of one company over one connection pool, and so under the platform's one rate."""
 
-from types import TracebackType
 from typing import Self
 
 from vibes_pipelines.vibes.api_calls import Calls
@@ -49,10 +48,5 @@ class VibesApi:
         await self._http.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+    async def __aexit__(self, *raised: object) -> None:
+        await self._http.__aexit__(*raised)
