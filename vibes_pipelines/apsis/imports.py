@@ -25,7 +25,7 @@ from vibes_pipelines.apsis.errors import (
     ApsisUnavailable,
     ImportFailed,
 )
-from vibes_pipelines.apsis.line import exchange, judge
+from vibes_pipelines.apsis.line import ask, judge
 
 ImportStatus = Literal["waiting_for_file", "queued", "in_progress", "completed", "error"]
 _STATUSES: Final[Mapping[str, ImportStatus]] = {name: name for name in get_args(ImportStatus)}
@@ -243,14 +243,14 @@ class Imports:
             form.add_field(name, value)
         with file.open("rb") as content:
             form.add_field("file", content, filename=file.name, content_type="text/csv")
-            answer = await exchange(
+            answered = await ask(
                 self._api.session,
                 "POST",
                 URL(ticket.upload_url, encoded=True),
                 data=form,
                 timeout=aiohttp.ClientTimeout(total=self._api.limits.upload_timeout_s),
             )
-        judge(*answer)
+        judge(answered)
 
     def _refuse_plain_upload(self, ticket: ImportTicket) -> None:
         """Persons' data leaves encrypted, unless the API itself is a plain stand-in."""

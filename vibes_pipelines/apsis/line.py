@@ -18,9 +18,10 @@ from vibes_pipelines.apsis.clock import Clock
 from vibes_pipelines.apsis.errors import ApsisError, ApsisRefused, ApsisUnavailable
 from vibes_pipelines.apsis.pace import Pace
 from vibes_pipelines.apsis.statuses import Meaning, Verdict, meaning_of
+from vibes_pipelines.http_exchange import Answered, NoAnswer, NobodyToAsk, exchange
 from vibes_pipelines.json_text import read_json
 
-__all__ = ["LONGEST_BACKOFF_S", "Limits", "Line", "exchange", "judge"]
+__all__ = ["LONGEST_BACKOFF_S", "Limits", "Line", "ask", "judge"]
 
 LONGEST_BACKOFF_S = 30.0
 
@@ -85,11 +86,9 @@ class Line:
         async with AsyncExitStack() as turns:
             for pace in paces:
                 await turns.enter_async_context(pace.turn())
-            status, retry_after, content = await exchange(
-                self._session, call.method, url, data=data, headers=headers
-            )
-        judge(status, retry_after, content)
-        return status, content
+            answered = await ask(self._session, call.method, url, data=data, headers=headers)
+        judge(answered)
+        return answered.status, answered.content
 
     def _wait_s(self, attempt: int, asked_s: float | None, backoff_s: float | None) -> float:
         """Exponential backoff with full jitter, but no less than was asked for."""
@@ -98,58 +97,32 @@ class Line:
         return min(max(asked_s or 0.0, jittered), LONGEST_BACKOFF_S)
 
 
-async def exchange(
-    session: aiohttp.ClientSession, method: str, url: URL, **more: Any
-) -> tuple[int, str, bytes]:
-    """One request and its whole answer: status, Retry-After, body.
+async def ask(session: aiohttp.ClientSession, method: str, url: URL, **more: Any) -> Answered:
+    """One request and its whole answer.
 
     Raises:
         ApsisUnavailable: no answer, or not all of it.
         ApsisError: no trusted TLS connection.
     """
     try:
-        async with session.request(
-            method, url, allow_redirects=False, middlewares=(_sent_once,), **more
-        ) as response:
-            content = await response.read()
-            return response.status, response.headers.get("Retry-After", ""), content
-    except TimeoutError as late:
-        raise ApsisUnavailable("no answer in time", None) from late
-    except aiohttp.ClientSSLError as insecure:
-        msg = f"APSIS One API: no trusted TLS connection to {url.host}; check APSIS_API_URL"
-        raise ApsisError(msg) from insecure
-    except aiohttp.ClientConnectorError as unreachable:
-        msg = f"{url.host} cannot be reached, check APSIS_API_URL"
-        raise ApsisUnavailable(msg, None, did_nothing=True) from unreachable
-    except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as broken:
-        raise ApsisUnavailable("the connection broke", None) from broken
-    except aiohttp.InvalidURL:
-        raise ApsisError("APSIS One API: no web address to ask; check APSIS_API_URL") from None
-    except aiohttp.ClientError:
-        # An answer that is no HTTP. The library's error names the path, and so the profile.
-        raise ApsisUnavailable("the answer was garbled", None) from None
+        return await exchange(session, method, url, **more)
+    except NoAnswer as none:
+        cure = ", check APSIS_API_URL" if none.did_nothing else ""
+        raise ApsisUnavailable(f"{none}{cure}", None, did_nothing=none.did_nothing) from none
+    except NobodyToAsk as wrong:
+        raise ApsisError(f"APSIS One API: {wrong}; check APSIS_API_URL") from wrong
 
 
-async def _sent_once(
-    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keeps the HTTP library from sending a request again on its own when a line breaks."""
-    try:
-        return await send(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as broken:
-        raise aiohttp.ClientConnectionError("the line broke after the request left") from broken
-
-
-def judge(status: int, retry_after: str, content: bytes) -> None:
+def judge(answered: Answered) -> None:
     """Raises what a status means unless it is a success."""
+    status = answered.status
     meaning = meaning_of(status)
     if meaning.verdict is Verdict.RETRY_LATER:
-        asked_s = float(retry_after) if retry_after.isdecimal() else None
-        raise ApsisUnavailable(f"HTTP {status}", status, asked_s, did_nothing=status == 429)
+        raise ApsisUnavailable(
+            f"HTTP {status}", status, answered.retry_after_s, did_nothing=status == 429
+        )
     if meaning.verdict is not Verdict.OK:
-        raise _refusal(status, meaning, content)
+        raise _refusal(status, meaning, answered.content)
 
 
 def _refusal(status: int, meaning: Meaning, content: bytes) -> ApsisRefused:

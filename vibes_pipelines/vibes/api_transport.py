@@ -14,12 +14,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 from yarl import URL
 
+from vibes_pipelines.http_exchange import Answered, NoAnswer, NobodyToAsk, exchange
 from vibes_pipelines.vibes.api_version import ApiVersion
 from vibes_pipelines.vibes.error_classes import lookup
 from vibes_pipelines.vibes.rate_limit import RateLimiter
@@ -202,12 +202,7 @@ class ApiTransport:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._session:
             await self._session.close()
             self._session = None
@@ -264,7 +259,7 @@ class ApiTransport:
             self._lanes[name] = lane
         return self._lanes[name]
 
-    async def _persistently(self, send: "_Send", rates: list[RateLimiter]) -> Reply:
+    async def _persistently(self, send: _Send, rates: list[RateLimiter]) -> Reply:
         # A plain loop: a retrying library would cost a third of the CPU of every request.
         attempt, in_doubt = 1, False
         while True:
@@ -283,38 +278,25 @@ class ApiTransport:
             await asyncio.sleep(wait_s)
             attempt += 1
 
-    async def _once(self, send: "_Send", rates: list[RateLimiter]) -> Reply:
+    async def _once(self, send: _Send, rates: list[RateLimiter]) -> Reply:
         if self._session is None:
             msg = "the API client was closed while a request waited; keep it open until the end"
             raise VibesApiError(msg)
         try:
-            async with (
-                _turns(rates),
-                self._session.request(
+            async with _turns(rates):
+                answered = await exchange(
+                    self._session,
                     send.method,
                     send.url,
                     data=send.data,
-                    allow_redirects=False,
-                    middlewares=() if send.repeatable else (_sent_once,),
-                ) as response,
-            ):
-                content = await response.read()
-        except TimeoutError as late:
-            raise VibesUnavailable("Timeout", None) from late
-        except aiohttp.ClientSSLError as insecure:
-            msg = f"Vibes API: no trusted TLS connection to {send.url.host}; check VIBES_API_URL"
-            raise VibesApiError(msg) from insecure
-        except aiohttp.ClientConnectorError as unreachable:
-            raise VibesUnavailable("ConnectionLost", None, did_nothing=True) from unreachable
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as broken:
-            raise VibesUnavailable("ConnectionLost", None) from broken
-        except aiohttp.InvalidURL:
-            msg = "Vibes API: no web address to ask; check VIBES_API_URL"
-            raise VibesApiError(msg) from None
-        except aiohttp.ClientError:
-            # An answer that is no HTTP. The library's error names the path, and so the person.
-            raise VibesUnavailable("ConnectionLost", None) from None
-        return _judge(response, content)
+                    repeatable=send.repeatable,
+                )
+        except NoAnswer as none:
+            lost = "Timeout" if none.is_late else "ConnectionLost"
+            raise VibesUnavailable(lost, None, did_nothing=none.did_nothing) from none
+        except NobodyToAsk as wrong:
+            raise VibesApiError(f"Vibes API: {wrong}; check VIBES_API_URL") from wrong
+        return _judge(send, answered)
 
     def _wait_s(self, attempt: int, asked_s: float) -> float:
         """Exponential backoff with full jitter, but no less than the platform asked for."""
@@ -331,31 +313,19 @@ async def _turns(rates: Sequence[RateLimiter]) -> AsyncIterator[None]:
         yield
 
 
-async def _sent_once(
-    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Keeps the HTTP library from sending a PUT or DELETE again on its own when a line breaks."""
-    try:
-        return await send(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as broken:
-        raise aiohttp.ClientConnectionError("the line broke after the request left") from broken
-
-
-def _judge(response: aiohttp.ClientResponse, content: bytes) -> Reply:
+def _judge(send: _Send, answered: Answered) -> Reply:
     """A reply, or the error that stops the push (login) or asks for another attempt."""
-    status = response.status
+    status = answered.status
     if status == 401:
         raise VibesAuthError(f"Vibes API: HTTP 401, {_advice('HTTP 401')}")
     if status == 403:
-        asked = f"{response.method} {_resource(response.url)}"
+        asked = f"{send.method} {_resource(send.url)}"
         raise VibesForbidden(f"Vibes API: HTTP 403 to {asked}, {_advice('HTTP 403')}")
     if status in _NOT_NOW or status >= 500:
-        retry_after = response.headers.get("Retry-After", "")
-        asked_s = float(retry_after) if retry_after.isdecimal() else None
-        raise VibesUnavailable(f"HTTP {status}", status, asked_s, did_nothing=status in TURNED_AWAY)
-    return Reply(status, content)
+        raise VibesUnavailable(
+            f"HTTP {status}", status, answered.retry_after_s, did_nothing=status in TURNED_AWAY
+        )
+    return Reply(status, answered.content)
 
 
 def _advice(error_class: str) -> str:
