@@ -74,6 +74,9 @@ def field_value(column: sa.Column[Any], field: MappedField, after: str | None, d
         return None
     if field.type == "multi_select":
         values = [_crm_option(field, key) for key in after.split("|")]
+        if isinstance(column.type, sa.ARRAY):
+            item = sa.Column(column.name, column.type.item_type)
+            return [column_value(item, value, dialect) for value in values]
         return column_value(column, field.separator.join(values), dialect)
     text = _crm_option(field, after) if field.type == "single_select" else after
     return column_value(column, text, dialect)

@@ -357,6 +357,21 @@ def test_fields_take_the_form_of_their_columns(url: str, crms: list[Crm]) -> Non
     assert crm.column("interests")[0] == "golf,hockey"
 
 
+@pytest.mark.postgresql
+def test_a_set_is_written_into_an_array_item_by_item(postgresql_url: str) -> None:
+    url, said = postgresql_url, FieldRow("1", "interests", "a,b|golf")
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        statement = "CREATE TABLE contacts (contact_id int PRIMARY KEY, interests varchar(4)[])"
+        connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("INSERT INTO contacts VALUES (1), (2)")
+    rows = [said, FieldRow("2", "interests", "golf|hockey")]
+    assert CrmTable(url, build_config()).apply_fields(rows) == [ACCEPTED, UNFIT]
+    with engine.connect() as connection:
+        held = connection.exec_driver_sql("SELECT interests FROM contacts ORDER BY contact_id")
+        assert held.scalars().all() == [["a,b", "golf"], None]
+
+
 @pytest.mark.parametrize(
     ("field", "after"), [("tier", "silver"), ("birthdate", "soon"), ("score", "many")]
 )
