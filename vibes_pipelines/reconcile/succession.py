@@ -21,7 +21,7 @@ from vibes_pipelines.reconcile.guards import LANES, SMALL, Breach, Lane
 from vibes_pipelines.reconcile.moments import is_moment_type, moment_of
 from vibes_pipelines.reconcile.sources import ROW, Source, open_source
 from vibes_pipelines.reconcile.sql import literal, text_list
-from vibes_pipelines.reconcile.values import as_text
+from vibes_pipelines.reconcile.values import as_text, platform_text
 from vibes_pipelines.sync_config import SyncConfig
 
 _SAMPLE_ROWS = 50_000
@@ -330,7 +330,7 @@ def _keyed(source: Source, key: str, every: int, columns: list[str]) -> str:
 def _differs(pair: _Pair, name: str, index: int) -> str:
     """SQL for: the values differ, and not in their spelling alone."""
     before, today = (
-        as_text(f"{side}.value_{index}", source.column(name, _WANTED_BY)[1])
+        _cell(f"{side}.value_{index}", source.column(name, _WANTED_BY)[1])
         for side, source in (("before", pair.before), ("today", pair.today))
     )
     same = f"CAST(before.value_{index} AS VARCHAR) IS NOT DISTINCT FROM" + (
@@ -343,9 +343,16 @@ def _mark(source: Source, name: str) -> str:
     """SQL for something where the cell is not blank, else NULL; most cells need no cleaning."""
     column, column_type = source.column(name, _WANTED_BY)
     if column_type != "VARCHAR":
-        return column
+        return _cell(column, column_type) if column_type.endswith("]") else column
     cleaned = as_text(column, column_type)
     return f"CASE WHEN ascii({column}) BETWEEN 33 AND 126 THEN '' ELSE {cleaned} END"
+
+
+def _cell(column: str, column_type: str) -> str:
+    """SQL for the clean text of a cell; of a list, that of the set that it is."""
+    if column_type.endswith("]"):
+        return platform_text("multi_select", column, column_type)
+    return as_text(column, column_type)
 
 
 def _column(source: Source, name: str) -> str:

@@ -132,3 +132,17 @@ def test_only_the_sampled_keys_are_looked_at(world, monkeypatch):
         contact(n, **({} if (f"C{n}",) in sampled else {"first": "Ida"})) for n in range(ROWS)
     ]
     assert world.told(contacts=others) == {}
+
+
+LISTS = [(["b", " a"], {}), (["c"], {"contacts.first.rewritten": {"persons"}})]
+LISTS += [(blank, {"contacts.first.filled": {"persons"}}) for blank in (None, [], [" "])]
+
+
+@pytest.mark.parametrize(("today", "told"), LISTS)
+def test_lists_are_compared_as_the_sets_they_are(world, today, told):
+    world.types["contacts.first"] = pa.list_(pa.string())
+    before, now = ([contact(n, first=cell) for n in range(ROWS)] for cell in (["a", "b"], today))
+    found = world.told({"contacts": before}, contacts=now)
+    assert {name: found.get(name) for name in told} == told
+    assert found.keys() <= {"contacts.first.rewritten", *told}
+    assert bool(found) == bool(told)
