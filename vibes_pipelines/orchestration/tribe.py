@@ -173,7 +173,7 @@ apsis_push = dg.define_asset_job(
     config=dg.RunConfig(
         ops={tribe_to_apsis.op.name: FullSyncConfig(dry_run=False, resume=True)},
     ),
-    description="Send what the newest full sync of today left open, e.g. after an approval.",
+    description="Send, with effects, what the newest full sync of today left open.",
     tags=EFFECT_TAG,
 )
 

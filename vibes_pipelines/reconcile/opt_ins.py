@@ -70,7 +70,9 @@ def end_with_addresses(
               ON other.person_key = s.person_key AND other.subscription_list_id = s.list
             WHERE o.status = 'updated' AND s.is_active AND s.list IN {text_list(lists)}
               AND len(list_filter(o.changes, lambda one:
-                  one.field = {literal(field)} AND one.before IS NOT NULL)) > 0""")
+                  one.field = {literal(field)}
+                  AND lower(one.before) IS DISTINCT FROM lower(one.after)
+                  AND one.before IS NOT NULL)) > 0""")
 
 
 _OPT_IN = """

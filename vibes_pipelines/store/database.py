@@ -75,11 +75,14 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (sa.exc.SQLAlchemyError, ImportError) as failed:
+        # Of other engines the cause may hold the password.
+        cause = getattr(failed, "orig", None)
+        why = f", {cause}" if isinstance(cause, sqlite3.Error) else ""
         msg = (
-            f"the ledger's database cannot be opened ({type(failed).__name__}); check "
-            "VIBES_LEDGER_URL, or VIBES_HOME when it is not set"
+            f"the ledger's database cannot be opened ({type(failed).__name__}{why}); check "
+            "VIBES_LEDGER_URL, or VIBES_HOME when it is not set, and that its disk has room"
         )
-        raise DatabaseUnavailable(msg) from None  # the cause may hold the password
+        raise DatabaseUnavailable(msg) from None
 
 
 def _tell(context: sa.ExceptionContext) -> DatabaseUnavailable | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from vibes_pipelines.store.database import DatabaseUnavailable
 from vibes_pipelines.store.leases import LeaseLost, Leases
 from vibes_pipelines.store.records import LedgerError
 
@@ -51,6 +52,8 @@ def kept_lease(leases: Leases, name: str) -> Iterator[KeptLease]:
             began_at = time.monotonic()
             try:
                 leases.renew_lease(lease)
+            except DatabaseUnavailable:
+                continue  # it may be back before the lease runs out
             except LedgerError:
                 return  # somebody took it over; the writes of lanes have leases of their own
             kept.renewed_at = began_at

@@ -7,7 +7,7 @@
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from vibes_pipelines.store.records import LedgerError, Operation, Status
+from vibes_pipelines.store.records import LedgerError, Status
 
 State = Literal[
     "planned",
@@ -85,16 +85,3 @@ def sources_of(status: Status) -> tuple[Status, ...]:
         if status in targets and (state, status) not in _BY_VERDICT
     }
     return tuple(one for one in get_args(Status) if one in found or one == status)
-
-
-def state_of(operation: Operation, *, held: bool, approved: bool) -> State:
-    """Where an operation stands; `held` and `approved` are of its lane and its diff set."""
-    if operation.outcome == "confirmed":
-        return "confirmed"
-    if operation.outcome == "unexplained":
-        return "escalated"
-    if operation.outcome == "superseded":
-        return "superseded"
-    if operation.status == "planned":
-        return "approved" if approved else "held" if held else "planned"
-    return operation.status

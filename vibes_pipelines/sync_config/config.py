@@ -116,6 +116,9 @@ class MappedField(Section):
             raise ValueError(msg)
         known: dict[str | None, str | None] = {}
         for spelling, key in (self.options or {}).items():
+            if trimmed(spelling) is None:
+                msg = "options has a blank spelling; a blank cell is no option"
+                raise ValueError(msg)
             if known.setdefault(trimmed(spelling), trimmed(key)) != trimmed(key):
                 msg = (
                     f"options name two keys for {trimmed(spelling)!r}, as cells are read; leave one"

@@ -174,6 +174,9 @@ class TestConsentMapping:
         world.sync()
         assert world.consent(ada) == "opt-in"
         world.configure(when_address_changes="opt_out")
+        world.edit(ada, EmailAddress="Ada@Example.com")
+        world.sync()
+        assert world.consent(ada) == "opt-in"
         world.edit(ada, EmailAddress="ada@example.net")
         world.sync()
         assert world.consent(ada) == "opt-out"

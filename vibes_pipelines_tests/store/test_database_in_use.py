@@ -31,3 +31,8 @@ def test_a_ledger_whose_disk_is_full_is_told(tmp_path: Path) -> None:
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(DatabaseUnavailable, match=r"is full.* its disk has room"):
             connection.exec_driver_sql("CREATE TABLE more AS SELECT zeroblob(1000000) AS b")
+
+
+def test_a_ledger_that_does_not_open_is_told_in_the_words_of_sqlite(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"unable to open .* its disk has room"):
+        Ledger(f"sqlite:///{tmp_path}").open()

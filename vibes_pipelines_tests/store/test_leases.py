@@ -2,15 +2,19 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from vibes_pipelines.store import leases
+from vibes_pipelines.store import database, leases
+from vibes_pipelines.store.kept_lease import kept_lease
 from vibes_pipelines.store.leases import LaneBusy, LeaseLost
 from vibes_pipelines.store.ledger import Ledger
 
@@ -123,3 +127,20 @@ def test_a_process_of_another_machine_is_never_taken_for_dead(
         ledger.take_lease(LANE, MINUTE)
     with pytest.raises(LaneBusy):
         ledger.take_lease(LANE, MINUTE)
+
+
+def test_a_kept_lease_outlives_a_short_absence_of_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr("vibes_pipelines.store.kept_lease.RENEW_S", 0.02)
+    file = tmp_path / "ledger.db"
+    with Ledger(f"sqlite:///{file}") as ledger, kept_lease(ledger, LANE) as kept:
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("BEGIN IMMEDIATE").close()
+            time.sleep(0.2)
+            other.rollback()
+        locked_until = time.monotonic()
+        while kept.renewed_at < locked_until:
+            assert time.monotonic() < locked_until + 30, "it is not renewed any more"
+            time.sleep(0.01)

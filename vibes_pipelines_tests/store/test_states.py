@@ -1,7 +1,6 @@
 """Every change of an operation's state is one of the table's, and the table is the docs'."""
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +13,6 @@ from vibes_pipelines.store.states import (
     IllegalTransition,
     State,
     sources_of,
-    state_of,
 )
 from vibes_pipelines_tests.support.deliveries import DAY, change, planned, update
 
@@ -108,25 +106,6 @@ def test_every_state_can_be_reached_and_only_ends_lead_nowhere() -> None:
     assert reached == set(TRANSITIONS) == set(get_args(State))
     ends = {state for state, targets in TRANSITIONS.items() if not targets}
     assert ends == {"superseded", "confirmed", "escalated"}
-
-
-def test_where_an_operation_stands(ledger: Ledger) -> None:
-    one = only(ledger)
-    assert state_of(one, held=False, approved=False) == "planned"
-    assert state_of(one, held=True, approved=False) == "held"
-    assert state_of(one, held=False, approved=True) == "approved"
-    way: list[State] = ["planned"]
-    for act in ("sent", "unknown", "sent", "accepted"):
-        ACTS[act](ledger, one.operation_id)
-        after = ledger.operation(one.operation_id)
-        assert after is not None
-        way.append(state_of(after, held=False, approved=False))
-    ledger.record_outcomes([(one.operation_id, "confirmed", "share")], "2026-01-03")
-    after = ledger.operation(one.operation_id)
-    assert after is not None
-    way.append(state_of(after, held=False, approved=False))
-    assert all(later in TRANSITIONS[earlier] for earlier, later in pairwise(way))
-    assert way[-1] == "confirmed"
 
 
 def test_the_docs_show_the_table() -> None:

@@ -29,6 +29,7 @@ def test_the_example_is_valid() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
+        ("key: contact_id", 'key: " "', ":7: contacts.key: a blank text; write the name"),
         ("type: date", "type: dat", ":15: fields[2].type: 'dat' is not allowed; allowed: 'string'"),
         ("key: contact_id", "kay: contact_id", "contacts.key: is missing"),
         ("key: contact_id", "kay: contact_id", ":7: contacts.kay: is not a known setting"),
