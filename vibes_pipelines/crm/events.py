@@ -34,6 +34,7 @@ def read_events(
         CrmError: no connection, no such table, or a column is missing.
     """
     with crm_engine(crm_url) as engine, engine.connect() as connection:
+        _take_any_time(connection)
         query = _query(connection, events, since)
         at = events.occurred_at
         options = {"stream_results": True, "yield_per": PAGE_ROWS}
@@ -42,6 +43,38 @@ def read_events(
             if since is not None and at is not None:
                 rows = [row for row in rows if _is_since(row[at], since)]
             yield rows
+
+
+def _take_any_time(connection: sa.Connection) -> None:
+    """Has psycopg give a time that Python cannot hold, e.g. `infinity`, as the text that it is.
+
+    Its row is then judged alone; an error would end the reading of all rows.
+    """
+    adapters = getattr(connection.connection.dbapi_connection, "adapters", None)
+    if adapters is None:  # another driver
+        return
+    unreadable = connection.dialect.loaded_dbapi.Error
+    for name in ("date", "time", "timetz", "timestamp", "timestamptz"):
+        oid = adapters.types[name].oid
+        adapters.register_loader(oid, _or_text(adapters.get_loader(oid, 0), unreadable))
+
+
+def _or_text(loader: type[Any], unreadable: type[Exception]) -> type[Any]:
+    """The loader of psycopg, with the text where it finds none of its values."""
+
+    class OrText:
+        format = loader.format
+
+        def __init__(self, oid: int, connection: Any = None) -> None:
+            self._loader = loader(oid, connection)
+
+        def load(self, data: Any) -> Any:
+            try:
+                return self._loader.load(data)
+            except unreadable:
+                return bytes(data).decode()
+
+    return OrText
 
 
 def _query(connection: sa.Connection, events: Events, since: datetime | None) -> sa.Select[Any]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -34,7 +34,7 @@ from vibes_pipelines.store.events import (
     PlannedEvent,
     RecordedOutcome,
 )
-from vibes_pipelines.sync_config import SyncConfig, SyncConfigError
+from vibes_pipelines.sync_config import SyncConfig
 from vibes_pipelines.sync_config.outreach import Events as EventSource
 from vibes_pipelines.vibes.error_classes import ERROR_CLASSES
 from vibes_pipelines.vibes.event_api import MAX_EVENT_ID, Event, InvalidEvent
@@ -207,19 +207,18 @@ def event_status(project: Project) -> dict[str, Any]:
 def planned_event(config: SyncConfig, source: EventSource, row: EventRow) -> PlannedEvent:
     """A row of the CRM as an event; one that breaks a rule says which.
 
-    Raises:
-        SyncConfigError: the row has no id, so that nobody could tell it from another.
+    A row without an id is told from others by all that it holds, and is refused each time.
     """
-    key = as_text(row[source.id])
-    if not key:
-        msg = f"sync.yaml: events.id: a row of {source.table} has no {source.id}; give it one"
-        raise SyncConfigError(msg)
+    key = as_text(row[source.id]) or ""
+    has_id = bool(trimmed(key))
+    key = key if has_id else f"\n{as_text(dict(row))}"
     event_id = event_id_of(config.company_key, source.table, key)
     event_type = as_text(row[source.type]) or ""
     data = _who(config, source, row) | _carried(row, source.data)
     debug = _carried(row, source.debug)
     send_until = _send_until(source, row)
     try:
+        _require_id(source, has_id=has_id)
         Event(event_id, event_type, data, debug)
         _require_age(source, send_until)
     except InvalidEvent as invalid:
@@ -238,15 +237,24 @@ def planned_event(config: SyncConfig, source: EventSource, row: EventRow) -> Pla
 def json_value(value: Any) -> Any:
     """A database value as an event carries it: numbers and truth as such, the rest as text.
 
-    None for what JSON cannot say: no value, and a float that is no number.
+    None for what JSON cannot say: no value, and a number that is none or has no end.
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, bool | int | float | str | list | dict):
-        return value
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        return int(value)
+    match value:
+        case list():
+            return [json_value(one) for one in value]
+        case dict():
+            return {name: json_value(one) for name, one in value.items()}
+        case float():
+            return value if math.isfinite(value) else None
+        case Decimal():
+            return _decimal(value) if value.is_finite() else None
+        case None | bool() | int() | str():
+            return value
     return value.isoformat() if isinstance(value, date | time) else as_text(value)
+
+
+def _decimal(value: Decimal) -> int | str | None:
+    return int(value) if value == value.to_integral_value() else as_text(value)
 
 
 def _new_events(project: Project, store: Events) -> list[PlannedEvent]:
@@ -321,7 +329,17 @@ def _carried(row: EventRow, columns: tuple[str, ...]) -> dict[str, Any]:
 
 def _send_until(source: EventSource, row: EventRow) -> datetime | None:
     occurred = instant_of(row[source.occurred_at]) if source.occurred_at else None
-    return occurred + timedelta(hours=source.max_age_h) if occurred else None
+    try:
+        return occurred and occurred.astimezone(UTC) + timedelta(hours=source.max_age_h)
+    except OverflowError:  # the end of all calendars: a mark, and no time
+        return None
+
+
+def _require_id(source: EventSource, *, has_id: bool) -> None:
+    """Nobody could tell a row without an id from another, nor that it was told already."""
+    if not has_id:
+        msg = f"a row of {source.table} has no {source.id} (events.id): give it one"
+        raise InvalidEvent(msg)
 
 
 def _require_age(source: EventSource, send_until: datetime | None) -> None:

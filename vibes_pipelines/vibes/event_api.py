@@ -19,7 +19,7 @@ MAX_BYTES = 16 * 1024
 MAX_EVENT_ID = 40
 IDENTIFIERS = ("external_person_id", "mdn", "person_key", "person_id", "vibes_device_id")
 
-_EVENT_TYPE = re.compile(r"[A-Za-z0-9_-]+")
+_EVENT_TYPE = re.compile(r"[A-Za-z0-9_-]{1,255}")
 # What the documentation could mean by saying that a later event of one id may fail.
 _SEEN_BEFORE = frozenset({400, 409, 422})
 
@@ -46,7 +46,8 @@ class Event:
             msg = f"event_id has {len(self.event_id)} characters, allowed are 1 to {MAX_EVENT_ID}"
             raise InvalidEvent(msg)
         if not _EVENT_TYPE.fullmatch(self.event_type):
-            msg = f"event_type {self.event_type!r}: use letters, digits, - and _ only"
+            told = repr(self.event_type[:255])
+            msg = f"event_type {told}: use letters, digits, - and _ only, at most 255"
             raise InvalidEvent(msg)
         if not any(self.event_data.get(name) for name in IDENTIFIERS):
             names = ", ".join(IDENTIFIERS)

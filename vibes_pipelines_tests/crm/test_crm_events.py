@@ -66,6 +66,14 @@ def test_postgresql_gives_every_event_that_is_young_enough(
     assert read(postgresql_url, query) == [2, 3]
 
 
+@pytest.mark.postgresql
+def test_a_time_that_python_cannot_hold_hides_no_other_row(postgresql_url: str) -> None:
+    ends = ["infinity", "20000-01-01 00:00:00+00"]
+    fill(postgresql_url, "TEXT", [*ends, *around(f"{BLANK}+00")])
+    typed = QUERY.replace("*", "no, c, at::timestamptz")
+    assert read(postgresql_url, typed) == [0, 1, 4, 5]
+
+
 @pytest.mark.parametrize("query", [None, QUERY])
 def test_zones_count_and_what_is_no_time_is_read_too(tmp_path: Path, query: str | None) -> None:
     url = f"sqlite:///{tmp_path / 'crm.db'}"

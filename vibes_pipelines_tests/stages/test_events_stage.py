@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from vibes_pipelines.stages.events import (
     send_one,
 )
 from vibes_pipelines.store.inbox import Inbox
-from vibes_pipelines.sync_config import SyncConfigError, load_sync_config
+from vibes_pipelines.sync_config import load_sync_config
 from vibes_pipelines.sync_config.outreach import Events as EventSource
 from vibes_pipelines.vibes.api_transport import VibesAuthError
 from vibes_pipelines.vibes.callback_api import CallbackSpec
@@ -41,6 +41,7 @@ from vibes_pipelines_tests.support.callbacks import running_receiver
 from vibes_pipelines_tests.support.loop import EXAMPLE, Loop, running_loop
 
 NOW = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+WEST = timezone(timedelta(hours=-5))
 TABLE = (
     "CREATE TABLE shop_events (no INTEGER, kind TEXT, contact TEXT, mobile TEXT, item TEXT,"
     " amount NUMERIC, clerk TEXT, at TEXT)"
@@ -299,13 +300,32 @@ def test_an_event_carries_values_as_json_has_them() -> None:
     assert [json_value(value) for value in values] == [
         1, 1.5, True, "x", None, 7, "1.10", None, at.isoformat(), "2026-01-02",
     ]  # fmt: skip
+    for none in ("Infinity", "-Infinity", "NaN", "sNaN"):
+        assert json_value(Decimal(none)) is None
+    assert json_value([Decimal("1.5"), {"at": at.date()}]) == ["1.5", {"at": "2026-01-02"}]
 
 
-def test_a_row_without_its_id_is_no_event() -> None:
+@pytest.mark.parametrize("blank", [None, "", "  "])
+def test_a_row_without_its_id_is_refused_alone_and_once(blank: str | None) -> None:
     config = load_sync_config(EXAMPLE)
     source = EventSource(table="t", contact="c")
-    with pytest.raises(SyncConfigError, match=r"events\.id"):
-        planned_event(config, source, {"id": None, "event_type": "x", "c": "C1"})
+    rows = [{"id": blank, "event_type": "x", "c": name} for name in ("C1", "C1", "C2")]
+    first, again, other = [planned_event(config, source, row) for row in rows]
+    assert (first.refused, first.event_data) == (
+        "a row of t has no id (events.id): give it one",
+        {},
+    )
+    assert first == again
+    assert first.event_id != other.event_id
+
+
+@pytest.mark.parametrize("end", [date.max, "9999-12-31", datetime.max.replace(tzinfo=WEST)])
+def test_a_time_at_the_end_of_the_calendar_is_refused_alone(end: date | str) -> None:
+    source = EventSource(table="t", contact="c", occurred_at="at")
+    row = {"id": 1, "event_type": "x", "c": "C1", "at": end}
+    refused = planned_event(load_sync_config(EXAMPLE), source, row).refused
+    assert refused is not None
+    assert "holds no time that can be read" in refused
 
 
 def test_an_event_is_good_for_as_long_as_is_said() -> None:
