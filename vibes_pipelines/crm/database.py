@@ -18,14 +18,20 @@ from sqlalchemy.exc import (
     StatementError,
 )
 
-_BY_A_TRIGGER = frozenset({"45000", "P0001"})
-"""SQLSTATE of what a trigger raises, of MySQL and of PostgreSQL."""
+_MYSQL = "MySQL "
+"""How the codes of MySQL begin here, which are numbers."""
 
-_LOCKED = "55P03"
-"""SQLSTATE of PostgreSQL: somebody held a lock for longer than we wait."""
+_BY_A_TRIGGER = frozenset({"45000", "P0001", "MySQL 1644"})
+"""Codes of what a trigger raises, of MySQL and of PostgreSQL."""
 
-_OF_ONE_ROW = _BY_A_TRIGGER | {_LOCKED, None}
-"""SQLSTATE of operational errors about the row at hand."""
+_LOCKED = frozenset({"55P03", "MySQL 1205"})
+"""Codes of: somebody held a lock for longer than we wait."""
+
+_OF_THE_TRANSACTION = frozenset({"MySQL 1213", "MySQL 1290", "MySQL 1305", "MySQL 1792"})
+"""Codes of a deadlock, which takes what was written before and its savepoint, and of read-only."""
+
+_OF_ONE_ROW = _BY_A_TRIGGER | _LOCKED | {None}
+"""Codes of operational errors about the row at hand; MySQL has many more."""
 
 _REFUSALS = (StatementError, OverflowError, UnicodeError)
 """What the database refuses, and what a driver cannot even send, e.g. half a surrogate pair."""
@@ -170,7 +176,7 @@ def _one_by_one(
 
 def is_locked(failed: Exception) -> bool:
     """Whether somebody else's lock is all that stands against a row."""
-    return isinstance(failed, DBAPIError) and getattr(failed.orig, "sqlstate", None) == _LOCKED
+    return isinstance(failed, DBAPIError) and _code(failed) in _LOCKED
 
 
 def _check_at_once(connection: sa.Connection) -> None:
@@ -183,11 +189,11 @@ def _is_of_one_row(failed: Exception) -> bool:
     """Whether an error may be about the row at hand alone, so that others can still be written."""
     if not isinstance(failed, DBAPIError):
         return True
-    code = getattr(failed.orig, "sqlstate", None)
+    code = _code(failed)
     is_read_only = bool(code) and str(code).startswith("25")
-    if failed.connection_invalidated or is_read_only:
+    if failed.connection_invalidated or is_read_only or code in _OF_THE_TRANSACTION:
         return False
-    if not isinstance(failed, OperationalError):
+    if not isinstance(failed, OperationalError) or str(code).startswith(_MYSQL):
         return True
     # SQLite has another class for its triggers: this one is of locks, disks and tables.
     return code in _OF_ONE_ROW and not hasattr(failed.orig, "sqlite_errorname")
@@ -197,7 +203,16 @@ def _may_be_of_all_rows(failed: Exception) -> bool:
     """Whether an error that is of one row may be of all of them: a table, a column, a right."""
     if not isinstance(failed, OperationalError | ProgrammingError):
         return False
-    return getattr(failed.orig, "sqlstate", None) not in _BY_A_TRIGGER | {_LOCKED}
+    return _code(failed) not in _BY_A_TRIGGER | _LOCKED
+
+
+def _code(failed: StatementError) -> str | None:
+    """SQLSTATE, as psycopg and psycopg2 name it, or MySQL's own number; None for no code."""
+    for name in ("sqlstate", "pgcode"):
+        if code := getattr(failed.orig, name, None):
+            return str(code)
+    number = failed.orig.args[0] if failed.orig is not None and failed.orig.args else None
+    return f"{_MYSQL}{number}" if isinstance(number, int) else None
 
 
 def _wait_for_locks(connection: sa.Connection, seconds: float) -> None:
@@ -276,9 +291,9 @@ def _refuse_to_make_a_file(url: sa.URL, place: str) -> None:
 
 
 def _error_class(failed: StatementError) -> str:
-    """The class of the error, with the code of PostgreSQL (SQLSTATE) or SQLite if there is one."""
+    """The class of the error, with the code of the database if there is one."""
     name = type(failed).__name__
-    if code := getattr(failed.orig, "sqlstate", None):
-        return f"{name}, SQLSTATE {code}"
+    if code := _code(failed):
+        return f"{name}, {code}" if code.startswith(_MYSQL) else f"{name}, SQLSTATE {code}"
     code = getattr(failed.orig, "sqlite_errorname", None)
     return f"{name}, {code}" if code else name
