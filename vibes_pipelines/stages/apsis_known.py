@@ -111,7 +111,8 @@ class Reader:
     """Reads profiles, and dates the opt-outs it finds.
 
     `sent` are the operations since the state that is known, the oldest first. `troubles` says of
-    each profile that is locked or could not be read why.
+    each profile that is locked or could not be read why. With `is_patient` no number of those ends
+    the reading; only none read of more than a few does.
     """
 
     def __init__(
@@ -121,7 +122,10 @@ class Reader:
         now: Callable[[], datetime],
         sent: Iterable[Sent] = (),
         check: Callable[[], None] | None = None,
+        *,
+        is_patient: bool = False,
     ) -> None:
+        self._is_patient = is_patient
         self._types = {field.to: field.type for field in section.all_fields}
         self._lists = {consent.list for consent in section.consents}
         self._api = api
@@ -136,7 +140,7 @@ class Reader:
         """Reads all of them, many at once; `before` is what was known of them.
 
         Raises:
-            ApsisError: APSIS One is away or refuses the login, or more than a few cannot be read.
+            ApsisError: APSIS One is away or refuses the login, or too many cannot be read.
         """
         jobs = iter([*((k, True) for k in wanted.whole), *((k, False) for k in wanted.consents)])
         found: list[Known] = []
@@ -153,7 +157,8 @@ class Reader:
                     group.create_task(work())
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        if self._unread and len(self._unread) == len(found):
+        borne = FEW if self._is_patient else 0
+        if len(self._unread) > borne and len(self._unread) == len(found):
             raise self._unread[0]
         return found
 
@@ -171,7 +176,8 @@ class Reader:
             raise
         except (ApsisAnswerError, ApsisRefused, ApsisUnavailable) as unread:
             self._unread.append(unread)
-            if len(self._unread) > max(FEW, self._done // 100) or _is_away(unread):
+            too_many = len(self._unread) > max(FEW, self._done // 100) and not self._is_patient
+            if too_many or _is_away(unread):
                 raise
             self.troubles[key] = UNREADABLE
             attributes, consents = (before.attributes, before.consents) if before else ({}, {})

@@ -143,12 +143,12 @@ async def read_now(sync: ApsisSync, keys: Collection[str]) -> list[Known]:
     """The profiles of these keys as they are now.
 
     Raises:
-        ApsisError: none of them could be read.
+        ApsisError: APSIS One is away or refuses the login, or none of more than a few can be read.
     """
     before = newest_reads(sync)
     sent = [one for one in _sent_since(sync, before) if one.operation.external_person_id in keys]
     async with sync.client() as client:
-        reader = Reader(sync.section, client, sync.now, sent)
+        reader = Reader(sync.section, client, sync.now, sent, is_patient=True)
         return await reader.read(Wanted(keys), known_of(sync, before, keys))
 
 

@@ -47,7 +47,7 @@ from vibes_pipelines.store.records import Operation, Receipt
 from vibes_pipelines.tribe.webhooks import EVENT_TYPES
 
 PAGE_ROWS = 200
-"""Messages applied at once."""
+"""Persons compared at once."""
 
 CONCURRENCY = 16
 
@@ -137,7 +137,7 @@ class _Applying:
             closing(RealtimeBook(url.ledger_url, self._sync.now)) as book,
         ):
             self._take_up(book)
-            for page in chunks(waiting, PAGE_ROWS):
+            for page in _pages(waiting):
                 inbox.finish(self._page(book, page))
         return Applied(
             **self._counts, why=tuple(self._why), error_classes=dict(sorted(self._classes.items()))
@@ -328,6 +328,18 @@ def _turned_away(operations: Sequence[Operation], receipts: Sequence[Receipt]) -
     contacts = {o.operation_id: o.external_person_id for o in operations if o.lane == "opt_outs"}
     later = {r.operation_id for r in receipts if r.status == "unknown" or r.retry_later}
     return {contact for one, contact in contacts.items() if contact and one in later}
+
+
+def _pages(waiting: Sequence[StoredCallback]) -> Iterator[list[StoredCallback]]:
+    """All messages about a person together, those of the newest first.
+
+    The person is compared as it is now, whatever the order; those who wait on hold up nobody else.
+    """
+    about: dict[str | None, list[StoredCallback]] = {}
+    for message in reversed(waiting):
+        about.setdefault(message.external_person_id, []).append(message)
+    for persons in chunks(list(about.values()), PAGE_ROWS):
+        yield [message for messages in persons for message in messages]
 
 
 def _ended(message: StoredCallback, keys: Mapping[str, str], present: frozenset[str]) -> Finished:

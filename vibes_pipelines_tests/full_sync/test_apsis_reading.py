@@ -161,8 +161,10 @@ def before(key: str = "p1") -> Known:
     return Known(key, AT, is_found=True, attributes={"a": "b"}, consents={LIST: known_out()})
 
 
-def read(profiles: dict[str, Any], wanted: Wanted, *known: Known) -> tuple[dict[str, Known], Any]:
-    reader = Reader(SECTION, FakeAccount(profiles), lambda: READ_AT)
+def read(
+    profiles: dict[str, Any], wanted: Wanted, *known: Known, is_patient: bool = False
+) -> tuple[dict[str, Known], Any]:
+    reader = Reader(SECTION, FakeAccount(profiles), lambda: READ_AT, is_patient=is_patient)
     found = asyncio.run(reader.read(wanted, {one.key: one for one in known}))
     return {one.key: one for one in found}, reader.troubles
 
@@ -209,6 +211,23 @@ class TestWhatAReadLeavesOut:
         profiles |= {f"b{i}": ApsisAnswerError("no object") for i in range(bad)}
         with pytest.raises(ApsisAnswerError):
             read(profiles, Wanted(sorted(profiles)))
+
+    @pytest.mark.parametrize(("bad", "good"), [(1, 0), (11, 1)])
+    def test_who_is_patient_waits_for_those_alone_that_cannot_be_read(
+        self, bad: int, good: int
+    ) -> None:
+        profiles: dict[str, Any] = {f"b{i}": ApsisAnswerError("no object") for i in range(bad)}
+        profiles |= {f"g{i}": () for i in range(good)}
+        found, troubles = read(profiles, Wanted(sorted(profiles)), is_patient=True)
+        assert {key for key, one in found.items() if one.read_at != NEVER} == {
+            f"g{i}" for i in range(good)
+        }
+        assert len(troubles) == bad
+
+    def test_who_is_patient_sees_that_nobody_can_be_read(self) -> None:
+        profiles = {f"b{i}": ApsisUnavailable("HTTP 500", 500) for i in range(11)}
+        with pytest.raises(ApsisUnavailable):
+            read(profiles, Wanted(sorted(profiles)), is_patient=True)
 
 
 SYNC_YAML = """

@@ -74,6 +74,22 @@ def test_messages_wait_whose_opt_out_or_profile_is_not_to_be_had(
     assert world.consent(bo) == "opt-out"
 
 
+def test_messages_about_a_profile_that_stays_unreadable_hold_up_no_opt_out(
+    agreed: Agreed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, dee, cai = agreed.world, agreed.people["Dee"], agreed.people["Cai"]
+    monkeypatch.setattr(tribe_messages, "PAGE_ROWS", 1)
+    fault(world.apsis, f"profiles/{dee}", status=400)
+    assert drained(world, dee).waiting == 1
+    world.unlabel(cai)
+    applied = drained(world, dee, cai, dee)
+    assert (applied.messages, applied.waiting, applied.why) == (1, 3, (UNHEARD,))
+    assert applied.persons == 2, "each once, however many messages name it"
+    assert world.consent(cai) == "opt-out"
+    world.apsis.control.set_faults({"faults": []})
+    assert drained(world).waiting == 0
+
+
 def test_all_clients_of_a_sync_share_one_token(
     agreed: Agreed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
