@@ -30,7 +30,7 @@ _LOCKED = frozenset({"55P03", "MySQL 1205"})
 _OF_THE_TRANSACTION = frozenset({"MySQL 1213", "MySQL 1290", "MySQL 1305", "MySQL 1792"})
 """Codes of a deadlock, which takes what was written before and its savepoint, and of read-only."""
 
-_OF_ONE_ROW = _BY_A_TRIGGER | _LOCKED | {None}
+_OF_ONE_ROW = _BY_A_TRIGGER | _LOCKED | {""}
 """Codes of operational errors about the row at hand; MySQL has many more."""
 
 _REFUSALS = (StatementError, OverflowError, UnicodeError)
@@ -190,10 +190,10 @@ def _is_of_one_row(failed: Exception) -> bool:
     if not isinstance(failed, DBAPIError):
         return True
     code = _code(failed)
-    is_read_only = bool(code) and str(code).startswith("25")
+    is_read_only = code.startswith("25")
     if failed.connection_invalidated or is_read_only or code in _OF_THE_TRANSACTION:
         return False
-    if not isinstance(failed, OperationalError) or str(code).startswith(_MYSQL):
+    if not isinstance(failed, OperationalError) or code.startswith(_MYSQL):
         return True
     # SQLite has another class for its triggers: this one is of locks, disks and tables.
     return code in _OF_ONE_ROW and not hasattr(failed.orig, "sqlite_errorname")
@@ -206,13 +206,13 @@ def _may_be_of_all_rows(failed: Exception) -> bool:
     return _code(failed) not in _BY_A_TRIGGER | _LOCKED
 
 
-def _code(failed: StatementError) -> str | None:
-    """SQLSTATE, as psycopg and psycopg2 name it, or MySQL's own number; None for no code."""
+def _code(failed: StatementError) -> str:
+    """SQLSTATE, as psycopg and psycopg2 name it, or MySQL's own number; empty for no code."""
     for name in ("sqlstate", "pgcode"):
         if code := getattr(failed.orig, name, None):
             return str(code)
     number = failed.orig.args[0] if failed.orig is not None and failed.orig.args else None
-    return f"{_MYSQL}{number}" if isinstance(number, int) else None
+    return f"{_MYSQL}{number}" if isinstance(number, int) else ""
 
 
 def _wait_for_locks(connection: sa.Connection, seconds: float) -> None:
@@ -295,5 +295,5 @@ def _error_class(failed: StatementError) -> str:
     name = type(failed).__name__
     if code := _code(failed):
         return f"{name}, {code}" if code.startswith(_MYSQL) else f"{name}, SQLSTATE {code}"
-    code = getattr(failed.orig, "sqlite_errorname", None)
-    return f"{name}, {code}" if code else name
+    of_sqlite = getattr(failed.orig, "sqlite_errorname", None)
+    return f"{name}, {of_sqlite}" if of_sqlite else name

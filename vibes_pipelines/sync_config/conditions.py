@@ -59,16 +59,16 @@ def _known_region(region: str) -> str:
     return region
 
 
-def _no_blank(text: str) -> str:
+def no_blank(text: str) -> str:
     """Refuses what is empty as the reconcile reads it: no column, list or key is called so."""
     if trimmed(text) is None:
-        msg = "a blank text; write the name that is meant"
+        msg = "a blank text; write what is meant"
         raise ValueError(msg)
     return text
 
 
 Region = Annotated[str, AfterValidator(_known_region)]
-Text = Annotated[str, BeforeValidator(_as_text), AfterValidator(_no_blank)]
+Text = Annotated[str, BeforeValidator(_as_text), AfterValidator(no_blank)]
 Whole = Annotated[int, BeforeValidator(_no_boolean)]
 Share = Annotated[float, BeforeValidator(_no_boolean), Field(ge=0, le=1)]
 ConditionText = Annotated[str, BeforeValidator(_as_condition_text)]

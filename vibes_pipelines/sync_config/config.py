@@ -23,7 +23,6 @@ from vibes_pipelines.blanks import trimmed
 from vibes_pipelines.sync_config.apsis import Destinations
 from vibes_pipelines.sync_config.conditions import (
     Condition,
-    ConditionText,
     PlacedError,
     Region,
     Section,
@@ -43,7 +42,7 @@ from vibes_pipelines.sync_config.outreach import Events, Signup
 from vibes_pipelines.sync_config.places import YamlPlaces
 from vibes_pipelines.sync_config.privacy import Retention
 from vibes_pipelines.sync_config.realtime import Callbacks, Changes
-from vibes_pipelines.sync_config.spellings import ConsentSpellings, OptionKey
+from vibes_pipelines.sync_config.spellings import ConsentSpellings, OptionKey, OptionSpelling
 from vibes_pipelines.sync_config.tribe import TribeSource
 
 FieldType = Literal["string", "number", "date", "single_select", "multi_select", "postal_code"]
@@ -103,7 +102,7 @@ class MappedField(Section):
     from_: Text = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
     to: Text
     type: FieldType
-    options: dict[ConditionText, OptionKey] | None = None
+    options: dict[OptionSpelling, OptionKey] | None = None
     separator: Annotated[str, Field(min_length=1, max_length=1)] = ";"
     authority: Authority = "crm"
     changed_at: Text | None = None
@@ -116,9 +115,6 @@ class MappedField(Section):
             raise ValueError(msg)
         known: dict[str | None, str | None] = {}
         for spelling, key in (self.options or {}).items():
-            if trimmed(spelling) is None:
-                msg = "options has a blank spelling; a blank cell is no option"
-                raise ValueError(msg)
             if known.setdefault(trimmed(spelling), trimmed(key)) != trimmed(key):
                 msg = (
                     f"options name two keys for {trimmed(spelling)!r}, as cells are read; leave one"

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AliasChoices, Field, model_validator
 
-from vibes_pipelines.sync_config.conditions import ConditionText, Region, Section, Text, Whole
-from vibes_pipelines.sync_config.spellings import OptionKey
+from vibes_pipelines.sync_config.conditions import Region, Section, Text, Whole
+from vibes_pipelines.sync_config.spellings import OptionKey, OptionSpelling
 
 FormType = Literal["string", "number", "date", "postal_code", "single_select"]
 
@@ -19,7 +19,7 @@ class FormField(Section):
     from_: Text = Field(validation_alias=AliasChoices("from", "from_"), serialization_alias="from")
     to: Text
     type: FormType = "string"
-    options: dict[ConditionText, OptionKey] | None = None
+    options: dict[OptionSpelling, OptionKey] | None = None
     required: bool = False
 
     @model_validator(mode="after")

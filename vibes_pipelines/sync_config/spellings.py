@@ -6,7 +6,7 @@ from unicodedata import category
 from pydantic import AfterValidator, model_validator
 
 from vibes_pipelines.blanks import trimmed
-from vibes_pipelines.sync_config.conditions import ConditionText, Section
+from vibes_pipelines.sync_config.conditions import ConditionText, Section, no_blank
 
 
 def as_compared(text: str) -> str:
@@ -30,6 +30,7 @@ def _option_key(text: str) -> str:
     return text
 
 
+OptionSpelling = Annotated[ConditionText, AfterValidator(no_blank)]
 OptionKey = Annotated[ConditionText, AfterValidator(_option_key)]
 
 

@@ -29,7 +29,7 @@ def test_the_example_is_valid() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
-        ("key: contact_id", 'key: " "', ":7: contacts.key: a blank text; write the name"),
+        ("key: contact_id", 'key: " "', ":7: contacts.key: a blank text; write what is"),
         ("type: date", "type: dat", ":15: fields[2].type: 'dat' is not allowed; allowed: 'string'"),
         ("key: contact_id", "kay: contact_id", "contacts.key: is missing"),
         ("key: contact_id", "kay: contact_id", ":7: contacts.kay: is not a known setting"),
@@ -92,6 +92,7 @@ def test_the_example_is_valid() -> None:
             "opted_out holds no spelling, and",
         ),
         ("type: date", 'type: multi_select, options: {A: "a|b"}', ":15: fields[2]: a key of opti"),
+        ("{Gold: gold", "{' ': gold", ":17: fields[4].options. : a blank text; write what is"),
         ("{Gold: gold", "{Gold: ' '", ":17: fields[4].options.Gold: an option key may not be bl"),
         (
             "{Gold: gold",
